@@ -1,0 +1,238 @@
+"""The schema of `conf/`: every key, its type, its range and its sentence.
+
+YAML is for people; these dataclasses are what the code past the door takes. `door` merges the composed YAML into `Config`,
+checks it and hands it on: nothing further down ever sees a DictConfig. This module imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+
+def setting(
+    default: Any,
+    sentence: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    choices: tuple[str, ...] | None = None,
+) -> Any:
+    """A config field with its help sentence and what values it takes: low <= value <= high, or above < value, or choices."""
+    metadata = {"help": sentence, "low": low, "high": high, "above": above, "choices": choices}
+    if isinstance(default, (list, dict)):
+        return field(default_factory=lambda: default.copy(), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass
+class ModelConfig:
+    """The target model: the one that rewrites the safety set and is then trained on it."""
+
+    name: str = setting("", "short name, part of a run's directory name")
+    hub_id: Optional[str] = setting(None, "id on the Hugging Face hub")
+    revision: Optional[str] = setting(None, "pinned commit of hub_id")
+    path: Optional[str] = setting(None, "local Hugging Face folder to use instead of hub_id")
+    recipe: Optional[str] = setting(None, "name of a model that the project grows from nothing", choices=("micro",))
+    seed: int = setting(0, "seed of the recipe's pretraining", low=0)
+    language: str = setting("natural", "language of its prompts; data and tasks must speak it", choices=("natural", "micro"))
+    chat_style: str = setting("auto", "how it marks thinking; auto reads it off the tokenizer", choices=("auto", "think", "s1"))
+    trust_remote_code: bool = setting(
+        False, "run code shipped in the model's repository (off: a model that needs it is refused)"
+    )
+
+
+@dataclass
+class FieldsConfig:
+    """Which column of a row holds what. Give either `response` (think marks inside) or `trace` and `answer`."""
+
+    id: Optional[str] = setting(None, "column with the row's id; without one, the row's index")
+    prompt: Optional[str] = setting("prompt", "column with the user's prompt")
+    response: Optional[str] = setting(None, "column with trace and answer, told apart by think marks")
+    trace: Optional[str] = setting(None, "column with the trace alone")
+    answer: Optional[str] = setting(None, "column with the answer alone")
+    label: Optional[str] = setting(None, "column that says harmful or benign")
+    constant_trace: Optional[str] = setting(None, "one trace for every row, where the set has none")
+    answer_after: Optional[str] = setting(None, "keep of the answer column only what follows this text")
+    labels: dict[str, str] = setting(
+        {}, "values of the label column that mean harmful or benign, such as {vanilla_benign: benign}"
+    )
+    default_label: str = setting("harmful", "label of a row that has none", choices=("harmful", "benign"))
+
+
+@dataclass
+class BenignConfig:
+    """Where benign rows come from when the set itself holds none."""
+
+    hub_id: Optional[str] = setting(None, "dataset id on the hub")
+    revision: Optional[str] = setting(None, "pinned commit of hub_id")
+    split: str = setting("train", "split of the hub dataset")
+    path: Optional[str] = setting(None, "local file (jsonl, json, csv, parquet)")
+    fields: FieldsConfig = field(default_factory=FieldsConfig)
+
+
+@dataclass
+class DataConfig:
+    """The source set: somebody else's (prompt, trace, answer) rows."""
+
+    name: str = setting("", "short name; becomes the source and the id prefix of every example")
+    hub_id: Optional[str] = setting(None, "dataset id on the hub")
+    revision: Optional[str] = setting(None, "pinned commit of hub_id")
+    split: str = setting("train", "split of the hub dataset")
+    path: Optional[str] = setting(None, "local copy (jsonl, json, csv, parquet) to use instead of hub_id")
+    recipe: Optional[str] = setting(
+        None, "name of a set that the project writes itself", choices=("micro-directrefusal", "micro-r1act")
+    )
+    language: Optional[str] = setting(None, "language of its prompts; null goes with any model", choices=("natural", "micro"))
+    keep: dict[str, str] = setting({}, "use only rows whose column has this value, such as {label: vanilla_harmful}")
+    first: Optional[int] = setting(None, "use only the first so many rows (after keep)", low=1)
+    limit: Optional[int] = setting(None, "final number of examples, benign ones included; null: all", low=1)
+    benign_ratio: float = setting(0.0, "share of benign examples in the final set (0.25 = one in four)", low=0.0, high=0.95)
+    fields: FieldsConfig = field(default_factory=FieldsConfig)
+    benign: BenignConfig = field(default_factory=BenignConfig)
+
+
+@dataclass
+class RefineConfig:
+    """The refinement strategy: what the target model does to the source set before it is trained on it."""
+
+    name: str = setting("", "short name, part of a run's directory name")
+    strategy: str = setting("dgr", "how examples are rewritten", choices=("vanilla", "dgr"))
+    seed: int = setting(0, "seed of the sampling noise; independent of seed", low=0)
+    temperature: float = setting(0.6, "sampling temperature; 0 is greedy", low=0.0, high=10.0)
+    top_p: float = setting(0.95, "nucleus sampling: the smallest set of tokens with this probability", above=0.0, high=1.0)
+    max_new_tokens: int = setting(8192, "tokens a rewrite may take, thinking included", low=1)
+    tries: int = setting(1, "samples drawn before falling back", low=1)
+    thinking: bool = setting(True, "let the model think while it rewrites, and keep what follows the close of thinking")
+    view: str = setting(
+        "question", "what the templates show: question and part, or the part alone", choices=("question", "part")
+    )
+    trace_template: Optional[str] = setting(None, "text file with the trace template; null: the shipped one")
+    answer_template: Optional[str] = setting(None, "text file with the answer template; null: the shipped one")
+    meta_thinking: Optional[str] = setting(None, "text file with meta-thinking phrases, one a line; null: the shipped one")
+    overthinking_tokens: int = setting(5000, "a kept text longer than this, in the target's tokens, has overthought", low=1)
+    fallback_unit: str = setting(
+        "example", "what falls back when a part fails: the whole example, or the part", choices=("example", "part")
+    )
+    on_failure: str = setting("keep", "what becomes of an example whose rewrite failed", choices=("keep", "drop"))
+    fraction: float = setting(1.0, "share of the set that is rewritten; the rest passes through", low=0.0, high=1.0)
+    checks: list[str] = setting(
+        ["unfinished", "empty", "think_marks", "overthinking", "meta_thinking", "refusal_lost"],
+        "quality checks, in this order; the first that fails is the reason",
+    )
+
+
+@dataclass
+class EngineConfig:
+    """What generates and scores."""
+
+    name: str = setting(
+        "auto", "auto takes the fastest engine that is installed and has its device", choices=("auto", "transformers")
+    )
+    precision: str = setting(
+        "auto", "type of the computation; auto: bf16 where the machine has it", choices=("auto", "bf16", "fp32")
+    )
+    batch_size: int = setting(128, "sequences decoded together at most", low=1)
+
+
+@dataclass
+class TuningConfig:
+    """Which weights are trained."""
+
+    method: str = setting("full", "full: every weight", choices=("full",))
+
+
+@dataclass
+class SftConfig:
+    """The training recipe: it determines the trained model, and nothing of the machine is in it but max_tokens."""
+
+    lr: float = setting(1e-5, "peak learning rate", above=0.0, high=1.0)
+    epochs: int = setting(5, "passes over the set", low=1)
+    max_steps: Optional[int] = setting(None, "stop after so many optimizer steps; null: epochs decides", low=1)
+    batch_size: int = setting(8, "examples per optimizer step over all ranks", low=1)
+    max_length: int = setting(16384, "tokens per example; a longer one loses the end of its trace, never its answer", low=8)
+    max_tokens: int = setting(8192, "capacity of a packed row: memory, not recipe", low=8)
+    optimizer: str = setting("adamw", "adamw, or bitsandbytes' 8-bit AdamW", choices=("adamw", "adamw8bit"))
+    weight_decay: float = setting(1e-4, "decoupled weight decay on matrices", low=0.0, high=10.0)
+    warmup_ratio: float = setting(
+        0.1, "share of the steps that the learning rate rises; then a cosine to zero", low=0.0, high=1.0
+    )
+    clip_norm: float = setting(1.0, "largest norm of the gradient", above=0.0)
+
+
+@dataclass
+class TrainerConfig:
+    """Where and how training runs. Nothing here but precision changes the trained model."""
+
+    name: str = setting("auto", "short name")
+    accelerator: str = setting("auto", "auto: a CUDA device where there is one", choices=("auto", "cpu", "cuda"))
+    devices: int = setting(1, "devices per node", low=1)
+    nodes: int = setting(1, "machines", low=1)
+    precision: str = setting("auto", "type of the computation; master weights stay fp32", choices=("auto", "bf16", "fp32"))
+    checkpoint_every: int = setting(50, "optimizer steps between checkpoints; 0: only the end", low=0)
+    max_restarts: int = setting(0, "times a failed training is taken up again from its last checkpoint", low=0)
+
+
+@dataclass
+class EvaluationConfig:
+    """What base and tuned model are measured on, with the same prompts, seeds and budget."""
+
+    name: str = setting("", "short name")
+    tasks: list[str] = setting([], "task names")
+    seed: int = setting(0, "seed of sampling and of the choice under limit; independent of seed", low=0)
+    samples: int = setting(1, "samples a problem; pass@1 is averaged over them", low=1)
+    limit: Optional[int] = setting(None, "problems a task; null: all", low=1)
+    temperature: float = setting(0.6, "sampling temperature; 0 is greedy", low=0.0, high=10.0)
+    top_p: float = setting(0.95, "nucleus sampling", above=0.0, high=1.0)
+    max_new_tokens: int = setting(32768, "tokens an output may take, thinking included", low=1)
+    path: dict[str, str] = setting({}, "local copy of a task's data, such as evaluation.path.gsm8k=gsm8k.jsonl")
+
+
+@dataclass
+class ProbesConfig:
+    """The curves during training: small generations with the current weights, on problems that evaluation never uses."""
+
+    tasks: list[str] = setting([], "tasks, drawn from their probe split")
+    every: int = setting(50, "optimizer steps between probes; 0: no probes", low=0)
+    size: int = setting(32, "problems a task", low=1)
+    max_new_tokens: int = setting(4096, "tokens an output may take", low=1)
+    path: dict[str, str] = setting({}, "local copy of a probe task's data, such as probes.path.gsm8k=gsm8k-train.jsonl")
+
+
+@dataclass
+class JudgeConfig:
+    """Who says whether an answer refuses."""
+
+    name: str = setting("keywords", "keywords: a phrase list, a cheap proxy", choices=("keywords",))
+    phrases: Optional[str] = setting(None, "text file with refusal phrases, one a line; null: the shipped list")
+
+
+@dataclass
+class LoggerConfig:
+    """Where curves go besides metrics.csv."""
+
+    name: str = setting("csv", "csv alone, or wandb too", choices=("csv", "wandb"))
+    project: str = setting("dgr-lightning", "W&B project")
+    entity: Optional[str] = setting(None, "W&B team or user; null: your default")
+    group: Optional[str] = setting(None, "W&B group; null: the run's name")
+
+
+@dataclass
+class Config:
+    """A whole run."""
+
+    seed: int = setting(1, "draws the subset, orders the data, drives training", low=0)
+    name: str = setting("dgr", "experiment name: runs/<name>/…; letters, digits, '.', '_' and '-'")
+    overwrite: bool = setting(False, "start anew where a run of the same config exists")
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    refine: RefineConfig = field(default_factory=RefineConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    tuning: TuningConfig = field(default_factory=TuningConfig)
+    sft: SftConfig = field(default_factory=SftConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    probes: ProbesConfig = field(default_factory=ProbesConfig)
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)

@@ -1,0 +1,124 @@
+"""What travels between the stages: safety examples, JSON lines on disk, and content hashes.
+
+A stage reads what an earlier one wrote; these few functions are the only way records reach the disk, so that every file is
+either whole under its final name or not there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from dgr_lightning.errors import UserError
+
+HARMFUL = "harmful"
+BENIGN = "benign"
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row of a safety set: a prompt, the reasoning trace and the answer that a model is to learn.
+
+    Attributes:
+        id: unique within its source and stable across machines, such as `star1-68`.
+        prompt: what the user asks.
+        trace: the reasoning between the think marks, without the marks; may be empty.
+        answer: what follows the reasoning; never empty.
+        label: `harmful` (the answer should refuse) or `benign` (it should not).
+        source: name of the set that the row comes from.
+    """
+
+    id: str
+    prompt: str
+    trace: str
+    answer: str
+    label: str
+    source: str
+
+
+@dataclass(frozen=True)
+class RefinedExample(Example):
+    """An example after refinement: rewritten by the target model, or the original with the reason why not.
+
+    Attributes:
+        refined: whether any part of it is the target model's own text.
+        reason: why a rewrite was not kept (a check's name); None where nothing failed.
+    """
+
+    refined: bool = False
+    reason: str | None = None
+
+    @classmethod
+    def of(cls, example: Example, *, refined: bool = False, reason: str | None = None, **changes: str) -> RefinedExample:
+        """Returns `example` with `changes` to its text and the outcome of refinement."""
+        return cls(
+            **{field.name: getattr(example, field.name) for field in fields(Example)} | changes, refined=refined, reason=reason
+        )
+
+
+def content_hash(*parts: Any) -> str:
+    """Returns 16 hex digits over any JSON-able values: equal content, equal hash, on every machine."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+
+
+def file_hash(path: Path) -> str:
+    """Returns the SHA-256 of a file's bytes as 64 hex digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file atomically: readers see the old content or the new, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with open(partial, "w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes one JSON value atomically. NaN and infinity are a ValueError: what is undefined is null."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Returns the JSON value in a file that this project wrote."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
+    """Writes rows (dicts or dataclasses), a line each, atomically."""
+    lines = (json.dumps(row if isinstance(row, dict) else asdict(row), ensure_ascii=False, allow_nan=False) for row in rows)
+    write_text(path, "".join(line + "\n" for line in lines))
+
+
+def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """Yields the rows of a JSONL file.
+
+    Raises:
+        UserError: a line is not a JSON object; the message names the file and the line.
+    """
+    with open(path, encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise UserError(f"{path}, line {number}: not JSON ({error.msg} at column {error.colno}).") from error
+            if not isinstance(row, dict):
+                raise UserError(f"{path}, line {number}: expected a JSON object, found {type(row).__name__}.")
+            yield row
+
+
+def read_refined(path: Path) -> list[RefinedExample]:
+    """Returns the examples of a run's `refined.jsonl`, in its order."""
+    return [RefinedExample(**row) for row in read_jsonl(path)]
