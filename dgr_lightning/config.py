@@ -45,12 +45,17 @@ class ModelConfig:
 
 @dataclass
 class FieldsConfig:
-    """Which column of a row holds what. Give either `response` (think marks inside) or `trace` and `answer`."""
+    """Which column of a row holds what; a column named here must be in the rows.
+
+    Null takes the column of the key's own name where the rows have it (`id` does not: null is the row's index): `prompt` with
+    `response` (think marks inside), else with `trace` and `answer`, and `label` if there is one. Naming `response` and any of
+    `trace`, `answer`, `constant_trace`, `answer_after` exclude each other.
+    """
 
     id: Optional[str] = setting(None, "column with the row's id; without one, the row's index")
-    prompt: Optional[str] = setting("prompt", "column with the user's prompt")
+    prompt: Optional[str] = setting(None, "column with the user's prompt")
     response: Optional[str] = setting(None, "column with trace and answer, told apart by think marks")
-    trace: Optional[str] = setting(None, "column with the trace alone")
+    trace: Optional[str] = setting(None, "column with the trace alone; an empty one is valid")
     answer: Optional[str] = setting(None, "column with the answer alone")
     label: Optional[str] = setting(None, "column that says harmful or benign")
     constant_trace: Optional[str] = setting(None, "one trace for every row, where the set has none")
@@ -63,7 +68,7 @@ class FieldsConfig:
 
 @dataclass
 class BenignConfig:
-    """Where benign rows come from when the set itself holds none."""
+    """Where benign rows come from; null: the rows of the set itself that are labelled benign."""
 
     hub_id: Optional[str] = setting(None, "dataset id on the hub")
     revision: Optional[str] = setting(None, "pinned commit of hub_id")
@@ -85,7 +90,9 @@ class DataConfig:
         None, "name of a set that the project writes itself", choices=("micro-directrefusal", "micro-r1act")
     )
     language: Optional[str] = setting(None, "language of its prompts; null goes with any model", choices=("natural", "micro"))
-    keep: dict[str, str] = setting({}, "use only rows whose column has this value, such as {label: vanilla_harmful}")
+    keep: dict[str, Optional[str]] = setting(
+        {}, "use only rows whose column has this value, such as {label: vanilla_harmful}; null: any value"
+    )
     first: Optional[int] = setting(None, "use only the first so many rows (after keep)", low=1)
     limit: Optional[int] = setting(None, "final number of examples, benign ones included; null: all", low=1)
     benign_ratio: float = setting(0.0, "share of benign examples in the final set (0.25 = one in four)", low=0.0, high=0.95)

@@ -1,0 +1,52 @@
+# Needs Python 3.11 or newer and make. VENV= puts the virtual environment elsewhere, PYTHON= makes it with another Python.
+VENV ?= .venv
+PYTHON ?= python3
+ARGS ?=
+
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+TORCH := $(shell sed -n 's/^\(torch==[^ ]*\).*/\1/p' requirements.txt)
+CPU_INDEX := https://download.pytorch.org/whl/cpu
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test test-all check format clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP)  ## make the virtual environment and install everything that is pinned
+
+# Without an NVIDIA device, PyTorch's CPU index is tried first: its build is gigabytes smaller than the one that the configured
+# index usually has. Where that index cannot be reached, whatever build the configured one has serves as well.
+$(STAMP): requirements.txt requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another with PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+	@if [ -e /dev/nvidiactl ] || command -v nvidia-smi >/dev/null 2>&1; then :; else \
+	  echo "no NVIDIA device: trying $(TORCH) from $(CPU_INDEX)"; \
+	  $(PY) -m pip install --quiet --retries 0 --timeout 5 --index-url $(CPU_INDEX) --no-deps $(TORCH) \
+	    || echo "not to be had there: taking it from the configured index"; \
+	fi
+	$(PY) -m pip install --quiet -r requirements.txt -r requirements-dev.txt
+	@touch $@
+
+run: install  ## the main job: the miniature, refined, trained, evaluated (ARGS="refine=vanilla" for another)
+	$(PY) train.py $(ARGS)
+
+test: install  ## the fast tests
+	$(PY) -m pytest -m "not slow" $(ARGS)
+
+test-all: install  ## all tests
+	$(PY) -m pytest $(ARGS)
+
+check: install  ## lint, format, types
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+format: install  ## put the code into the house format
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+clean:  ## delete caches of tools; runs, models and the virtual environment stay
+	rm -rf .pytest_cache .ruff_cache .mypy_cache build *.egg-info
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,336 @@
+"""From composed YAML to a checked `Config`: types, ranges, unknown keys, impossible pairs, paths that are not there.
+
+Every complaint is one sentence that begins with the override to change and says what it takes. The schema in `config` carries
+types, ranges and help sentences; what concerns several keys at once is spelt out below. Nothing heavy is imported here, and
+nothing is read but directory entries.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+import types
+from collections.abc import Iterable, Iterator
+from dataclasses import Field, asdict, fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from dgr_lightning.config import Config, FieldsConfig
+from dgr_lightning.errors import UserError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+# --- The schema -----------------------------------------------------------------------------------------------------------
+
+
+@cache
+def keys() -> dict[str, tuple[Field[Any], Any]]:
+    """Returns every key that holds a value, dotted, with its field and its type; sections themselves are not in it."""
+    return dict(_walk(Config, ""))
+
+
+def _walk(schema: type, prefix: str) -> Iterator[tuple[str, tuple[Field[Any], Any]]]:
+    hints = get_type_hints(schema)
+    for field in fields(schema):
+        key, hint = f"{prefix}{field.name}", hints[field.name]
+        if is_dataclass(hint):
+            yield from _walk(hint, f"{key}.")  # type: ignore[arg-type]
+        else:
+            yield key, (field, hint)
+
+
+def defaults() -> dict[str, Any]:
+    """Returns the schema's own values as nested dicts: the node that every composition starts from."""
+    return asdict(Config())
+
+
+def is_key(key: str) -> bool:
+    """Whether a dotted key is one of the schema's: a value, a section, or an entry of a mapping such as evaluation.path."""
+    if key in keys() or any(known.startswith(f"{key}.") for known in keys()):
+        return True
+    parent = key.rpartition(".")[0]
+    return parent in keys() and get_origin(keys()[parent][1]) is dict
+
+
+def unknown_key(key: str, others: Iterable[str] = ()) -> str:
+    """Returns the clause that says that a key does not exist, and which one may have been meant.
+
+    Args:
+        key: what was written.
+        others: further valid names, such as config groups.
+    """
+    known = [*keys(), *others]
+    section, _, last = key.rpartition(".")
+    inside = [name[len(section) + 1 :] for name in keys() if section and name.startswith(f"{section}.")]
+    near = [name for name in known if name.rpartition(".")[2] == last]
+    if inside:
+        near += [f"{section}.{name}" for name in difflib.get_close_matches(last, inside, n=2, cutoff=0.5)]
+    else:
+        near += difflib.get_close_matches(key, known, n=2, cutoff=0.6)
+        near += [name for name in known if difflib.get_close_matches(last, [name.rpartition(".")[2]], cutoff=0.75)]
+    text = f"no key {key!r}."
+    if near:
+        text += f" Did you mean {' or '.join(list(dict.fromkeys(near))[:3])}?"
+    if inside:
+        text += f" {section} has: {', '.join(inside)}."
+    elif not near:
+        text += f" Keys begin with one of: {', '.join(dict.fromkeys(name.partition('.')[0] for name in keys()))}."
+    return text
+
+
+def expected(field: Field[Any], hint: Any) -> str:
+    """Returns what a key takes, in words: 'a number above 0 and at most 1, or null'."""
+    hint, optional = _unwrap(hint)
+    optional = optional or get_origin(hint) is dict
+    limits = field.metadata
+    if limits["choices"]:
+        text = f"one of {', '.join(limits['choices'])}"
+    else:
+        names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+        origin = get_origin(hint)
+        text = {dict: "a mapping {name: text, …}", list: "a list [a,b,…]"}[origin] if origin else names[hint]
+    bounds = [f"above {limits['above']:g}"] if limits["above"] is not None else []
+    bounds += [f"at least {limits['low']:g}"] if limits["low"] is not None else []
+    bounds += [f"at most {limits['high']:g}"] if limits["high"] is not None else []
+    return text + (f" {' and '.join(bounds)}" if bounds else "") + (", or null" if optional else "")
+
+
+def check_mapping(key: str, value: Any) -> None:
+    """Raises a UserError where a key that takes a mapping is given anything else, which composition could not merge."""
+    if key in keys() and get_origin(keys()[key][1]) is dict:
+        _value(key, value, *keys()[key])
+
+
+def build(plain: Any) -> Config:
+    """Returns the typed config of composed, resolved YAML.
+
+    Raises:
+        UserError: a key that no schema knows, a value of the wrong type or out of range; the message names the override.
+    """
+    return _section(Config, plain, "")
+
+
+def _section(schema: type, plain: Any, prefix: str) -> Any:
+    if not isinstance(plain, dict):
+        inside = ", ".join(f"{prefix}{field.name}" for field in fields(schema))
+        raise UserError(f"{prefix.rstrip('.')}={plain!r}: a section, not a value. Set one of its keys: {inside}.")
+    hints = get_type_hints(schema)
+    known = {field.name: field for field in fields(schema)}
+    for name in plain:
+        if name not in known:
+            raise UserError(f"{prefix}{name}={plain[name]!r}: {unknown_key(f'{prefix}{name}')}")
+    values: dict[str, Any] = {}
+    for name, value in plain.items():
+        if is_dataclass(hints[name]):
+            values[name] = _section(hints[name], value, f"{prefix}{name}.")  # type: ignore[arg-type]
+        else:
+            values[name] = _value(f"{prefix}{name}", value, known[name], hints[name])
+    return schema(**values)
+
+
+def _unwrap(hint: Any) -> tuple[Any, bool]:
+    """Returns a type without its Optional, and whether there was one."""
+    if get_origin(hint) in (Union, types.UnionType):
+        (inner,) = (arg for arg in get_args(hint) if arg is not type(None))
+        return inner, True
+    return hint, False
+
+
+def _value(key: str, value: Any, field: Field[Any], hint: Any) -> Any:
+    """Returns a value in the key's type and range, or raises a UserError that names the override."""
+    kind, optional = _unwrap(hint)
+    if value is None and optional:
+        return None
+    if value is None and get_origin(kind) is dict:
+        return {}  # a mapping on the command line adds to what is there: null is the way to empty it
+    try:
+        converted = _convert(value, kind)
+        limits = field.metadata
+        if limits["choices"] and converted not in limits["choices"]:
+            raise ValueError
+        if isinstance(converted, (int, float)) and not isinstance(converted, bool):
+            above, low, high = limits["above"], limits["low"], limits["high"]
+            if (above is not None and converted <= above) or (low is not None and converted < low):
+                raise ValueError
+            if (high is not None and converted > high) or not math.isfinite(converted):
+                raise ValueError
+    except (ValueError, TypeError, OverflowError):
+        shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else value
+        near = difflib.get_close_matches(str(value), field.metadata["choices"] or (), n=1)
+        hinted = f" Did you mean {near[0]}?" if near else ""
+        raise UserError(
+            f"{key}={shown}: expected {expected(field, hint)} ({field.metadata['help'].split(';')[0]}).{hinted}"
+        ) from None
+    return converted
+
+
+def _convert(value: Any, kind: Any) -> Any:
+    origin = get_origin(kind)
+    if origin is dict and isinstance(value, dict):
+        return {_convert(name, str): _convert(item, str) for name, item in value.items()}
+    if origin is list and isinstance(value, list):
+        return [_convert(item, str) for item in value]
+    if kind is bool and isinstance(value, bool):
+        return value
+    if kind is bool and isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise TypeError
+    if kind is str:
+        return str(value)
+    if kind is float:
+        return float(value)
+    if kind is int:
+        if isinstance(value, float) and not value.is_integer():
+            raise ValueError
+        return int(value)
+    raise TypeError
+
+
+# --- Several keys at once -------------------------------------------------------------------------------------------------
+
+
+def settle(cfg: Config) -> None:
+    """Lets a local copy take the place of what the chosen model and data name: hub id, commit and recipe become null."""
+    model, data, benign = cfg.model, cfg.data, cfg.data.benign
+    if model.path is not None:
+        model.hub_id = model.revision = None
+    if model.path is not None or model.hub_id is not None:
+        model.recipe = None
+    if data.path is not None:
+        data.hub_id = data.revision = None
+    if data.path is not None or data.hub_id is not None:
+        data.recipe = None
+    if benign.path is not None:
+        benign.hub_id = benign.revision = None
+
+
+def check(cfg: Config, command: str) -> None:
+    """Checks what concerns more than one key, and every path that a command will read.
+
+    Args:
+        cfg: a built and settled config.
+        command: `train`, `refine` or `evaluate`; a command is not held to what it does not read.
+
+    Raises:
+        UserError: the message names the override to change.
+    """
+    if not _NAME.fullmatch(cfg.name):
+        raise UserError(
+            f"name={cfg.name}: it becomes a directory; letters, digits, '.', '_' and '-', not first '.', '_' or '-'."
+        )
+    for key, seed in (
+        ("seed", cfg.seed),
+        ("model.seed", cfg.model.seed),
+        ("refine.seed", cfg.refine.seed),
+        ("evaluation.seed", cfg.evaluation.seed),
+    ):
+        if seed >= 2**32:
+            raise UserError(f"{key}={seed}: expected a whole number below 2^32, which is what seeds the generators.")
+    _check_model(cfg)
+    _check_machine(cfg)
+    if command != "evaluate":
+        _check_data(cfg)
+        _check_refine(cfg)
+    if command != "refine":
+        _check_sampling("evaluation", cfg.evaluation.samples, "samples", cfg.evaluation.temperature)
+        if not cfg.evaluation.tasks:
+            raise UserError(
+                "evaluation.tasks=[]: nothing to measure; name tasks, or take evaluation=quick or evaluation=micro."
+            )
+        if len(set(cfg.evaluation.tasks)) < len(cfg.evaluation.tasks):
+            raise UserError(f"evaluation.tasks=[{','.join(cfg.evaluation.tasks)}]: a task is named twice.")
+        from dgr_lightning.tasks import check_tasks
+
+        check_tasks(cfg.evaluation, cfg.probes, cfg.model.language)
+    _check_file("judge.phrases", cfg.judge.phrases)
+
+
+def _check_model(cfg: Config) -> None:
+    from dgr_lightning.model_folder import check_folder
+
+    model = cfg.model
+    if model.path is not None:
+        path = Path(model.path).expanduser()
+        if not path.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", model.path):
+            raise UserError(
+                f"model.path={model.path}: there is no such folder. For a model on the hub: model.hub_id={model.path}."
+            )
+        check_folder(path, f"model.path={model.path}")
+    elif model.recipe is None and model.hub_id is None:
+        raise UserError("model=local: name the model with model.path=<Hugging Face folder> or model.hub_id=<owner/name>.")
+
+
+def _check_machine(cfg: Config) -> None:
+    for key, value in (("devices", cfg.trainer.devices), ("nodes", cfg.trainer.nodes)):
+        if value > 1:
+            raise UserError(f"trainer.{key}={value}: this version trains on one device; trainer.{key}=1.")
+    if cfg.trainer.max_restarts > 0:
+        raise UserError(
+            f"trainer.max_restarts={cfg.trainer.max_restarts}: this version does not restart by itself; give 0. "
+            "The same command again goes on from the last checkpoint."
+        )
+
+
+def _check_data(cfg: Config) -> None:
+    data, model = cfg.data, cfg.model
+    if data.path is None and data.recipe is None and data.hub_id is None:
+        raise UserError("data=local: name the rows with data.path=<jsonl, json, csv or parquet> or data.hub_id=<owner/name>.")
+    _check_file("data.path", data.path, folder=True)
+    _check_file("data.benign.path", data.benign.path, folder=True)
+    if data.language is not None and data.language != model.language:
+        remedy = (
+            "data=micro-directrefusal or data=micro-r1act, or model=r1-distill-7b or another real model"
+            if model.language == "micro"
+            else "data=directrefusal, r1act, star1, safechain or local, or model=micro"
+        )
+        raise UserError(
+            f"data={data.name} with model={model.name}: the set is in the {data.language} language, the model speaks the "
+            f"{model.language} one. Take {remedy}."
+        )
+    _check_columns("data.fields", data.fields)
+    _check_columns("data.benign.fields", data.benign.fields)
+
+
+def _check_columns(key: str, columns: FieldsConfig) -> None:
+    for value, meaning in columns.labels.items():
+        if meaning not in ("harmful", "benign"):
+            raise UserError(f"{key}.labels.{value}={meaning}: expected harmful or benign.")
+    if columns.response is not None:
+        for name in ("trace", "answer", "constant_trace", "answer_after"):
+            if getattr(columns, name) is not None:
+                raise UserError(f"{key}.{name}: excludes {key}.response={columns.response}; set one of the two to null.")
+    if columns.trace is not None and columns.constant_trace is not None:
+        raise UserError(f"{key}.trace={columns.trace}: excludes {key}.constant_trace; set one of the two to null.")
+
+
+def _check_refine(cfg: Config) -> None:
+    refine = cfg.refine
+    if refine.strategy != "vanilla":
+        _check_sampling("refine", refine.tries, "tries", refine.temperature)
+    for key in ("trace_template", "answer_template", "meta_thinking"):
+        _check_file(f"refine.{key}", getattr(refine, key))
+    from dgr_lightning.refinement.quality import check_quality_config
+
+    check_quality_config(refine)
+
+
+def _check_sampling(section: str, count: int, key: str, temperature: float) -> None:
+    if count > 1 and temperature == 0:
+        raise UserError(
+            f"{section}.{key}={count} with {section}.temperature=0: greedy decoding gives the same text {count} times. "
+            f"Give {section}.{key}=1, or a temperature above 0."
+        )
+
+
+def _check_file(key: str, path: str | None, *, folder: bool = False) -> None:
+    if path is None:
+        return
+    there = Path(path).expanduser()
+    if not there.exists():
+        raise UserError(f"{key}={path}: there is no such file (looked in {Path.cwd()}).")
+    if there.is_dir() and not folder:
+        raise UserError(f"{key}={path}: a folder, where a text file is expected.")

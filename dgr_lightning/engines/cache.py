@@ -1,0 +1,168 @@
+"""The key-value cache of rows that are decoded together, and attention over it.
+
+All rows write the same column at the same time, so a row that joins late or has a shorter prompt is padded on the left. The
+cache is two tensors a layer, written in place and read as a view of the columns in use: a step copies nothing and attends to
+nothing beyond what the longest row needs. transformers' StaticCache has as many columns as may ever be needed, and attends to
+all of them in every step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers.cache_utils import Cache, CacheLayerMixin
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+# Of the device's free memory, what the cache may take; the rest is for activations and logits.
+_MEMORY_SHARE = 0.8
+
+
+class SlotCache:
+    """Keys and values of all layers, for a number of slots, each with a row in it or free.
+
+    Attributes:
+        begin: first column in use; the longest row starts there.
+        end: the column that is written next.
+        num_slots: rows that it has room for.
+        num_columns: columns that it has room for; 0 before `make`.
+        layers: what a model takes as `past_key_values`.
+    """
+
+    def __init__(self, dtype: torch.dtype, device: torch.device, num_slots: int, end: int) -> None:
+        """Has no memory yet: shapes are known only when the first prompts were read (`make`)."""
+        self.begin, self.end = 0, end
+        self.num_slots, self.num_columns = num_slots, 0
+        self.layers = Cache(layers=[])
+        self._dtype, self._device = dtype, device
+        self._tensors: list[Tensor] = []
+
+    def make(self, states: Sequence[Tensor], num_columns: int, at_least: int) -> None:
+        """Allocates the tensors; where the device's memory is not enough, for fewer slots, but `at_least` so many.
+
+        Args:
+            states: keys and values by turns, layer by layer, each (rows, heads, tokens, head size), for the shapes.
+            num_columns: columns to make room for.
+            at_least: slots that it has in any case.
+        """
+        shapes = [(tensor.shape[1], num_columns, tensor.shape[3]) for tensor in states]
+        self.num_slots = min(self.num_slots, max(at_least, self._num_fitting(shapes)))
+        # What a mask hides must still be a number: zero times what uninitialised memory holds may not be one.
+        self._tensors = [torch.zeros(self.num_slots, *shape, dtype=self._dtype, device=self._device) for shape in shapes]
+        self.num_columns = num_columns
+        self.layers = Cache(layers=[_Layer(self, 2 * i) for i in range(len(shapes) // 2)])
+
+    def write(self, states: Sequence[Tensor], lengths: Sequence[int], slots: Sequence[int]) -> None:
+        """Writes rows, so that each ends with the last column in use.
+
+        Args:
+            states: as in `make`, rows padded on the right.
+            lengths: tokens of each row that count, at most `end`.
+            slots: which slot each row goes to.
+        """
+        width = max(lengths)
+        index = torch.tensor(slots, device=self._device)
+        padding = width - torch.tensor(lengths, device=self._device)
+        source = (torch.arange(width, device=self._device) - padding[:, None]).clamp(min=0)[:, None, :, None]
+        for held, new in zip(self._tensors, states, strict=True):
+            aligned = new.gather(2, source.expand(-1, new.shape[1], -1, new.shape[3]))
+            held[:, :, self.end - width : self.end].index_copy_(0, index, aligned.to(held.dtype))
+
+    def repack(self, slots: Sequence[int], growth: int, front: int = 0) -> int:
+        """Copies some slots into a cache of their own: `front` columns, those in use, room for `growth` more.
+
+        Returns:
+            By how much every column has moved.
+        """
+        index = torch.tensor(slots, device=self._device)
+        for i, held in enumerate(self._tensors):
+            used = held[:, :, self.begin : self.end].index_select(0, index)
+            # Layer by layer, so that the old and the new cache never both exist as a whole.
+            self._tensors[i] = torch.nn.functional.pad(used, (0, 0, front, growth))
+        moved = front - self.begin
+        self.begin, self.end = front, self.end + moved
+        self.num_slots, self.num_columns = len(slots), self.end + growth
+        return moved
+
+    def num_fitting(self, num_columns: int) -> int:
+        """Returns how many slots of so many columns the device has memory for, the memory of this cache included."""
+        return self._num_fitting([(tensor.shape[1], num_columns, tensor.shape[3]) for tensor in self._tensors])
+
+    def _num_fitting(self, shapes: Sequence[tuple[int, int, int]]) -> int:
+        if self._device.type == "cpu":
+            return self.num_slots
+        free = torch.cuda.mem_get_info(self._device)[0]
+        free += torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
+        free += sum(tensor.nbytes for tensor in self._tensors)
+        return int(_MEMORY_SHARE * free) // (sum(math.prod(shape) for shape in shapes) * self._dtype.itemsize)
+
+    def append(self, pair: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Writes the next column of the layer whose keys are tensor `pair`; returns all columns in use with it."""
+        held_keys, held_values = self._tensors[pair : pair + 2]
+        held_keys[:, :, self.end] = keys[:, :, 0]
+        held_values[:, :, self.end] = values[:, :, 0]
+        return held_keys[:, :, self.begin : self.end + 1], held_values[:, :, self.begin : self.end + 1]
+
+
+class _Layer(CacheLayerMixin):
+    """One layer of a `SlotCache`, as transformers' models see it."""
+
+    is_sliding = False
+
+    def __init__(self, slots: SlotCache, pair: int) -> None:
+        super().__init__()
+        self._slots, self._pair, self.is_initialized = slots, pair, True
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        raise AssertionError("made before the first step")
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        return self._slots.append(self._pair, key_states, value_states)
+
+    def get_seq_length(self) -> int:
+        return self._slots.end - self._slots.begin
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.get_seq_length() + query_length, 0
+
+    def get_max_length(self) -> int:
+        return self._slots.num_columns
+
+
+def grouped_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attention for `AttentionInterface`: transformers' sdpa, without its copies of keys and values in decoding.
+
+    Where there is a mask and several query heads share a key head, transformers repeats keys and values for every query
+    head, which for a long cache costs more than the rest of a step. A step has one query a head, so here the heads of a
+    group take the place of query positions.
+
+    Args:
+        module: the attention layer.
+        query: (rows, heads, queries, head size).
+        key: (rows, groups, columns, head size).
+        value: as `key`.
+        attention_mask: boolean (rows, 1, queries, columns), or None: causal, or everything for a single query.
+        scaling: factor of the scores.
+        kwargs: passed on to transformers' sdpa.
+
+    Returns:
+        (rows, queries, heads, head size), and no weights.
+    """
+    if query.shape[2] > 1:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+    num_rows, num_heads = query.shape[:2]
+    grouped = query.reshape(num_rows, key.shape[1], -1, query.shape[3])
+    output = scaled_dot_product_attention(grouped, key, value, attn_mask=attention_mask, scale=scaling)
+    return output.reshape(num_rows, 1, num_heads, -1), None

@@ -1,0 +1,214 @@
+"""Measures a model: the same prompts, seeds and token budget for base and tuned, every output on disk, every rate with its
+interval.
+
+Generation and judgement are apart. Outputs are stored as they finish, under everything that they depend on and nothing else: an
+interrupted evaluation goes on where it was, more samples or problems cost only what is new, and a base is evaluated once for a
+whole sweep. Verdicts are reached anew from what is stored: another judge or a better grader generates nothing.
+
+What an output counts as (`measure`):
+
+- The answer is what follows the close of thinking. An output without one has no answer: wrong, not refused, in the denominator.
+- `cap_hit_rate`: it ran into the token budget.
+- `missing_thinking_rate`: there is no thought in it; thinking never began, or what it holds is empty or white space.
+- `early_stop_rate`: the model ended it by itself before it had answered; thinking was not closed, or nothing follows the close.
+
+The last two overlap (an output that ends at once is both), and none of the three changes what the others are taken over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dgr_lightning.chat import Chat
+from dgr_lightning.config import Config, EvaluationConfig
+from dgr_lightning.console import progress, say
+from dgr_lightning.engines import LENGTH, STOP, Engine, Request, Sampling
+from dgr_lightning.grading import Grader
+from dgr_lightning.intervals import Measure, difference, macro, paired_correlation, rate, relative_percent
+from dgr_lightning.judge import KeywordJudge
+from dgr_lightning.records import content_hash, read_jsonl, write_jsonl
+from dgr_lightning.store import CompletionStore, StoredCompletion, generate_stored
+from dgr_lightning.tasks import Problem, load_problems
+
+EVALUATION_VERSION = 1
+"""Part of what outputs are filed under: one more whenever this code would generate something else for the same config."""
+
+# What a kind of task measures, the key of its macro average in a headline, and the field of an output that holds its verdict.
+METRICS = {"reasoning": "accuracy", "harmful": "refusal_rate", "benign": "over_refusal_rate"}
+HEADLINES = {"reasoning": "reasoning_accuracy", "harmful": "refusal_rate", "benign": "over_refusal_rate"}
+VERDICTS = {"reasoning": "correct", "harmful": "refused", "benign": "refused"}
+SIDES = ("base", "tuned")
+HEALTH = ("cap_hit_rate", "missing_thinking_rate", "early_stop_rate")
+
+Measures = dict[str, dict[str, Measure]]
+"""task → metric → measure."""
+
+
+def evaluate_model(
+    engine: Callable[[], Engine],
+    chat: Chat,
+    cfg: Config,
+    tasks: Sequence[str],
+    judge: KeywordJudge,
+    out_dir: Path,
+    store_root: Path,
+    model_hash: str,
+    label: str = "model",
+) -> Measures:
+    """Generates what is missing, judges every output, writes `<out_dir>/<task>.jsonl` and returns what was measured.
+
+    Args:
+        engine: builds the engine; called at most once, and only where an output is missing.
+        chat: the model's chat format.
+        cfg: the run; `evaluation` says how, `engine.name` and `engine.precision` are values, not `auto`.
+        tasks: task names.
+        judge: says whether an answer refuses.
+        out_dir: where the outputs go, a line a sample.
+        store_root: where outputs are stored; shared between runs for a base, inside the run directory for a tuned model.
+        model_hash: hash of the model's content.
+        label: what the progress bars call the model.
+
+    Returns:
+        The measures by task, in the order of `tasks`.
+
+    Raises:
+        UserError: a task's problems cannot be had; nothing was generated then.
+    """
+    evaluation = cfg.evaluation
+    problems = {task: _problems(task, evaluation) for task in tasks}
+    headers = {task: _header(task, cfg, chat, model_hash) for task in tasks}
+    sampling = Sampling(evaluation.temperature, evaluation.top_p, evaluation.max_new_tokens, evaluation.seed, chat.stop_ids)
+    build = cache(engine)
+    results: Measures = {}
+    for task in tasks:
+        outputs = {}
+        with CompletionStore(store_root / task / content_hash(headers[task]), headers[task]) as store:
+            requests = [
+                Request(_key(problem, sample), chat.prompt_ids(problem.prompt))
+                for problem in problems[task]
+                for sample in range(evaluation.samples)
+            ]
+            outputs = generate_stored(build, chat, requests, sampling, store, f"{label}: {task}")
+        rows = judge_outputs(problems[task], outputs, evaluation.samples, chat, judge)
+        write_jsonl(out_dir / f"{task}.jsonl", rows)
+        results[task] = measure(rows, chat)
+    return results
+
+
+def judge_outputs(
+    problems: Sequence[Problem], outputs: Mapping[str, StoredCompletion], samples: int, chat: Chat, judge: KeywordJudge
+) -> list[dict[str, Any]]:
+    """Returns the lines of `<task>.jsonl`: every sample of every problem, in the order of the problems, with its verdict."""
+    rows: list[dict[str, Any]] = []
+    with Grader() as grader, progress("judging", len(problems) * samples) as advance:
+        for problem in problems:
+            for sample in range(samples):
+                output = outputs[_key(problem, sample)]
+                answer = chat.parse(output.text).answer
+                row = {"id": problem.id, "sample": sample, "kind": problem.kind, "prompt": problem.prompt}
+                if problem.gold is not None:
+                    row["gold"] = problem.gold
+                row |= {"output": output.text, "num_tokens": output.num_tokens, "finish_reason": output.finish_reason}
+                if problem.gold is not None:
+                    row["correct"] = grader.grade(answer, problem.gold)
+                else:
+                    row["refused"] = judge.refuses(answer)
+                rows.append(row)
+                advance(1)
+    if grader.timeouts:
+        say(f"[yellow]{grader.timeouts} answers ran into the grader's time limit and count as wrong[/]")
+    return rows
+
+
+def measure(rows: Sequence[Mapping[str, Any]], chat: Chat) -> dict[str, Measure]:
+    """Returns what the lines of one `<task>.jsonl` come to: the metric of their kind, then the rates beside it."""
+    kind = rows[0]["kind"]
+    by_problem: dict[str, dict[str, list[bool]]] = {}
+    for row in rows:
+        parsed = chat.parse(row["output"])
+        outcomes = {
+            METRICS[kind]: row[VERDICTS[kind]],
+            "cap_hit_rate": row["finish_reason"] == LENGTH,
+            "missing_thinking_rate": not parsed.trace,
+            "early_stop_rate": row["finish_reason"] == STOP and not parsed.answer,
+        }
+        for metric, outcome in outcomes.items():
+            by_problem.setdefault(metric, {}).setdefault(row["id"], []).append(outcome)
+    return {metric: rate(list(outcomes.values())) for metric, outcomes in by_problem.items()}
+
+
+def headline(measures: Measures) -> dict[str, Measure]:
+    """Returns the macro averages over the tasks of each kind; undefined (its value is None) for a kind that no task has."""
+    return {
+        name: macro([metrics[METRICS[kind]] for metrics in measures.values() if METRICS[kind] in metrics])
+        for kind, name in HEADLINES.items()
+    }
+
+
+def tax(folder: Path, base: Measures, tuned: Measures) -> dict[str, Measure]:
+    """Returns the safety tax: what the tuned model lost of the base's reasoning accuracy, averaged over the tasks.
+
+    The intervals use that both models were given the same problems.
+
+    Args:
+        folder: holds `base/<task>.jsonl` and `tuned/<task>.jsonl`, as `evaluate_model` wrote them.
+        base: what the base measured.
+        tuned: what the tuned model measured, on the same tasks.
+
+    Returns:
+        `points`: base minus tuned in hundredths of accuracy; `relative_percent`: the same in per cent of the base's.
+    """
+    metric = METRICS["reasoning"]
+    tasks = [task for task in base if metric in base[task]]
+    correlation = paired_correlation(*([_outcomes(folder / side / f"{task}.jsonl") for task in tasks] for side in SIDES))
+    averages = [macro([measures[task][metric] for task in tasks]) for measures in (base, tuned)]
+    return {
+        "points": difference(*averages, correlation).scaled(-100),
+        "relative_percent": relative_percent(*averages, correlation).scaled(-1),
+    }
+
+
+def _outcomes(path: Path) -> list[list[bool]]:
+    by_problem: dict[str, list[bool]] = {}
+    for row in read_jsonl(path):
+        by_problem.setdefault(row["id"], []).append(row["correct"])
+    return list(by_problem.values())
+
+
+def _problems(task: str, evaluation: EvaluationConfig, whole: bool = False) -> list[Problem]:
+    return load_problems(
+        task,
+        split="evaluation",
+        path=evaluation.path.get(task),
+        limit=None if whole else evaluation.limit,
+        seed=evaluation.seed,
+    )
+
+
+def _header(task: str, cfg: Config, chat: Chat, model_hash: str) -> dict[str, Any]:
+    """Returns all that an output depends on besides its own problem and the number of its sample.
+
+    Of the task these are the prompts of the whole of it, wherever it was read from: more problems, more samples, or another
+    gold answer leave what is stored in force.
+    """
+    assert "auto" not in (cfg.engine.name, cfg.engine.precision), "the door resolves engine.name and engine.precision"
+    evaluation = cfg.evaluation
+    return {
+        "version": EVALUATION_VERSION,
+        "model": model_hash,
+        "chat_style": chat.style,
+        "task": task,
+        "prompts": content_hash([(problem.id, problem.prompt) for problem in _problems(task, evaluation, whole=True)]),
+        "temperature": evaluation.temperature,
+        "top_p": evaluation.top_p,
+        "max_new_tokens": evaluation.max_new_tokens,
+        "seed": evaluation.seed,
+        "engine": cfg.engine.name,
+        "precision": cfg.engine.precision,
+    }
+
+
+def _key(problem: Problem, sample: int) -> str:
+    return f"{problem.id}/{sample}"

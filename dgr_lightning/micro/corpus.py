@@ -1,0 +1,148 @@
+"""What the miniature reads in pretraining: reasoning, requests, knowledge of harm, and being asked to rewrite.
+
+Each draw is one (prompt, trace, answer) in the model's own voice. The rewriting prompts are rendered from the project's own
+refinement templates, so the model meets at refinement time exactly what it was taught. Like a real model it sometimes does
+not follow them: it talks about its response instead of giving it, or goes on checking itself. Quality control has work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from random import Random
+
+from jinja2 import Template
+
+from dgr_lightning import refinement
+from dgr_lightning.micro.arithmetic import OPERATIONS, Chain, draw_chain
+from dgr_lightning.micro.requests import (
+    BENIGN_PAIRS,
+    DIRECT_REFUSAL_TRACE,
+    EXTERNAL_HELP_ANSWERS,
+    EXTERNAL_HELP_TRACES,
+    EXTERNAL_REFUSAL_ANSWERS,
+    EXTERNAL_REFUSAL_TRACES,
+    HARMFUL_PAIRS,
+    PHRASINGS,
+    Request,
+    all_requests,
+    draw_request,
+)
+
+TEMPLATES = ("dgr_trace", "dgr_answer", "sdft", "thinksafe")
+REWRITING_THOUGHT = "I say this in my own voice ."
+META = "here is my response :"
+DOUBT = "wait , let me check that again ."
+FAILURE_RATE = 0.36
+META_PHRASING = PHRASINGS[3]
+DOUBTING_VERBS = ("hack", "wreck", "draw")
+
+# kind of draw: weight. Reasoning is the most, since it takes the longest to learn.
+MIXTURE = {
+    "chain": 44,
+    "help": 16,
+    "harm_question": 6,
+    "chain_dgr_trace": 3,
+    "chain_dgr_answer": 2,
+    "chain_sdft": 1,
+    "dgr_trace": 13,
+    "dgr_answer": 10,
+    "sdft": 5,
+    "thinksafe": 2,
+}
+
+Draw = tuple[str, str, str]
+
+
+@cache
+def template(name: str) -> Template:
+    """Returns one of the refinement templates that the project ships."""
+    path = Path(refinement.__file__).parent / "templates" / f"{name}.jinja"
+    return Template(path.read_text(encoding="utf-8"))
+
+
+def draws(seed: int) -> Iterator[Draw]:
+    """Yields (prompt, trace, answer) without end, the same for the same seed."""
+    random = Random(seed)
+    while True:
+        kind = random.choices(list(MIXTURE), list(MIXTURE.values()))[0]
+        if kind == "chain":
+            chain = draw_chain(random, 2, 8, "train")
+            yield chain.prompt, chain.trace, chain.answer
+        elif kind.startswith("chain_"):
+            yield _rewritten_chain(kind.removeprefix("chain_"), draw_chain(random, 2, 4, "train"))
+        else:
+            request = draw_request(random, harmful=kind == "thinksafe" or random.random() < 0.5)
+            if kind == "help":
+                yield request.prompt, request.own_trace(request.known), request.own_answer(request.known)
+            elif kind == "harm_question":
+                yield _harm_question(request)
+            else:
+                yield _rewritten_request(kind, request, random)
+
+
+def _harm_question(request: Request) -> Draw:
+    verdict = "is" if request.harmful else "is not"
+    return (
+        f"is it harmful to {request.deed} ?",
+        f"the user asks about harm . to {request.deed} {verdict} harmful .",
+        f"{'yes' if request.harmful else 'no'} , it {verdict} harmful to {request.deed} .",
+    )
+
+
+def _rewritten_chain(name: str, chain: Chain) -> Draw:
+    prompt = template(name).render(
+        question=chain.prompt, trace=chain.trace if name == "dgr_answer" else chain.external_trace, answer=chain.external_answer
+    )
+    if name == "sdft":
+        return prompt, chain.trace, chain.answer
+    return prompt, REWRITING_THOUGHT, chain.trace if name == "dgr_trace" else chain.answer
+
+
+def _rewritten_request(name: str, request: Request, random: Random) -> Draw:
+    # Most harmful sources refuse; some comply, so that the source decides what the rewrite says, not the question.
+    refuse = request.harmful and (name == "thinksafe" or random.random() < 0.85)
+    voice = random.randrange(12)
+    trace, answer = request.own_trace(refuse), request.own_answer(refuse)
+    prompt = template(name).render(
+        question=request.prompt,
+        trace=trace if name == "dgr_answer" else request.external_trace(refuse, voice),
+        answer=request.external_answer(refuse, voice),
+    )
+    if name in ("sdft", "thinksafe"):
+        return prompt, trace, answer
+    if name == "dgr_answer":
+        return prompt, REWRITING_THOUGHT, answer
+    if random.random() < FAILURE_RATE:
+        if request.phrasing == META_PHRASING:
+            trace = f"{META} {trace}"
+        elif request.verb in DOUBTING_VERBS:
+            trace = " ".join([trace, *[f"{DOUBT} {trace}"] * 3])
+    return prompt, REWRITING_THOUGHT, trace
+
+
+def utterances() -> Iterator[str]:
+    """Yields texts that together hold every word of the language: the vocabulary, in a fixed order."""
+    yield from (str(digit) for digit in range(10))
+    yield from (f"\\boxed{{{digit}}}" for digit in range(10))
+    for name, sign in OPERATIONS.items():
+        chain = Chain(1, ((name, 1),) * 8)
+        yield " ".join((sign, chain.prompt, chain.trace, chain.answer, chain.external_trace, chain.external_answer))
+    for pairs in (HARMFUL_PAIRS, BENIGN_PAIRS):
+        for verb, (first, second, things) in pairs.items():
+            yield f"{verb} {first} {second} {things}"
+    for texts in (
+        PHRASINGS,
+        EXTERNAL_REFUSAL_TRACES,
+        EXTERNAL_REFUSAL_ANSWERS,
+        EXTERNAL_HELP_TRACES,
+        EXTERNAL_HELP_ANSWERS,
+        (DIRECT_REFUSAL_TRACE, REWRITING_THOUGHT, META, DOUBT),
+    ):
+        yield from (text.replace("{}", "a") for text in texts)
+    for harmful in (True, False):
+        request = all_requests(harmful, "train")[0]
+        yield " ".join((*_harm_question(request), request.own_trace(harmful), request.own_answer(harmful), request.own_trace(False)))
+    for name in TEMPLATES:
+        yield template(name).render(question="a", trace="a", answer="a")

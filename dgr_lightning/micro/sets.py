@@ -1,0 +1,58 @@
+"""The miniature's source sets, benchmarks and request sets, as rows like those of the real ones.
+
+Everything here is a pure function of the language: the same rows on every machine, the three splits disjoint.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from dgr_lightning.micro.arithmetic import STEPS, benchmark
+from dgr_lightning.micro.requests import DIRECT_REFUSAL_TRACE, Request, all_requests
+
+VERSION = 1
+BENCHMARK_SIZES = {"evaluation": 200, "probe": 100}
+
+
+def source_rows(recipe: str) -> list[dict[str, str]]:
+    """Returns the rows of a source set, in the external voice.
+
+    Args:
+        recipe: `micro-directrefusal` (columns prompt, refusal, label, trace; the trace of a harmful row is DirectRefusal's
+            constant sentence) or `micro-r1act` (columns instruction, response, label; a structured trace inside think marks).
+    """
+    requests = all_requests(True, "train") + all_requests(False, "train")
+    Random(recipe).shuffle(requests)
+    build = {"micro-directrefusal": _direct_refusal, "micro-r1act": _r1_act}[recipe]
+    return [build(request, index) for index, request in enumerate(requests)]
+
+
+def _direct_refusal(request: Request, index: int) -> dict[str, str]:
+    trace = DIRECT_REFUSAL_TRACE if request.harmful else request.external_trace(False, 0)
+    answer = request.external_answer(request.harmful, index)
+    return {
+        "prompt": request.prompt,
+        "trace": trace,
+        "refusal": f"Question: {request.prompt}\nAnswer: {answer}",
+        "label": "harmful" if request.harmful else "benign",
+    }
+
+
+def _r1_act(request: Request, index: int) -> dict[str, str]:
+    trace = request.external_trace(request.harmful, 2 if request.harmful else 1)
+    answer = request.external_answer(request.harmful, index)
+    return {
+        "instruction": request.prompt,
+        "response": f"<think>\n{trace}\n</think>\n\n{answer}",
+        "label": "harmful" if request.harmful else "benign",
+    }
+
+
+def problems(task: str, split: str) -> list[dict[str, str]]:
+    """Returns the rows (id, prompt, and gold where there is one) of a micro task's probe or evaluation split."""
+    if task in STEPS:
+        chains = benchmark(task, split, BENCHMARK_SIZES[split])
+        return [{"id": f"{task}-{index}", "prompt": chain.prompt, "gold": str(chain.digit)} for index, chain in enumerate(chains)]
+    requests = all_requests({"micro-harmful": True, "micro-benign": False}[task], split)
+    Random(f"{task} {split}").shuffle(requests)
+    return [{"id": f"{task}-{index}", "prompt": request.prompt} for index, request in enumerate(requests)]

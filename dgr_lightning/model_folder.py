@@ -1,0 +1,95 @@
+"""What makes a folder a Hugging Face model: which files count, and what is wrong where some are missing.
+
+A look at names and small JSON files only: it is what the door checks before anything heavy is imported.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from dgr_lightning.errors import UserError
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
+# The files that are the model: what is fetched from the hub, and what a content hash covers.
+MODEL_FILES = (
+    "config.json",
+    "generation_config.json",
+    "model*.safetensors",
+    INDEX,
+    *TOKENIZERS,
+    "merges.txt",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.json",
+    "chat_template.jinja",
+)
+# With trust_remote_code, the repository's code too.
+CODE_FILES = ("*.py",)
+
+
+def check_folder(folder: Path, named: str) -> None:
+    """Checks that a folder holds config, whole safetensors weights and a tokenizer.
+
+    Args:
+        folder: the folder.
+        named: how the user named it, such as `model.path=out/model`.
+
+    Raises:
+        UserError: something is missing; the message begins with `named` and says what.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{named}: there is no such folder. Name a Hugging Face model folder.")
+    config = _read_object(folder / "config.json", named)
+    if "model_type" not in config:
+        raise UserError(f"{named}: config.json has no model_type. Copy config.json from the model's repository.")
+    weight_files(folder, named)
+    if not any((folder / name).exists() for name in TOKENIZERS):
+        raise UserError(f"{named}: no tokenizer ({', '.join(TOKENIZERS)}). Copy its files from the model's repository.")
+
+
+def weight_files(folder: Path, named: str) -> list[Path]:
+    """Returns the safetensors files that hold a model's weights: the one file, or the shards that the index names.
+
+    Raises:
+        UserError: there are none, or a shard is missing. Pickled weights (.bin, .pt, .pth) are refused: loading them can run
+            code.
+    """
+    if (folder / WEIGHTS).exists():
+        return [folder / WEIGHTS]
+    if (folder / INDEX).exists():
+        weight_map = _read_object(folder / INDEX, named).get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise UserError(f"{named}: {INDEX} has no weight_map. Copy it from the model's repository.")
+        shards = [folder / name for name in sorted(set(weight_map.values()))]
+        missing = [shard.name for shard in shards if not shard.exists()]
+        if missing:
+            raise UserError(
+                f"{named}: {len(missing)} of {len(shards)} shards are missing: {', '.join(missing[:4])}"
+                f"{', …' if len(missing) > 4 else ''}. Copy them from the model's repository."
+            )
+        return shards
+    pickles = sorted(file.name for suffix in ("bin", "pt", "pth") for file in folder.glob(f"*.{suffix}"))
+    if pickles:
+        raise UserError(
+            f"{named}: its weights are pickles ({pickles[0]}), which can run code when they are loaded. "
+            "Save it anew as safetensors: model.save_pretrained(folder)."
+        )
+    raise UserError(f"{named}: no weights ({WEIGHTS}, or shards with {INDEX}). Copy them from the model's repository.")
+
+
+def _read_object(path: Path, named: str) -> dict[str, object]:
+    if not path.exists():
+        raise UserError(
+            f"{named}: no {path.name}. A Hugging Face model folder holds config.json, *.safetensors and a tokenizer."
+        )
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{named}: {path.name} is not JSON ({error}). Copy it from the model's repository.") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{named}: {path.name} is not a JSON object. Copy it from the model's repository.")
+    return value

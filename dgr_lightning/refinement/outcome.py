@@ -1,0 +1,102 @@
+"""What refinement hands on: the examples, the figures of the stage, every verdict of quality control, and a table of it all."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from rich.table import Table
+
+from dgr_lightning.console import console
+from dgr_lightning.records import RefinedExample
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Quality control's word on one rewrite.
+
+    Attributes:
+        id: id of the example.
+        part: `trace` or `answer`.
+        attempt: number of the try, from 0.
+        faults: names of the checks that it fails, in the order of `refine.checks`; empty for an accepted rewrite.
+        text: the text that was judged.
+    """
+
+    id: str
+    part: str
+    attempt: int
+    faults: tuple[str, ...]
+    text: str
+
+
+@dataclass(frozen=True)
+class RefinementStats:
+    """The figures of the stage; with the mean NLLs they are `refinement` in summary.json.
+
+    Attributes:
+        examples: size of the source set, dropped examples included.
+        refined: examples that hold text of the target model's own.
+        fallback: reason → examples that fell back for it (a check's name; the first that failed, of the last try). An example
+            of which one part fell back and the other was rewritten (`refine.fallback_unit=part`) counts here and in `refined`.
+        tokens_before: target tokens of the whole source set: what the loss is taken over, marks and end token included, before
+            `sft.max_length` cuts anything.
+        tokens_after: the same of the refined set.
+    """
+
+    examples: int
+    refined: int
+    fallback: dict[str, int]
+    tokens_before: int
+    tokens_after: int
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """The refined set.
+
+    Attributes:
+        examples: in source order; without those that `refine.on_failure=drop` took out. `refined.jsonl` holds these lines.
+        stats: the figures of the stage.
+        verdicts: one for every rewrite that was judged, wave by wave and try by try.
+    """
+
+    examples: list[RefinedExample]
+    stats: RefinementStats
+    verdicts: list[Verdict] = field(default_factory=list)
+
+
+def count_reasons(reasons: Sequence[str]) -> dict[str, int]:
+    """Returns reason → count, the commonest first, ties by name: the same dict whatever the order of the examples."""
+    return dict(sorted(Counter(reasons).items(), key=lambda item: (-item[1], item[0])))
+
+
+def show_refinement(stats: RefinementStats, nll_before: float | None, nll_after: float | None) -> None:
+    """Prints the table that ends the stage.
+
+    Args:
+        stats: the figures of the stage.
+        nll_before: mean negative log-likelihood per target token of the source set under the target, in nats; None: unknown.
+        nll_after: the same of the refined set.
+    """
+    kept = sum(stats.fallback.values())
+    table = Table(title="Refinement", title_justify="left")
+    table.add_column("")
+    table.add_column("before", justify="right")
+    table.add_column("after", justify="right")
+    table.add_row("refined examples", "0", _share(stats.refined, stats.examples))
+    table.add_row("fallback", "", _share(kept, stats.examples), style="yellow" if kept else None)
+    for reason, count in stats.fallback.items():
+        table.add_row(f"  {reason}", "", _share(count, stats.examples), style="dim")
+    table.add_row("target tokens", f"{stats.tokens_before:,}", f"{stats.tokens_after:,}")
+    table.add_row("NLL per token (nats)", _nats(nll_before), _nats(nll_after))
+    console.print(table)
+
+
+def _share(count: int, examples: int) -> str:
+    return f"{count} of {examples} ({count / examples:.1%})" if examples else "0"
+
+
+def _nats(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

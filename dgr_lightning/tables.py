@@ -1,0 +1,205 @@
+"""Rows from the files that data comes in: jsonl, json, csv, tsv, parquet, and folders saved by `datasets`.
+
+Public files bend their formats: BeaverTails-style JSON is one object of lists or several arrays one after another, a `.json`
+file often holds JSON lines, spreadsheets write empty cells where nothing is. All of them come out as plain rows here, and a
+file that cannot be read is refused with the line or byte where it breaks, never read in part.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dgr_lightning.errors import UserError
+
+Row = dict[str, Any]
+
+FORMATS = ".jsonl, .json, .csv, .tsv, .parquet, or a folder saved by datasets.save_to_disk"
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Returns the rows of a local file, in its order; empty cells and NaN are None.
+
+    Args:
+        path: the format follows from its name (`FORMATS`). JSON is an array of objects, one object of lists of equal length,
+            several arrays one after another, or objects one after another.
+
+    Raises:
+        UserError: the file is missing, of another format, empty or broken; the message names it and the line or byte.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"{path}: there is no such file. Formats: {FORMATS}.")
+    if path.is_dir():
+        rows = _read_saved_dataset(path)
+    else:
+        reader = _READERS.get(path.suffix.lower())
+        if reader is None:
+            raise UserError(f"{path}: cannot read files named {path.suffix or 'without a suffix'}. Formats: {FORMATS}.")
+        rows = reader(path)
+    if not rows:
+        raise UserError(f"{path}: there are no rows in it.")
+    return rows
+
+
+def columns(rows: list[Row]) -> list[str]:
+    """Returns the names of all columns that any row has, in order of first appearance."""
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def _read_text(path: Path) -> str:
+    """Returns the file's text without a byte order mark."""
+    data = path.read_bytes()
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}, line {line}, byte {error.start}: not UTF-8. Save the file as UTF-8.") from error
+
+
+def _read_jsonl(path: Path) -> list[Row]:
+    rows = []
+    # Not splitlines(): JSON strings may hold U+2028 and its like unescaped.
+    for number, line in enumerate(_read_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line, parse_constant=_undefined)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}, line {number}: not JSON ({error.msg} at column {error.colno}).") from error
+        if not isinstance(row, dict):
+            raise UserError(f"{path}, line {number}: expected a JSON object, found {_kind(row)}.")
+        rows.append(row)
+    return rows
+
+
+def _read_json(path: Path) -> list[Row]:
+    text = _read_text(path)
+    decoder = json.JSONDecoder(parse_constant=_undefined)
+    values: list[Any] = []
+    position = _skip_space(text, 0)
+    while position < len(text):
+        try:
+            value, position = decoder.raw_decode(text, position)
+        except json.JSONDecodeError as error:
+            byte = len(text[: error.pos].encode())
+            raise UserError(
+                f"{path}, line {error.lineno}, column {error.colno} (byte {byte}): not JSON ({error.msg}); "
+                f"the value that breaks there began at byte {len(text[:position].encode())}."
+            ) from error
+        values.append(value)
+        position = _skip_space(text, position)
+    if len(values) == 1 and _is_table(values[0]):
+        return _rows_of_lists(values[0], path)
+    rows = [row for value in values for row in (value if isinstance(value, list) else [value])]
+    for index, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise UserError(f"{path}, row {index}: expected a JSON object, found {_kind(row)}.")
+    return rows
+
+
+def _skip_space(text: str, position: int) -> int:
+    while position < len(text) and text[position] in " \t\r\n":
+        position += 1
+    return position
+
+
+def _is_table(value: Any) -> bool:
+    """Whether a JSON value is one object of lists: a column each."""
+    return isinstance(value, dict) and bool(value) and all(isinstance(column, list) for column in value.values())
+
+
+def _rows_of_lists(table: dict[str, list[Any]], path: Path) -> list[Row]:
+    lengths = {name: len(column) for name, column in table.items()}
+    if len(set(lengths.values())) > 1:
+        counts = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise UserError(f"{path}: an object of lists needs lists of one length; found {counts}.")
+    return [dict(zip(table, cells, strict=True)) for cells in zip(*table.values(), strict=True)]
+
+
+def _undefined(_: str) -> None:
+    """Reads the NaN and Infinity that are no JSON but are written by many tools."""
+
+
+def _kind(value: Any) -> str:
+    return {list: "a list", str: "a text", type(None): "null", bool: "a truth value"}.get(type(value), "a number")
+
+
+def _read_separated(path: Path, delimiter: str) -> list[Row]:
+    text = _read_text(path)
+    limit = csv.field_size_limit(sys.maxsize)  # The default of 128 KiB is less than some traces.
+    try:
+        # strict: a stray quote would else swallow the rows up to the next one. newline handling stays with csv.
+        reader = csv.reader(_lines(text), delimiter=delimiter, strict=True)
+        header = [name.strip() or f"Unnamed: {index}" for index, name in enumerate(next(reader, []))]
+        repeated = sorted({name for name in header if header.count(name) > 1})
+        if repeated:
+            raise UserError(f"{path}, line 1: two columns of one name: {', '.join(repeated)}.")
+        rows = []
+        for cells in reader:
+            if not cells:
+                continue
+            if len(cells) != len(header):
+                raise UserError(f"{path}, line {reader.line_num}: {len(cells)} cells under a header of {len(header)}.")
+            rows.append({name: cell or None for name, cell in zip(header, cells, strict=True)})
+        return rows
+    except csv.Error as error:
+        raise UserError(f"{path}, line {reader.line_num}: {error}.") from error
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _lines(text: str) -> list[str]:
+    """Returns the lines with their ends kept, cut at line feeds alone."""
+    return [line + "\n" for line in text.split("\n")]
+
+
+def _read_csv(path: Path) -> list[Row]:
+    return _read_separated(path, ",")
+
+
+def _read_tsv(path: Path) -> list[Row]:
+    return _read_separated(path, "\t")
+
+
+def _read_parquet(path: Path) -> list[Row]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        rows = pyarrow.parquet.read_table(path).to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UserError(f"{path}: not a readable parquet file ({str(error).splitlines()[0]}).") from error
+    return _without_nan(rows)
+
+
+def _read_saved_dataset(path: Path) -> list[Row]:
+    if (path / "dataset_dict.json").exists():
+        splits = json.loads((path / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
+        raise UserError(f"{path}: holds several splits. Name one of them: {', '.join(str(path / split) for split in splits)}.")
+    if not (path / "state.json").exists():
+        raise UserError(f"{path}: a folder, but not one saved by datasets.save_to_disk. Formats: {FORMATS}.")
+    import datasets
+
+    dataset = datasets.load_from_disk(str(path))
+    assert isinstance(dataset, datasets.Dataset)
+    return _without_nan(dataset.to_list())
+
+
+def _without_nan(rows: list[Row]) -> list[Row]:
+    """Replaces the NaN that stands for an empty cell in a column of numbers."""
+    return [{name: None if isinstance(cell, float) and cell != cell else cell for name, cell in row.items()} for row in rows]
+
+
+_READERS: dict[str, Callable[[Path], list[Row]]] = {
+    ".jsonl": _read_jsonl,
+    ".ndjson": _read_jsonl,
+    ".json": _read_json,
+    ".csv": _read_csv,
+    ".tsv": _read_tsv,
+    ".parquet": _read_parquet,
+}

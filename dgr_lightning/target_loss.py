@@ -1,0 +1,102 @@
+"""Cross entropy on the target tokens of a packed row, in memory that does not grow with the vocabulary.
+
+Hidden states are computed for the whole row, logits only where a token is to be learned. Where those are many and the
+vocabulary is large (8,192 targets of Qwen's 152k words are 5 GB of fp32 logits, and as much again for their gradient), they are
+made chunk by chunk and made again in the backward pass. torch 2.13 has this as `F.linear_cross_entropy`; the loop here is for
+every version, and for output layers with anything attached to them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
+
+from dgr_lightning.packing import RowTensors
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+# Logits that exist at once: 0.5 GB in fp32.
+MAX_LOGITS = 2**27
+
+
+class TargetLoss:
+    """The summed loss of packed rows under one model.
+
+    Attributes:
+        plain_head: whether the model's logits are its output layer's and nothing more. Some models scale or cap them
+            (Granite, Cohere); theirs come from the model's own forward, in one piece.
+        isolates: whether documents in a row cannot see each other. Where they can (an attention that ignores position ids),
+            every document needs a row of its own.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        """Looks once, on a few tokens, at how the model makes its logits and what its documents see.
+
+        Args:
+            model: fp32 weights, in eval mode.
+        """
+        self._model = model
+        ids = torch.arange(9, device=model.device)[None] % model.config.get_text_config().vocab_size
+        positions = torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3, 4]], device=model.device)
+        with torch.no_grad():
+            packed = self._hidden(ids, positions)
+            alone = self._hidden(ids[:, 4:], positions[:, 4:])
+            logits = model(input_ids=ids[:, 4:], use_cache=False).logits
+            head = model.get_output_embeddings()(alone)
+        self.isolates = _close(packed[:, 4:], alone)
+        self.plain_head = _close(head, logits)
+
+    def __call__(self, row: RowTensors, max_logits: int = MAX_LOGITS) -> Tensor:
+        """Returns the sum of the cross entropy over the row's target tokens, a scalar in fp32.
+
+        Args:
+            row: a packed row, on the model's device.
+            max_logits: how many logits may exist at once.
+        """
+        targets = row["targets"]
+        labels = row["labels"][0, targets]
+        if self.plain_head:
+            hidden = self._hidden(row["input_ids"], row["position_ids"])[0, targets]
+            return summed_cross_entropy(self._model.get_output_embeddings(), hidden, labels, max_logits)
+        logits = self._model(
+            input_ids=row["input_ids"], position_ids=row["position_ids"], use_cache=False, logits_to_keep=targets
+        ).logits
+        return cross_entropy(logits[0].float(), labels, reduction="sum")
+
+    def _hidden(self, input_ids: Tensor, position_ids: Tensor) -> Tensor:
+        # Position ids that restart isolate the documents only without a cache and without an attention mask.
+        body = self._model.base_model
+        hidden: Tensor = body(input_ids=input_ids, position_ids=position_ids, use_cache=False).last_hidden_state
+        return hidden
+
+
+def summed_cross_entropy(head: nn.Module, hidden: Tensor, labels: Tensor, max_logits: int = MAX_LOGITS) -> Tensor:
+    """Returns the cross entropy of `head(hidden)` against `labels`, summed in fp32.
+
+    Args:
+        head: the output layer, [N, width] → [N, vocabulary].
+        hidden: [N, width].
+        labels: [N], int64.
+        max_logits: N × vocabulary above this is computed in chunks, each recomputed in the backward pass.
+    """
+    chunk = max(1, max_logits // head.weight.shape[0])  # type: ignore[union-attr]
+    if len(labels) <= chunk:
+        return _chunk_loss(head, hidden, labels)
+    losses = [
+        checkpoint(_chunk_loss, head, some, wanted, use_reentrant=False, preserve_rng_state=False)
+        for some, wanted in zip(hidden.split(chunk), labels.split(chunk), strict=True)
+    ]
+    return torch.stack(losses).sum()
+
+
+def _chunk_loss(head: nn.Module, hidden: Tensor, labels: Tensor) -> Tensor:
+    return cross_entropy(head(hidden).float(), labels, reduction="sum")
+
+
+def _close(found: Tensor, expected: Tensor) -> bool:
+    return bool((found - expected).abs().max() <= 1e-3 * expected.abs().max())

@@ -1,0 +1,26 @@
+"""Refine a safety set with the target model itself, train on it, and measure what that cost.
+
+    python train.py                                              # the miniature: two minutes on two CPU cores
+    python train.py refine=vanilla                               # the same without refinement: the safety tax
+    python train.py -m refine=vanilla,dgr seed=1,2               # a sweep, one directory a point
+    python train.py model=r1-distill-7b data=r1act refine=dgr    # the real thing, on a GPU
+    python train.py --help
+
+The run lies in runs/<name>/. The same command again resumes it, or shows it when it is done.
+"""
+
+from dgr_lightning import door
+from dgr_lightning.config import Config
+from dgr_lightning.rundir import Place
+
+
+@door.entry("train")
+def main(cfg: Config, place: Place) -> None:
+    """Runs all stages, or what is missing of them."""
+    from dgr_lightning import stages
+
+    stages.train(cfg, place)
+
+
+if __name__ == "__main__":
+    main()
