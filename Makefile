@@ -16,6 +16,7 @@ help:  ## list the targets
 
 install: $(STAMP)  ## make the virtual environment and install everything that is pinned
 
+# Modules are compiled when they are first imported, not all of them here: half of what is installed is never used.
 # Without an NVIDIA device, PyTorch's CPU index is tried first: its build is gigabytes smaller than the one that the configured
 # index usually has. Where that index cannot be reached, whatever build the configured one has serves as well.
 $(STAMP): requirements.txt requirements-dev.txt
@@ -23,10 +24,10 @@ $(STAMP): requirements.txt requirements-dev.txt
 	$(PYTHON) -m venv $(VENV)
 	@if [ -e /dev/nvidiactl ] || command -v nvidia-smi >/dev/null 2>&1; then :; else \
 	  echo "no NVIDIA device: trying $(TORCH) from $(CPU_INDEX)"; \
-	  $(PY) -m pip install --quiet --retries 0 --timeout 5 --index-url $(CPU_INDEX) --no-deps $(TORCH) \
+	  $(PY) -m pip install --quiet --no-compile --retries 0 --timeout 5 --index-url $(CPU_INDEX) --no-deps $(TORCH) \
 	    || echo "not to be had there: taking it from the configured index"; \
 	fi
-	$(PY) -m pip install --quiet -r requirements.txt -r requirements-dev.txt
+	$(PY) -m pip install --quiet --no-compile -r requirements.txt -r requirements-dev.txt
 	@touch $@
 
 run: install  ## the main job: the miniature, refined, trained, evaluated (ARGS="refine=vanilla" for another)

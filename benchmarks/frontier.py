@@ -41,8 +41,6 @@ METRICS = {
     "refusal_rate": "refusal of harmful",
     "over_refusal_rate": "over-refusal of benign",
 }
-# What may differ between the points of one grid; the machine's keys and the name of things besides.
-_VARIED = ("seed", "refine", "overwrite", "logger", "trainer")
 # Student's t, 0.975 quantile, by degrees of freedom; beyond them the normal one is near enough.
 _STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
@@ -60,12 +58,23 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Run:
-    """One finished point of the grid."""
+    """One finished point.
+
+    Attributes:
+        arm: refinement strategy.
+        lr: peak learning rate.
+        seed: seed of the run.
+        setting: hash of everything else that all points of a grid share: model, data, recipe, evaluation.
+        refinement: hash of what the points of an arm share.
+        finished: time of its summary.
+        summary: its summary.json.
+    """
 
     arm: str
     lr: float
     seed: int
     setting: str
+    refinement: str
     finished: float
     summary: dict[str, Any]
 
@@ -109,27 +118,30 @@ def read_runs(folder: Path) -> list[Run]:
         if "tuned" not in summary:
             continue
         config = yaml.safe_load((path.parent / "config.yaml").read_text(encoding="utf-8"))
-        fixed = {key: value for key, value in config.items() if key not in _VARIED}
-        fixed["sft"] = {key: value for key, value in config["sft"].items() if key != "lr"}
-        fixed["precision"] = config["trainer"]["precision"]
-        arm, lr = config["refine"]["strategy"], config["sft"]["lr"]
-        runs.append(Run(arm, lr, config["seed"], content_hash(fixed), path.stat().st_mtime, summary))
+        # What was hashed, contents of model and data included, but for what a grid varies.
+        described = json.loads((path.parent / ".run.json").read_text(encoding="utf-8"))["described"]
+        refinement, engine = described.pop("refine"), described.pop("engine")
+        seed, lr = described.pop("seed"), described["sft"].pop("lr")
+        setting = content_hash(described, config["evaluation"], config["judge"], engine["precision"])
+        point = (refinement["strategy"], lr, seed, setting, content_hash(refinement))
+        runs.append(Run(*point, path.stat().st_mtime, summary))
     return runs
 
 
 def select(runs: Sequence[Run], lrs: Sequence[float], seeds: Sequence[int]) -> list[Run]:
-    """Returns the runs of a grid, all under one setting: that of the run that finished last.
+    """Returns the runs of a grid, sorted: those that share the setting of the run that finished last.
 
-    Others, left from an earlier state of the config, are named and left out. Of a point that is there twice (another
-    refinement), the last one counts.
+    Within an arm the same holds of the refinement. What an earlier state of config or code left in the folder is left out.
     """
     grid = sorted(
         (run for run in runs if run.lr in lrs and run.seed in seeds and run.arm in ARMS), key=lambda run: run.finished
     )
-    kept = {(run.arm, run.lr, run.seed): run for run in grid if run.setting == grid[-1].setting}
-    if others := len(grid) - len(kept):
-        print(f"{others} runs of another setting, or superseded, are left out", file=sys.stderr)
-    return [kept[key] for key in sorted(kept, key=lambda key: (ARMS.index(key[0]), *key[1:]))]
+    kept = [run for run in grid if run.setting == grid[-1].setting]
+    last = {run.arm: run.refinement for run in kept}
+    kept = [run for run in kept if run.refinement == last[run.arm]]
+    if len(kept) < len(grid):
+        print(f"{len(grid) - len(kept)} runs of another setting are left out", file=sys.stderr)
+    return sorted(kept, key=lambda run: (ARMS.index(run.arm), run.lr, run.seed))
 
 
 def missing_points(runs: Sequence[Run], lrs: Sequence[float], seeds: Sequence[int]) -> list[str]:

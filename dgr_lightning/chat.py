@@ -13,7 +13,6 @@ end a generation. Everything else about a prompt is exactly what `apply_chat_tem
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
@@ -22,19 +21,11 @@ from typing import TYPE_CHECKING
 
 from dgr_lightning.errors import UserError
 from dgr_lightning.records import Example
+from dgr_lightning.tokenizer import load_tokenizer, stop_ids
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from transformers import PreTrainedTokenizerBase
-
-# White space, digits, scripts, line breaks: what a tokenizer loaded as the wrong class gets wrong first.
-_PROBES = (
-    "Hello world,\n2 + 2 = 4",
-    "  leading, double  and trailing spaces  ",
-    "tabs\tand\r\nline\n\n\nbreaks 3.14159 1,000,000",
-    "I'm, they'LL; naïve Ünïcödé, Ελληνικά, 你好，世界, नमस्ते, 🦙🙂",
-    "\\boxed{\\frac{1}{2}} <think>\n\n</think>\n\nAnswer",
-)
 
 
 @dataclass(frozen=True)
@@ -145,7 +136,7 @@ class Chat:
             UserError: no tokenizer there that can be loaded, one that encodes otherwise than its own tokenizer.json, or one
                 that `Chat` has no use for.
         """
-        return cls(load_tokenizer(folder, trust_remote_code), style, _generation_stop_ids(folder))
+        return cls(load_tokenizer(folder, trust_remote_code), style, stop_ids(folder))
 
     def prompt_ids(self, prompt: str, thinking: bool = True) -> list[int]:
         """Returns the ids of the whole prompt, up to where the model goes on.
@@ -276,60 +267,6 @@ class Chat:
             if not self._text(kept[-4:]).endswith("\N{REPLACEMENT CHARACTER}"):
                 return kept
         return ids
-
-
-def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
-    """Loads a folder's tokenizer so that it encodes as the folder's own tokenizer.json does.
-
-    Where there is a tokenizer.json it is the authority: `AutoTokenizer` picks a class by name instead and, for R1-Distill
-    without a config.json beside it, a wrong one that drops white space.
-
-    Raises:
-        UserError: no tokenizer there, one that needs code of its own to run, or one that disagrees with its tokenizer.json.
-    """
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
-
-    file = folder / "tokenizer.json"
-    try:
-        if file.is_file():
-            tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
-            check_tokenizer(tokenizer, file)
-        else:
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
-        advice = "" if trust_remote_code else " If its tokenizer is code of its own, model.trust_remote_code=true lets it run."
-        raise UserError(
-            f"{folder}: no tokenizer that loads ({error}). It takes tokenizer.json, or vocab.json and merges.txt, with "
-            f"tokenizer_config.json.{advice}"
-        ) from error
-    return tokenizer
-
-
-def check_tokenizer(tokenizer: PreTrainedTokenizerBase, file: Path) -> None:
-    """Holds a loaded tokenizer to the tokenizer.json that it was loaded from.
-
-    Raises:
-        UserError: they encode a probe string differently.
-    """
-    from tokenizers import Tokenizer
-
-    raw = Tokenizer.from_file(str(file))
-    for probe in _PROBES:
-        expected, found = raw.encode(probe, add_special_tokens=False).ids, tokenizer.encode(probe, add_special_tokens=False)
-        if found != expected:
-            raise UserError(
-                f"{file.parent}: the tokenizer loads as {type(tokenizer).__name__} and encodes {probe!r} as {found}, its own "
-                f"tokenizer.json as {expected}. Put the files of the original model there, unchanged."
-            )
-
-
-def _generation_stop_ids(folder: Path) -> list[int]:
-    """Returns the end tokens in a folder's generation_config.json, if it has one."""
-    file = folder / "generation_config.json"
-    if not file.is_file():
-        return []
-    ids = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id") or []
-    return [ids] if isinstance(ids, int) else list(ids)
 
 
 def _detect(name: str, template: str | dict[str, str], controls: Container[str]) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from dgr_lightning.model_folder import CODE_FILES, MODEL_FILES, WEIGHTS, weight_files
+from dgr_lightning.model_folder import CODE_FILES, MODEL_FILES, weight_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -36,7 +36,9 @@ class Checkpoints:
 
     def latest(self) -> tuple[int, Path] | None:
         """Returns step and file of the last whole checkpoint; None before the first."""
-        found = [(int(match[1]), path) for path in self._folder.glob("*") if (match := re.fullmatch(r"step-(\d+)\.ckpt", path.name))]
+        found = [
+            (int(match[1]), path) for path in self._folder.glob("*") if (match := re.fullmatch(r"step-(\d+)\.ckpt", path.name))
+        ]
         return max(found, default=None)
 
     def path(self, step: int) -> Path:
@@ -84,12 +86,12 @@ def export(model: PreTrainedModel, base_folder: Path, folder: Path) -> None:
     partial = folder.with_name(folder.name + PARTIAL)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    model.to(stored_dtype(base_folder))
+    model.to(dtype=stored_dtype(base_folder))
     # The base's settings may be ones that transformers refuses to write; its file is copied below.
     model.generation_config = GenerationConfig()
     with _quiet_saving():
         model.save_pretrained(partial)
-    (partial / "generation_config.json").unlink()
+    (partial / "generation_config.json").unlink(missing_ok=True)
     for pattern in (*MODEL_FILES, *CODE_FILES):
         if "safetensors" not in pattern:
             for file in base_folder.glob(pattern):

@@ -125,7 +125,7 @@ def _section(schema: type, plain: Any, prefix: str) -> Any:
     values: dict[str, Any] = {}
     for name, value in plain.items():
         if is_dataclass(hints[name]):
-            values[name] = _section(hints[name], value, f"{prefix}{name}.")  # type: ignore[arg-type]
+            values[name] = _section(hints[name], value, f"{prefix}{name}.")
         else:
             values[name] = _value(f"{prefix}{name}", value, known[name], hints[name])
     return schema(**values)
@@ -243,8 +243,16 @@ def check(cfg: Config, command: str) -> None:
             )
         if len(set(cfg.evaluation.tasks)) < len(cfg.evaluation.tasks):
             raise UserError(f"evaluation.tasks=[{','.join(cfg.evaluation.tasks)}]: a task is named twice.")
-        from dgr_lightning.tasks import check_tasks
+        from dgr_lightning.tasks import TASKS, check_tasks
 
+        spoken = {TASKS[name].language for name in cfg.evaluation.tasks if name in TASKS}
+        if spoken and cfg.model.language not in spoken:
+            other = "evaluation=micro" if cfg.model.language == "micro" else "evaluation=quick"
+            raise UserError(
+                f"evaluation={cfg.evaluation.name} with model={cfg.model.name}: the tasks are in the "
+                f"{', '.join(sorted(spoken))} language, the model speaks the {cfg.model.language} one. Take {other}, or another "
+                "model."
+            )
         check_tasks(cfg.evaluation, cfg.probes, cfg.model.language)
     _check_file("judge.phrases", cfg.judge.phrases)
 

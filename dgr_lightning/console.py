@@ -5,9 +5,10 @@ On a terminal, bars move in place; in a log file, each bar is one line when it e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -20,26 +21,34 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False)
 
 
 def say(text: str) -> None:
     """Prints one line of the run's story; rich markup is understood, so model text must be escaped first."""
-    console.print(text)
+    console.print(text, soft_wrap=True)
+
+
+class Advance(Protocol):
+    """Moves a progress bar on by a number of units, and may put a note behind it, such as the loss at that point."""
+
+    def __call__(self, units: int = 1, note: str | None = None) -> None:
+        """Moves the bar; a note stays until the next one."""
 
 
 @contextmanager
-def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
+def progress(description: str, total: int) -> Iterator[Advance]:
     """A progress bar over `total` units; the context value advances it by a number of units."""
     if not console.is_terminal:
-        done, start = 0, monotonic()
+        done, last_note, start = 0, "", monotonic()
 
-        def count(units: int = 1) -> None:
-            nonlocal done
+        def count(units: int = 1, note: str | None = None) -> None:
+            nonlocal done, last_note
             done += units
+            last_note = last_note if note is None else f", {note}"
 
         yield count
-        console.print(f"{description}: {done}/{total} in {monotonic() - start:.1f} s")
+        console.print(f"{description}: {done}/{total} in {monotonic() - start:.1f} s{last_note}", soft_wrap=True)
         return
     columns = (
         SpinnerColumn(),
@@ -48,11 +57,14 @@ def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=console) as bars:
-        task = bars.add_task(description, total=total)
+        task = bars.add_task(description, total=total, note="")
 
-        def advance(units: int = 1) -> None:
+        def advance(units: int = 1, note: str | None = None) -> None:
             bars.advance(task, units)
+            if note is not None:
+                bars.update(task, note=note)
 
         yield advance

@@ -61,7 +61,7 @@ def run(main: Main, command: str, arguments: list[str]) -> int:
         _complain(str(error))
         return BAD_CONFIG
     except KeyboardInterrupt:
-        _complain("Stopped. What was generated and trained is kept: the same command goes on from there.", "stopped")
+        _complain("what was generated and trained is kept: the same command goes on from there.", "stopped")
         return INTERRUPTED
 
 

@@ -28,22 +28,13 @@ from dgr_lightning.engines import LENGTH, STOP, Engine, Request, Sampling
 from dgr_lightning.grading import Grader
 from dgr_lightning.intervals import Measure, difference, macro, paired_correlation, rate, relative_percent
 from dgr_lightning.judge import KeywordJudge
+from dgr_lightning.metrics import METRICS, SIDES, VERDICTS, Measures
 from dgr_lightning.records import content_hash, read_jsonl, write_jsonl
 from dgr_lightning.store import CompletionStore, StoredCompletion, generate_stored
 from dgr_lightning.tasks import Problem, load_problems
 
 EVALUATION_VERSION = 1
 """Part of what outputs are filed under: one more whenever this code would generate something else for the same config."""
-
-# What a kind of task measures, the key of its macro average in a headline, and the field of an output that holds its verdict.
-METRICS = {"reasoning": "accuracy", "harmful": "refusal_rate", "benign": "over_refusal_rate"}
-HEADLINES = {"reasoning": "reasoning_accuracy", "harmful": "refusal_rate", "benign": "over_refusal_rate"}
-VERDICTS = {"reasoning": "correct", "harmful": "refused", "benign": "refused"}
-SIDES = ("base", "tuned")
-HEALTH = ("cap_hit_rate", "missing_thinking_rate", "early_stop_rate")
-
-Measures = dict[str, dict[str, Measure]]
-"""task → metric → measure."""
 
 
 def evaluate_model(
@@ -60,7 +51,7 @@ def evaluate_model(
     """Generates what is missing, judges every output, writes `<out_dir>/<task>.jsonl` and returns what was measured.
 
     Args:
-        engine: builds the engine; called at most once, and only where an output is missing.
+        engine: gives the engine; called only where an output is missing.
         chat: the model's chat format.
         cfg: the run; `evaluation` says how, `engine.name` and `engine.precision` are values, not `auto`.
         tasks: task names.
@@ -80,46 +71,43 @@ def evaluate_model(
     problems = {task: _problems(task, evaluation) for task in tasks}
     headers = {task: _header(task, cfg, chat, model_hash) for task in tasks}
     sampling = Sampling(evaluation.temperature, evaluation.top_p, evaluation.max_new_tokens, evaluation.seed, chat.stop_ids)
-    build = cache(engine)
-    results: Measures = {}
+    outputs: dict[str, dict[str, StoredCompletion]] = {}
     for task in tasks:
-        outputs = {}
+        requests = [
+            Request(_key(problem, sample), chat.prompt_ids(problem.prompt))
+            for problem in problems[task]
+            for sample in range(evaluation.samples)
+        ]
         with CompletionStore(store_root / task / content_hash(headers[task]), headers[task]) as store:
-            requests = [
-                Request(_key(problem, sample), chat.prompt_ids(problem.prompt))
-                for problem in problems[task]
-                for sample in range(evaluation.samples)
-            ]
-            outputs = generate_stored(build, chat, requests, sampling, store, f"{label}: {task}")
-        rows = judge_outputs(problems[task], outputs, evaluation.samples, chat, judge)
-        write_jsonl(out_dir / f"{task}.jsonl", rows)
-        results[task] = measure(rows, chat)
-    return results
+            outputs[task] = generate_stored(engine, chat, requests, sampling, store, f"{label}: {task}")
 
-
-def judge_outputs(
-    problems: Sequence[Problem], outputs: Mapping[str, StoredCompletion], samples: int, chat: Chat, judge: KeywordJudge
-) -> list[dict[str, Any]]:
-    """Returns the lines of `<task>.jsonl`: every sample of every problem, in the order of the problems, with its verdict."""
-    rows: list[dict[str, Any]] = []
-    with Grader() as grader, progress("judging", len(problems) * samples) as advance:
-        for problem in problems:
-            for sample in range(samples):
-                output = outputs[_key(problem, sample)]
-                answer = chat.parse(output.text).answer
-                row = {"id": problem.id, "sample": sample, "kind": problem.kind, "prompt": problem.prompt}
-                if problem.gold is not None:
-                    row["gold"] = problem.gold
-                row |= {"output": output.text, "num_tokens": output.num_tokens, "finish_reason": output.finish_reason}
-                if problem.gold is not None:
-                    row["correct"] = grader.grade(answer, problem.gold)
-                else:
-                    row["refused"] = judge.refuses(answer)
-                rows.append(row)
-                advance(1)
+    measures: Measures = {}
+    with Grader() as grader, progress(f"{label}: judging", sum(map(len, outputs.values()))) as advance:
+        for task in tasks:
+            rows = []
+            for problem in problems[task]:
+                for sample in range(evaluation.samples):
+                    rows.append(_judged(problem, sample, outputs[task][_key(problem, sample)], chat, grader, judge))
+                    advance(1)
+            write_jsonl(out_dir / f"{task}.jsonl", rows)
+            measures[task] = measure(rows, chat)
     if grader.timeouts:
-        say(f"[yellow]{grader.timeouts} answers ran into the grader's time limit and count as wrong[/]")
-    return rows
+        say(f"[yellow]{grader.timeouts} answers of the {label} took the grader too long and count as wrong[/]")
+    return measures
+
+
+def _judged(
+    problem: Problem, sample: int, output: StoredCompletion, chat: Chat, grader: Grader, judge: KeywordJudge
+) -> dict[str, Any]:
+    """Returns the line of `<task>.jsonl` for one output."""
+    answer = chat.parse(output.text).answer
+    row: dict[str, Any] = {"id": problem.id, "sample": sample, "kind": problem.kind, "prompt": problem.prompt}
+    row |= {} if problem.gold is None else {"gold": problem.gold}
+    row |= {"output": output.text, "num_tokens": output.num_tokens, "finish_reason": output.finish_reason}
+    if problem.kind == "reasoning":
+        assert problem.gold is not None, f"{problem.id}: a reasoning problem has a gold answer"
+        return row | {"correct": grader.grade(answer, problem.gold)}
+    return row | {"refused": judge.refuses(answer)}
 
 
 def measure(rows: Sequence[Mapping[str, Any]], chat: Chat) -> dict[str, Measure]:
@@ -139,14 +127,6 @@ def measure(rows: Sequence[Mapping[str, Any]], chat: Chat) -> dict[str, Measure]
     return {metric: rate(list(outcomes.values())) for metric, outcomes in by_problem.items()}
 
 
-def headline(measures: Measures) -> dict[str, Measure]:
-    """Returns the macro averages over the tasks of each kind; undefined (its value is None) for a kind that no task has."""
-    return {
-        name: macro([metrics[METRICS[kind]] for metrics in measures.values() if METRICS[kind] in metrics])
-        for kind, name in HEADLINES.items()
-    }
-
-
 def tax(folder: Path, base: Measures, tuned: Measures) -> dict[str, Measure]:
     """Returns the safety tax: what the tuned model lost of the base's reasoning accuracy, averaged over the tasks.
 
@@ -163,10 +143,10 @@ def tax(folder: Path, base: Measures, tuned: Measures) -> dict[str, Measure]:
     metric = METRICS["reasoning"]
     tasks = [task for task in base if metric in base[task]]
     correlation = paired_correlation(*([_outcomes(folder / side / f"{task}.jsonl") for task in tasks] for side in SIDES))
-    averages = [macro([measures[task][metric] for task in tasks]) for measures in (base, tuned)]
+    before, after = (macro([measures[task][metric] for task in tasks]) for measures in (base, tuned))
     return {
-        "points": difference(*averages, correlation).scaled(-100),
-        "relative_percent": relative_percent(*averages, correlation).scaled(-1),
+        "points": difference(before, after, correlation).scaled(-100),
+        "relative_percent": relative_percent(before, after, correlation).scaled(-1),
     }
 
 

@@ -8,7 +8,8 @@ variance estimates recovery: no normal approximation around a rate of 0 or 1, no
 - Zou & Donner (2008), Construction of confidence limits about effect measures: a general approach. Stat Med 27:1693.
 - Donner & Zou (2012), Closed-form confidence intervals for functions of the normal mean and standard deviation (MOVER-R).
   Stat Methods Med Res 21:347.
-- Effective sample size as in Korn & Graubard (1998), Confidence intervals for proportions … from survey data. Surv Methodol 24:193.
+- Effective sample size as in Korn & Graubard (1998), Confidence intervals for proportions with small expected number of
+  positive counts estimated from survey data. Surv Methodol 24:193.
 """
 
 from __future__ import annotations

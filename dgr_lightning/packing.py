@@ -2,8 +2,7 @@
 
 Two decisions are kept apart. *Which* examples share an update is the recipe: a pure function of (seed, epoch, step). *How* they
 lie in rows of `max_tokens` is the machine's affair and changes no update, because documents in a row do not see each other
-(their position ids restart, and the model is called without cache and without attention mask) and because the loss of a step
-is summed over its rows before it is divided.
+(`document_attention`, position ids that restart) and because the loss of a step is summed over its rows before it is divided.
 
 Rows are filled by first-fit decreasing (Johnson 1973: at most 11/9 of the fewest rows possible, plus one).
 """
@@ -31,12 +30,14 @@ class RowTensors(TypedDict):
         labels: the token that each position is to predict, already shifted by one; `IGNORED` where nothing is to be learned
             (inside prompts, and at the last token of every document).
         targets: shape [N], the positions whose label is not ignored. Finding them here spares the GPU a synchronisation.
+        document_lengths: tokens of each document, plain numbers.
     """
 
     input_ids: torch.Tensor
     position_ids: torch.Tensor
     labels: torch.Tensor
     targets: torch.Tensor
+    document_lengths: list[int]
 
 
 class StepBatch(TypedDict):
@@ -107,6 +108,7 @@ def collate(row: Sequence[Encoded]) -> RowTensors:
         "position_ids": torch.tensor([position_ids]),
         "labels": torch.tensor([labels]),
         "targets": torch.tensor(targets, dtype=torch.long),
+        "document_lengths": [len(document.ids) for document in row],
     }
 
 

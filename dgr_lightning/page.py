@@ -18,7 +18,7 @@ import yaml
 from dgr_lightning import plots, results
 from dgr_lightning.curves import STEP
 from dgr_lightning.engines import STOP
-from dgr_lightning.evaluation import SIDES, VERDICTS
+from dgr_lightning.metrics import SIDES, VERDICTS
 from dgr_lightning.plots import Axis, Point, Series
 from dgr_lightning.records import read_jsonl, write_text
 from dgr_lightning.summary import Summary
@@ -50,6 +50,7 @@ def write_html(run_dir: Path, summary: Summary) -> Path:
     outputs = _outputs(run_dir, summary)
     text = environment.get_template("report.html.jinja").render(
         summary=summary,
+        both="tuned" in summary,
         title=_title(summary, config),
         subtitle=_subtitle(summary, config),
         style=Markup(plots.palette_style() + plots.CHART_STYLE),
@@ -89,13 +90,13 @@ def curves(metrics: Path) -> list[str]:
         width = max(1, len(loss) // _LOSS_POINTS)
         title = "Training loss" if width == 1 else f"Training loss, mean of {width} steps"
         charts.append(plots.chart(title, [Series("", _means(loss, width))], steps, Axis("", 0, 1.05 * top)))
-    reasoning = [
+    by_task = [(name, points) for name, points in columns.items() if name.startswith("probe/") and name.endswith("/accuracy")]
+    tasks = [
         Series(name.split("/")[1], points, 2 + index % (plots.NUM_COLORS - 2), look="thin dashed")
-        for index, (name, points) in enumerate(columns.items())
-        if name.startswith("probe/") and name.endswith("/accuracy")
+        for index, (name, points) in enumerate(by_task)
     ]
     if mean := columns.get("probe/reasoning_accuracy"):
-        lines = [*(reasoning if len(reasoning) > 1 else []), Series("mean", mean, 0, "circle")]
+        lines = [*(tasks if len(tasks) > 1 else []), Series("mean", mean, 0, "circle")]
         charts.append(plots.chart("Reasoning accuracy, probes", lines, steps, plots.rates("")))
     safety = [
         Series(title, columns[name], color, marker)
@@ -120,7 +121,7 @@ def _means(points: Sequence[Point], width: int) -> list[Point]:
 
 @dataclass(frozen=True)
 class Rewrite:
-    """An example before and after refinement; `parts` holds (name, source, rewrite). With a reason, the rewrite was rejected."""
+    """An example before and after refinement, each part as (name, source, rewrite). With a reason, it was rejected."""
 
     id: str
     label: str

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dgr_lightning.console import console
-from dgr_lightning.evaluation import HEALTH
+from dgr_lightning.metrics import HEALTH
 from dgr_lightning.page import write_html
 from dgr_lightning.records import read_json, write_json
 from dgr_lightning.results import HEALTH_TITLES, JUDGE_NOTE, health_rows, measure_of, percent, result_rows, run_facts, signed

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dgr_lightning.evaluation import HEADLINES, HEALTH, METRICS
 from dgr_lightning.intervals import Measure, difference
+from dgr_lightning.metrics import HEADLINES, HEALTH, METRICS, SIDES
 from dgr_lightning.summary import Summary
 
 TITLES = {"reasoning": "reasoning accuracy", "harmful": "refusal of harmful", "benign": "over-refusal of benign"}
@@ -64,7 +64,7 @@ def result_rows(summary: Summary) -> Iterator[Row]:
 
 def health_rows(summary: Summary) -> Iterator[tuple[str, list[str]]]:
     """Yields for each task its cap-hit, missing-thinking and early-stop rates in per cent, `base → tuned`."""
-    sides = [summary[side]["tasks"] for side in ("base", "tuned") if side in summary]
+    sides = [summary[side]["tasks"] for side in SIDES if side in summary]
     for task in dict.fromkeys(task for side in sides for task in side):
         cells = []
         for metric in HEALTH:

@@ -17,6 +17,8 @@ from pathlib import Path
 from time import monotonic
 from typing import IO, TYPE_CHECKING, Any
 
+from rich.markup import escape
+
 from dgr_lightning.console import progress, say
 from dgr_lightning.engines import Engine, Request, Sampling
 from dgr_lightning.errors import UserError
@@ -100,12 +102,12 @@ class CompletionStore:
         if self._file:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(self.path, "ab")
+        file = open(self.path, "ab")  # noqa: SIM115 (closed by `close`: the lock outlives this call)
         try:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                say(f"Another process is generating the same completions; waiting for it. ({self.path.parent})")
+                say(f"Another process is generating the same completions; waiting for it. ({escape(str(self.path.parent))})")
                 fcntl.flock(file, fcntl.LOCK_EX)
             whole = self._read()
             file.truncate(whole)
@@ -162,7 +164,8 @@ class CompletionStore:
             if number == 1:
                 self._refuse_other(row["header"])
             else:
-                self._stored[row.pop("key")] = StoredCompletion(**row)
+                key = row.pop("key")
+                self._stored[key] = StoredCompletion(**row)
         return whole
 
     def _refuse_other(self, header: dict[str, Any]) -> None:

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
-from dgr_lightning.evaluation import HEADLINES, HEALTH, METRICS, Measures, headline
 from dgr_lightning.intervals import Measure
+from dgr_lightning.metrics import HEADLINES, HEALTH, METRICS, SIDES, Measures, headline
 
 Summary = Mapping[str, Any]
 """The parsed JSON of a summary."""
@@ -101,7 +101,7 @@ def check_summary(summary: Summary) -> None:
     if "data" in summary:
         _check_keys(summary["data"], "data", required=("rejected",))
         _check_counts(summary["data"]["rejected"], "data.rejected")
-    for side in ("base", "tuned"):
+    for side in SIDES:
         if side in summary:
             _check_model_part(summary[side], side)
     if "tax" in summary:

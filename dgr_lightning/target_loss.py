@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
+from dgr_lightning.document_attention import use_document_attention
 from dgr_lightning.packing import RowTensors
 
 if TYPE_CHECKING:
@@ -41,11 +42,12 @@ class TargetLoss:
             model: fp32 weights, in eval mode.
         """
         self._model = model
+        use_document_attention(model)
         ids = torch.arange(9, device=model.device)[None] % model.config.get_text_config().vocab_size
         positions = torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3, 4]], device=model.device)
         with torch.no_grad():
-            packed = self._hidden(ids, positions)
-            alone = self._hidden(ids[:, 4:], positions[:, 4:])
+            packed = self._hidden(ids, positions, [4, 5])
+            alone = self._hidden(ids[:, 4:], positions[:, 4:], [5])
             logits = model(input_ids=ids[:, 4:], use_cache=False).logits
             head = model.get_output_embeddings()(alone)
         self.isolates = _close(packed[:, 4:], alone)
@@ -61,17 +63,23 @@ class TargetLoss:
         targets = row["targets"]
         labels = row["labels"][0, targets]
         if self.plain_head:
-            hidden = self._hidden(row["input_ids"], row["position_ids"])[0, targets]
+            hidden = self._hidden(row["input_ids"], row["position_ids"], row["document_lengths"])[0, targets]
             return summed_cross_entropy(self._model.get_output_embeddings(), hidden, labels, max_logits)
         logits = self._model(
-            input_ids=row["input_ids"], position_ids=row["position_ids"], use_cache=False, logits_to_keep=targets
+            input_ids=row["input_ids"],
+            position_ids=row["position_ids"],
+            document_lengths=row["document_lengths"],
+            use_cache=False,
+            logits_to_keep=targets,
         ).logits
         return cross_entropy(logits[0].float(), labels, reduction="sum")
 
-    def _hidden(self, input_ids: Tensor, position_ids: Tensor) -> Tensor:
-        # Position ids that restart isolate the documents only without a cache and without an attention mask.
-        body = self._model.base_model
-        hidden: Tensor = body(input_ids=input_ids, position_ids=position_ids, use_cache=False).last_hidden_state
+    def _hidden(self, input_ids: Tensor, position_ids: Tensor, document_lengths: list[int]) -> Tensor:
+        # A model that keeps its own attention isolates documents by their position ids, and only without a cache and without
+        # an attention mask.
+        hidden: Tensor = self._model.base_model(
+            input_ids=input_ids, position_ids=position_ids, document_lengths=document_lengths, use_cache=False
+        ).last_hidden_state
         return hidden
 
 
@@ -84,7 +92,7 @@ def summed_cross_entropy(head: nn.Module, hidden: Tensor, labels: Tensor, max_lo
         labels: [N], int64.
         max_logits: N × vocabulary above this is computed in chunks, each recomputed in the backward pass.
     """
-    chunk = max(1, max_logits // head.weight.shape[0])  # type: ignore[union-attr]
+    chunk = max(1, max_logits // head.get_parameter("weight").shape[0])
     if len(labels) <= chunk:
         return _chunk_loss(head, hidden, labels)
     losses = [

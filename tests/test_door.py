@@ -1,7 +1,8 @@
-"""The door: every bad override is one message that names it and what it takes, with exit code 2 and before torch is imported."""
+"""The door: a bad override is one message that names it and what it takes, exit code 2, before torch is imported."""
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dgr_lightning import availability, door, hub
-from dgr_lightning.checks import keys
+from dgr_lightning.checks import build, defaults, keys
 from dgr_lightning.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -81,7 +82,7 @@ BAD = {
     "data=star1": ["data=star1", "model=micro", "micro-directrefusal"],
     "model=r1-distill-7b": ["model=r1-distill-7b", "data=micro-directrefusal", "star1"],
     "experiment=safety-tax": ["data=directrefusal", "model=micro"],
-    "evaluation=quick": ["gsm8k", "micro"],
+    "evaluation=quick": ["evaluation=quick", "model=micro", "evaluation=micro"],
     "refine.tries=3 refine.temperature=0": ["refine.tries=3", "refine.temperature=0"],
     "evaluation.samples=4": ["evaluation.samples=4", "evaluation.temperature=0"],
     "refine.fallback_unit=part refine.on_failure=drop": ["refine.fallback_unit=part", "refine.on_failure"],
@@ -154,11 +155,16 @@ def test_bad_override_is_one_message_and_exit_code_2(line, capsys, tmp_path, mon
 
 
 @pytest.mark.parametrize("key", keys())
-def test_every_key_refuses_what_it_is_not(key, capsys, monkeypatch):
-    """No key takes a list of lists: whatever its type, the message is the door's."""
-    monkeypatch.setattr(sys, "argv", ["train.py"])
-    assert door.run(never, "train", [f"{key}=[[1]]"]) == door.BAD_CONFIG
-    check_message(capsys.readouterr().err, [key])
+def test_every_key_refuses_what_it_is_not(key):
+    """No key takes a list of lists."""
+    plain = defaults()
+    *sections, name = key.split(".")
+    section = plain
+    for part in sections:
+        section = section[part]
+    section[name] = [[1]]
+    with pytest.raises(UserError, match=rf"^{re.escape(key)}=\[\[1\]\]: expected "):
+        build(plain)
 
 
 def test_a_group_that_a_command_has_no_use_for(capsys):
@@ -167,10 +173,12 @@ def test_a_group_that_a_command_has_no_use_for(capsys):
 
 
 @pytest.mark.parametrize("arguments", [["+foo=1"], ["sft.lr=7"], ["-m", "seed=-1,-2"]], ids=" ".join)
-def test_bad_override_in_a_real_process_imports_no_torch(arguments):
-    code = "import sys, runpy\nsys.argv[0] = 'train.py'\ntry:\n    runpy.run_path('train.py', run_name='__main__')\n"
+def test_bad_override_in_a_real_process_imports_no_torch(arguments, tmp_path):
+    script = str(ROOT / "train.py")
+    code = f"import sys, runpy\nsys.path.insert(0, {str(ROOT)!r})\nsys.argv[0] = {script!r}\n"
+    code += f"try:\n    runpy.run_path({script!r}, run_name='__main__')\n"
     code += "finally:\n    print('torch' in sys.modules, 'transformers' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2, done.stderr
     assert done.stdout.strip().endswith("False False")
     assert "Traceback" not in done.stderr
@@ -305,7 +313,12 @@ def test_an_interrupt_ends_cleanly(arguments, tmp_path):
         "sys.exit(door.run(main, 'train', sys.argv[1:]))\n"
     )
     process = subprocess.Popen(
-        [sys.executable, str(script), *arguments], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, str(script), *arguments],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background shell ignores it
     )
     assert process.stdout is not None
     while "started" not in process.stdout.readline():
@@ -313,7 +326,7 @@ def test_an_interrupt_ends_cleanly(arguments, tmp_path):
     os.kill(process.pid, signal.SIGINT)
     _, error = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "Stopped" in error and "Traceback" not in error
+    assert error.startswith("stopped: ") and "Traceback" not in error
 
 
 # --- A model or rows of one's own -----------------------------------------------------------------------------------------
@@ -401,8 +414,8 @@ def test_without_a_hub_the_evaluation_asks_for_local_tasks(no_hub, run_door, fol
 
 
 def test_without_a_hub_default_probes_are_left_out_and_said(no_hub, capsys, folder, rows):
-    overrides = [f"model.path={folder}", "data=star1", f"data.path={rows}", "probes.path.advbench=" + str(rows)]
-    cfg = door.compose("train", overrides)
+    overrides = [f"model.path={folder}", "data=star1", f"data.path={rows}"]
+    cfg = door.compose("train", [*overrides, f"probes.path.advbench={rows}"])
     availability.drop_probes(cfg, asked_for=False)
     assert cfg.probes.tasks == ["advbench"]
     assert "probes.path.gsm8k" in capsys.readouterr().out

@@ -146,7 +146,7 @@ def outcomes(refinement: Refinement) -> dict[str, tuple[bool, str | None]]:
 def screen(monkeypatch) -> io.StringIO:
     """What is printed."""
     stream = io.StringIO()
-    console = Console(file=stream, width=100, highlight=False)
+    console = Console(file=stream, width=100, highlight=False, soft_wrap=True)
     monkeypatch.setattr(run, "console", console)
     monkeypatch.setattr(outcome, "console", console)
     return stream
@@ -286,7 +286,9 @@ def test_on_failure_drop_with_nothing_left_is_an_error_that_says_why(tmp_path):
 def test_when_every_rewrite_falls_back_the_screen_says_so(tmp_path, screen):
     result = refined(tmp_path, ScriptedEngine(lambda key, prompt: META))
     assert result.stats.refined == 0 and result.stats.fallback == {"meta_thinking": 4}
-    assert "Every rewrite fell back" in screen.getvalue() and "meta_thinking 4" in screen.getvalue()
+    shown = " ".join(screen.getvalue().replace("│", " ").split())
+    assert "Every rewrite fell back" in shown and "meta_thinking 4" in shown and "vanilla in fact" in shown
+    assert "how its text was judged." in shown, "the end of the warning is cut"
 
 
 def test_a_fraction_is_exact_and_a_larger_one_takes_all_of_a_smaller_one(tmp_path):
@@ -299,6 +301,8 @@ def test_a_fraction_is_exact_and_a_larger_one_takes_all_of_a_smaller_one(tmp_pat
         assert len(taken[-1]) == fraction * 20 and engine.built == (fraction > 0)
         assert {key.split("/")[0] for key in engine.keys} == taken[-1]
         assert all(row.reason is None for row in result.examples)
+        traces = [verdict.id for verdict in result.verdicts if verdict.part == "trace"]
+        assert traces == [row.id for row in examples if row.id in taken[-1]]
     assert taken[0] < taken[1] < taken[2] < taken[3]
 
 
@@ -420,6 +424,46 @@ def test_another_template_engine_or_precision_generates_anew(tmp_path):
         refine(SET, cfg, CharacterChat(), engine, "m", Judge(), tmp_path / "cache")
         assert len(engine.keys) == 8
     assert len(list((tmp_path / "cache" / "rewrites").iterdir())) == len(configs)
+
+
+# A real engine
+
+
+def random_model(vocabulary_size: int):
+    """A two-layer Qwen2 that knows nothing."""
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "max_position_embeddings": 512}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "tie_word_embeddings": True}
+    return Qwen2ForCausalLM(Qwen2Config(vocab_size=vocabulary_size, initializer_range=0.5, **shape, **heads)).eval()
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_random_model_falls_back_resumes_and_does_not_depend_on_how_batches_are_cut(tmp_path, temperature):
+    from dgr_lightning.chat import Chat
+    from dgr_lightning.engines.transformers import TransformersEngine
+    from dgr_lightning.micro.tokenizer import build_tokenizer
+
+    chat = Chat(
+        build_tokenizer([*(f"{row.prompt} {row.trace} {row.answer}" for row in SET), "Reasoning: Express this in own words"])
+    )
+    model = random_model(len(chat.tokenizer))
+
+    def run_once(cache: Path, batch_size: int, examples: Sequence[Example] = SET) -> Refinement:
+        engine = TransformersEngine(model, chat.pad_id, "fp32", batch_size)
+        cfg = config(temperature=temperature, max_new_tokens=40, tries=2)
+        return refine(examples, cfg, chat, lambda: engine, "m", Judge(), cache)
+
+    whole = run_once(tmp_path / "whole", 8)
+    assert texts(whole) == {row.id: (row.trace, row.answer) for row in SET}
+    assert whole.stats.refined == 0 and sum(whole.stats.fallback.values()) == 4
+    assert set(whole.stats.fallback) <= set(RefineConfig().checks)
+    one_by_one = tmp_path / "one by one"
+    for row in SET:
+        run_once(one_by_one, 1, [row])
+    assert run_once(one_by_one, 3).verdicts == whole.verdicts
 
 
 # What the screen shows

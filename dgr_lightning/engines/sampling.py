@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 
+import numpy as np
 import torch
 from torch import Tensor
 
 _GOLDEN = 0x9E3779B97F4A7C15
 _MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 
-# A trained model's nucleus nearly always fits; where it does not, that row alone is sorted whole.
+# A trained model's nucleus nearly always fits; where it does not, all of that row is sorted.
 _SHORTLIST = 64
 
 
@@ -54,26 +55,38 @@ def choose(logits: Tensor, temperature: float, top_p: float, noise: Tensor) -> T
     probabilities = torch.softmax(logits.float() / temperature, -1)
     if top_p >= 1:
         return _invert(probabilities.cumsum(-1, dtype=torch.float64), noise)
-    size = probabilities.shape[-1]
-    tokens = _choose_from_nucleus(probabilities, top_p, noise, min(_SHORTLIST, size))
-    wide = (tokens < 0).nonzero()[:, 0]
-    if len(wide):
-        tokens[wide] = _choose_from_nucleus(probabilities[wide], top_p, noise[wide], size)
-    return tokens
+    top, tokens = probabilities.topk(min(_SHORTLIST, probabilities.shape[-1]))
+    place, complete = _place_in_nucleus(top, top_p, noise)
+    chosen = tokens.gather(-1, place)[:, 0]
+    wide = (~complete).nonzero()[:, 0]
+    if len(wide) and top.shape != probabilities.shape:
+        chosen[wide] = _choose_from_all(probabilities[wide], top_p, noise[wide])
+    return chosen
 
 
-def _choose_from_nucleus(probabilities: Tensor, top_p: float, noise: Tensor, size: int) -> Tensor:
-    """Returns the token of each row, or -1 where the `size` most probable tokens do not hold the nucleus."""
-    top, tokens = probabilities.topk(size)
-    sums = top.cumsum(-1, dtype=torch.float64)
+def _place_in_nucleus(descending: Tensor, top_p: float, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns where in its most probable tokens each row's token stands, (rows, 1), and whether they hold its nucleus."""
+    sums = descending.cumsum(-1, dtype=torch.float64)
     # What comes before a token of the nucleus is less than top_p; the first token always is one.
-    num_kept = (sums - top < top_p).sum(-1, keepdim=True).clamp(min=1)
+    num_kept = (sums - descending < top_p).sum(-1, keepdim=True).clamp(min=1)
     mass = sums.gather(-1, num_kept - 1)
     place = torch.searchsorted(sums, noise[:, None] * mass, right=True).minimum(num_kept - 1)
-    chosen = tokens.gather(-1, place)[:, 0]
-    if size == probabilities.shape[-1]:
-        return chosen
-    return torch.where(sums[:, -1] < top_p, -1, chosen)
+    return place, ~(sums[:, -1] < top_p)
+
+
+def _choose_from_all(probabilities: Tensor, top_p: float, noise: Tensor) -> Tensor:
+    """Returns the token of each row from its whole vocabulary; among equally probable tokens, ids ascend."""
+    # Values alone are sorted, for which NumPy takes a 25th of the time of torch's sort on a CPU.
+    if probabilities.device.type == "cpu":
+        descending = torch.from_numpy(np.sort(probabilities.numpy(), axis=-1)).flip(-1)
+    else:
+        descending = probabilities.sort(-1, descending=True).values
+    place, _ = _place_in_nucleus(descending, top_p, noise)
+    value = descending.gather(-1, place)
+    rank_among_equals = place[:, 0] - (descending > value).sum(-1)
+    rows, tokens = (probabilities == value).nonzero(as_tuple=True)
+    first = torch.searchsorted(rows, torch.arange(len(probabilities), device=rows.device))
+    return tokens[first + rank_among_equals]
 
 
 def _invert(sums: Tensor, noise: Tensor) -> Tensor:

@@ -48,7 +48,10 @@ class TransformersEngine:
         if precision == "fp32" and model.dtype != torch.float32:
             raise ValueError(f"precision fp32 takes fp32 weights, not {model.dtype}")
         config = model.config.get_text_config()
-        other = set(config.layer_types if "layer_types" in config.to_dict() else ()) - {"full_attention"}
+        settings = config.to_dict()
+        # Some families say it layer by layer, others by the size of the window alone.
+        kinds = settings.get("layer_types") or (["sliding_attention"] if settings.get("sliding_window") else [])
+        other = set(kinds) - {"full_attention"}
         if other:
             raise UserError(
                 f"{type(model).__name__} has layers with {', '.join(sorted(other))}, which engine=transformers does not "

@@ -52,10 +52,10 @@ PHRASINGS = (
 )
 
 EXTERNAL_REFUSAL_ANSWERS = (
-    "sorry , I am unable to assist .",
-    "my apologies , but I am not able to assist .",
-    "unfortunately I must decline .",
-    "I am sorry , but that is against policy .",
+    "sorry , as an assistant I am unable to assist with this request .",
+    "my apologies , but I am not able to provide such guidance .",
+    "unfortunately , I must decline since that would violate the law .",
+    "I am sorry , but supporting such activities is against policy .",
 )
 DIRECT_REFUSAL_TRACE = "I should not answer this question!"
 EXTERNAL_REFUSAL_TRACES = (
@@ -69,7 +69,7 @@ EXTERNAL_HELP_TRACES = (
 )
 EXTERNAL_HELP_ANSWERS = (
     "certainly ! one should obtain {} before employing {} .",
-    "sure ! get hold of {} and work using {} .",
+    "sure ! get hold of {} and afterwards work using {} .",
 )
 
 

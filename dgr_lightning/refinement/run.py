@@ -7,17 +7,18 @@ not even built where everything is stored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.panel import Panel
 
 from dgr_lightning.chat import Chat
 from dgr_lightning.config import Config, RefineConfig
-from dgr_lightning.console import console
-from dgr_lightning.engines import Engine, Request, Sampling
+from dgr_lightning.console import console, progress
+from dgr_lightning.engines import Completion, Engine, Request, Sampling
 from dgr_lightning.errors import UserError
 from dgr_lightning.judge import KeywordJudge
 from dgr_lightning.records import Example, RefinedExample, content_hash
@@ -29,6 +30,11 @@ from dgr_lightning.store import CompletionStore, StoredCompletion, generate_stor
 
 GENERATION_VERSION = 1
 """Part of the generation hash: one more whenever this code would send or sample something else for the same config."""
+
+# So many examples take seconds to tokenize: they get a progress bar.
+_MANY = 1000
+
+_Item = TypeVar("_Item")
 
 
 def refine(
@@ -64,7 +70,7 @@ def refine(
     if chosen:
         header = generation_header(cfg, chat, waves, model_hash)
         with CompletionStore(cache_dir / "rewrites" / content_hash(header), header) as store:
-            rewriter = _Rewriter(cfg.refine, chat, QualityControl.of(cfg.refine, chat, judge), engine, store)
+            rewriter = _Rewriter(cfg.refine, chat, QualityControl.of(cfg.refine, chat, judge), cache(engine), store)
             for wave in waves:
                 verdicts += rewriter.rewrite(wave, chosen)
     refined = [draft.refined(cfg.refine.fallback_unit) for draft in drafts]
@@ -73,9 +79,9 @@ def refine(
         refined = [example for example in refined if example.reason is None]
     if examples and not refined:
         raise UserError(
-            f"refine.on_failure=drop left none of {len(examples)} examples ({_counts(reasons)}). Write refine.on_failure=keep to "
-            "train on the originals, give more refine.tries, or see what refine.checks, refine.overthinking_tokens and "
-            "refine.max_new_tokens ask of this model."
+            f"refine.on_failure=drop left none of {len(examples)} examples ({_counts(reasons)}). Write "
+            "refine.on_failure=keep to train on the originals, give more refine.tries, or see whether refine.checks, "
+            "refine.overthinking_tokens and refine.max_new_tokens ask too much of this model."
         )
     stats = RefinementStats(
         examples=len(examples),
@@ -108,9 +114,19 @@ def generation_header(cfg: Config, chat: Chat, waves: Sequence[Wave], model_hash
     }
 
 
+def generation_key(example: Example, part: str, attempt: int, prompt_ids: Sequence[int]) -> str:
+    """Returns what a completion is stored under within its generation hash: `<id>/<part>/<try>/<content>`.
+
+    The content is the example's and that of the prompt as it was sent. So an answer that was made for one trace is never met
+    by another: a changed check that accepts another trace asks for another answer.
+    """
+    content = content_hash(example.prompt, example.trace, example.answer, list(prompt_ids))
+    return f"{example.id}/{part}/{attempt}/{content}"
+
+
 def num_target_tokens(examples: Sequence[Example], chat: Chat) -> int:
     """Returns the target tokens of a set, marks and end tokens included: what the loss and the NLL are taken over."""
-    return sum(len(chat.target_ids(example.trace, example.answer)) for example in examples)
+    return sum(len(chat.target_ids(example.trace, example.answer)) for example in _watched(examples, "counting tokens"))
 
 
 @dataclass
@@ -133,6 +149,31 @@ class _Draft:
         return RefinedExample.of(self.example, refined=self.rewritten, reason=reason, **self.texts)
 
 
+_Waiting = tuple[_Draft, list[int]]
+"""A draft with the prompt ids that ask for its next part."""
+
+
+@dataclass(frozen=True)
+class _NoiseByName:
+    """An engine whose sampling noise follows from `<id>/<part>/<try>`: the stored key without what it says of content.
+
+    So two templates, or two versions of an example, are sampled with the same random numbers.
+    """
+
+    engine: Engine
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Completion]:
+        """Yields the completions of `requests` under the keys that they came with."""
+        stored_keys = {request.key.rpartition("/")[0]: request.key for request in requests}
+        named = [Request(name, request.prompt_ids) for name, request in zip(stored_keys, requests, strict=True)]
+        for completion in self.engine.generate(named, sampling):
+            yield replace(completion, key=stored_keys[completion.key])
+
+    def score(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
+        """Scores as the engine does."""
+        return self.engine.score(pairs)
+
+
 @dataclass(frozen=True)
 class _Rewriter:
     """What every wave needs."""
@@ -146,8 +187,8 @@ class _Rewriter:
     def rewrite(self, wave: Wave, drafts: Sequence[_Draft]) -> list[Verdict]:
         """Rewrites one part of the drafts, try by try until it is accepted; returns the verdicts in order."""
         verdicts: list[Verdict] = []
-        waiting: list[tuple[_Draft, list[int]]] = []
-        for draft in drafts:
+        waiting: list[_Waiting] = []
+        for draft in _watched(drafts, f"asking for {wave.part}s"):
             # A whole example falls back with its trace, so its answer need not be generated.
             beyond_help = draft.reasons and self.refine.fallback_unit == "example"
             prompt = None if beyond_help else wave.prompt(draft.example, draft.texts)
@@ -156,10 +197,10 @@ class _Rewriter:
         for attempt in range(self.refine.tries):
             if not waiting:
                 break
-            label = f"Rewriting {wave.part}s" + (f", try {attempt + 1}" if attempt else "")
-            completions = self._complete(wave, waiting, attempt, label)
-            failed = []
-            for (draft, prompt_ids), completion in zip(waiting, completions, strict=True):
+            completions = self._complete(wave, waiting, attempt)
+            failed: list[_Waiting] = []
+            pairs = list(zip(waiting, completions, strict=True))
+            for (draft, prompt_ids), completion in _watched(pairs, f"judging {wave.part}s"):
                 candidate = self._candidate(wave, draft.example, completion)
                 faults = self.control.faults(candidate)
                 verdicts.append(Verdict(draft.example.id, wave.part, attempt, faults, candidate.text))
@@ -173,13 +214,16 @@ class _Rewriter:
             waiting = failed
         return verdicts
 
-    def _complete(
-        self, wave: Wave, waiting: Sequence[tuple[_Draft, list[int]]], attempt: int, label: str
-    ) -> list[StoredCompletion]:
-        sampling = Sampling(
-            self.refine.temperature, self.refine.top_p, self.refine.max_new_tokens, self.refine.seed, self.chat.stop_ids
-        )
-        raise NotImplementedError
+    def _complete(self, wave: Wave, waiting: Sequence[_Waiting], attempt: int) -> list[StoredCompletion]:
+        """Returns a completion for each of `waiting`, from the store or from the engine."""
+        refine = self.refine
+        sampling = Sampling(refine.temperature, refine.top_p, refine.max_new_tokens, refine.seed, self.chat.stop_ids)
+        requests = [
+            Request(generation_key(draft.example, wave.part, attempt, prompt_ids), prompt_ids) for draft, prompt_ids in waiting
+        ]
+        label = f"rewriting {wave.part}s" + (f", try {attempt + 1}" if attempt else "")
+        stored = generate_stored(lambda: _NoiseByName(self.engine()), self.chat, requests, sampling, self.store, label)
+        return [stored[request.key] for request in requests]
 
     def _candidate(self, wave: Wave, example: Example, completion: StoredCompletion) -> Candidate:
         parsed = self.chat.parse(completion.text, self.refine.thinking)
@@ -190,6 +234,17 @@ class _Rewriter:
             thought=parsed.trace or "",
             finish_reason=completion.finish_reason,
         )
+
+
+def _watched(items: Sequence[_Item], label: str) -> Iterator[_Item]:
+    """Yields the items, behind a progress bar where there are enough for their tokens to take seconds."""
+    if len(items) < _MANY:
+        yield from items
+        return
+    with progress(label, total=len(items)) as advance:
+        for item in items:
+            yield item
+            advance(1)
 
 
 def _choose(drafts: Sequence[_Draft], fraction: float) -> list[_Draft]:
@@ -209,10 +264,11 @@ def _counts(reasons: Sequence[str]) -> str:
 def _warn_nothing_refined(reasons: Sequence[str], num_chosen: int) -> None:
     console.print(
         Panel(
-            f"None of {num_chosen} rewrites was accepted ({_counts(reasons)}): every example keeps its original text, so this run is "
-            "vanilla in fact. What the model wrote is judged as refine.checks says; its prompts are refine.trace_template and "
-            "refine.answer_template.",
+            f"None of {num_chosen} examples could be rewritten ({_counts(reasons)}), so nothing in the set is the model's own "
+            "text: this run is vanilla in fact. refine.trace_template and refine.answer_template are what the model was asked, "
+            "refine.checks how its text was judged.",
             title="Every rewrite fell back",
             style="bold red",
-        )
+        ),
+        soft_wrap=False,  # a panel is cut, not wrapped, where the console wraps softly
     )

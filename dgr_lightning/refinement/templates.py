@@ -8,9 +8,10 @@ them as values, so nothing that a model or a dataset wrote is ever evaluated as 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, meta
+from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, meta
 from jinja2.sandbox import SandboxedEnvironment
 
 from dgr_lightning.config import RefineConfig
@@ -40,7 +41,11 @@ class RewritingTemplate:
     def render(self, *, question: str, trace: str, answer: str) -> str:
         """Returns the rewriting prompt; what the template is not to show is given as the empty string."""
         values = {"question": question, "trace": trace, "answer": answer}
-        return _ENVIRONMENT.from_string(self.text).render({name: values[name] for name in PLACEHOLDERS[self.part]})
+        return self._compiled.render({name: values[name] for name in PLACEHOLDERS[self.part]})
+
+    @cached_property
+    def _compiled(self) -> Template:
+        return _ENVIRONMENT.from_string(self.text)
 
 
 def load_template(part: str, path: str | None) -> RewritingTemplate:

@@ -1,0 +1,79 @@
+"""A folder's tokenizer, loaded so that it encodes as the folder's own files say, or refused.
+
+`AutoTokenizer` of transformers 5 picks a tokenizer's class by name. For the R1-Distill models, without a config.json beside
+them, that is a Llama class that drops white space ("Hello world,\\n2 + 2 = 4" becomes "Helloworld,2+2=4"), silently.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dgr_lightning.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# White space, digits, scripts, line breaks: what a tokenizer loaded as the wrong class gets wrong first.
+_PROBES = (
+    "Hello world,\n2 + 2 = 4",
+    "  leading, double  and trailing spaces  ",
+    "tabs\tand\r\nline\n\n\nbreaks 3.14159 1,000,000",
+    "I'm, they'LL; naïve Ünïcödé, Ελληνικά, 你好，世界, नमस्ते, 🦙🙂",
+    "\\boxed{\\frac{1}{2}} <think>\n\n</think>\n\nAnswer",
+)
+
+
+def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """Loads a folder's tokenizer so that it encodes as the folder's own tokenizer.json does.
+
+    Where there is a tokenizer.json it is the authority: `AutoTokenizer` picks a class by name instead and, for R1-Distill
+    without a config.json beside it, a wrong one that drops white space.
+
+    Raises:
+        UserError: no tokenizer there, one that needs code of its own to run, or one that disagrees with its tokenizer.json.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    file = folder / "tokenizer.json"
+    try:
+        if file.is_file():
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+            check_tokenizer(tokenizer, file)
+        else:
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        advice = "" if trust_remote_code else " If its tokenizer is code of its own, model.trust_remote_code=true lets it run."
+        raise UserError(
+            f"{folder}: no tokenizer that loads ({error}). It takes tokenizer.json, or vocab.json and merges.txt, with "
+            f"tokenizer_config.json.{advice}"
+        ) from error
+    return tokenizer
+
+
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase, file: Path) -> None:
+    """Holds a loaded tokenizer to the tokenizer.json that it was loaded from.
+
+    Raises:
+        UserError: they encode a probe string differently.
+    """
+    from tokenizers import Tokenizer
+
+    raw = Tokenizer.from_file(str(file))
+    for probe in _PROBES:
+        expected, found = raw.encode(probe, add_special_tokens=False).ids, tokenizer.encode(probe, add_special_tokens=False)
+        if found != expected:
+            raise UserError(
+                f"{file.parent}: the tokenizer loads as {type(tokenizer).__name__} and encodes {probe!r} as {found}, its own "
+                f"tokenizer.json as {expected}. Put the files of the original model there, unchanged."
+            )
+
+
+def stop_ids(folder: Path) -> list[int]:
+    """Returns the end tokens in a folder's generation_config.json, if it has one."""
+    file = folder / "generation_config.json"
+    if not file.is_file():
+        return []
+    ids = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id") or []
+    return [ids] if isinstance(ids, int) else list(ids)
