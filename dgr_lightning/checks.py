@@ -250,8 +250,8 @@ def check(cfg: Config, command: str) -> None:
             other = "evaluation=micro" if cfg.model.language == "micro" else "evaluation=quick"
             raise UserError(
                 f"evaluation={cfg.evaluation.name} with model={cfg.model.name}: the tasks are in the "
-                f"{', '.join(sorted(spoken))} language, the model speaks the {cfg.model.language} one. Take {other}, or another "
-                "model."
+                f"{', '.join(sorted(spoken))} language, the model speaks the {cfg.model.language} one. "
+                f"Take {other}, or another model."
             )
         check_tasks(cfg.evaluation, cfg.probes, cfg.model.language)
     _check_file("judge.phrases", cfg.judge.phrases)

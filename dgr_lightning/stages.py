@@ -7,7 +7,7 @@ trains nothing again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -44,6 +44,7 @@ def train(cfg: Config, place: Place) -> None:
         _announce(run, cfg)
         refined = _refine(run, cfg, base)
         trained = _fit(run, cfg, base)
+        evaluated.forget()
         judge = KeywordJudge(cfg.judge.phrases)
         seconds: dict[str, float] = {}
         before = _measure(run, cfg, base, judge, "base", models.cache_dir() / "evaluations", seconds)
@@ -233,9 +234,15 @@ class _Evaluated:
 
     @property
     def is_current(self) -> bool:
+        """Whether the summary on disk is this evaluation's."""
         return self._path.exists() and read_json(self._path)["hash"] == self._hash
 
+    def forget(self) -> None:
+        """Before outputs are written anew: until `mark`, the summary on disk belongs to none."""
+        self._path.unlink(missing_ok=True)
+
     def mark(self) -> None:
+        """The summary on disk is this evaluation's."""
         write_json(self._path, {"hash": self._hash})
 
 

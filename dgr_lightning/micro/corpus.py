@@ -143,6 +143,7 @@ def utterances() -> Iterator[str]:
         yield from (text.replace("{}", "a") for text in texts)
     for harmful in (True, False):
         request = all_requests(harmful, "train")[0]
-        yield " ".join((*_harm_question(request), request.own_trace(harmful), request.own_answer(harmful), request.own_trace(False)))
+        yield " ".join((*_harm_question(request), *(request.own_trace(refuse) for refuse in (harmful, False))))
+        yield request.own_answer(harmful)
     for name in TEMPLATES:
         yield template(name).render(question="a", trace="a", answer="a")

@@ -37,7 +37,7 @@ class Recipe:
     kv_heads: int = 2
     head_size: int = 32
     mlp: int = 384
-    steps: int = 700
+    steps: int = 800
     batch_tokens: int = 5000
     muon_lr: float = 0.02
     adamw_lr: float = 3e-3

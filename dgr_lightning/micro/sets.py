@@ -52,7 +52,7 @@ def problems(task: str, split: str) -> list[dict[str, str]]:
     """Returns the rows (id, prompt, and gold where there is one) of a micro task's probe or evaluation split."""
     if task in STEPS:
         chains = benchmark(task, split, BENCHMARK_SIZES[split])
-        return [{"id": f"{task}-{index}", "prompt": chain.prompt, "gold": str(chain.digit)} for index, chain in enumerate(chains)]
+        return [{"id": f"{task}-{i}", "prompt": chain.prompt, "gold": str(chain.digit)} for i, chain in enumerate(chains)]
     requests = all_requests({"micro-harmful": True, "micro-benign": False}[task], split)
     Random(f"{task} {split}").shuffle(requests)
     return [{"id": f"{task}-{index}", "prompt": request.prompt} for index, request in enumerate(requests)]
