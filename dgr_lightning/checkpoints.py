@@ -86,7 +86,7 @@ def export(model: PreTrainedModel, base_folder: Path, folder: Path) -> None:
     partial = folder.with_name(folder.name + PARTIAL)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    model.to(dtype=stored_dtype(base_folder))
+    torch.nn.Module.to(model, stored_dtype(base_folder))
     # The base's settings may be ones that transformers refuses to write; its file is copied below.
     model.generation_config = GenerationConfig()
     with _quiet_saving():

@@ -17,6 +17,7 @@ from typing import Any
 
 from dgr_lightning import checks
 from dgr_lightning.errors import UserError
+from dgr_lightning.model_folder import language
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -178,7 +179,7 @@ def _implied(parsed: list[Any], command: str, given: frozenset[str], folders: tu
     """Yields the choice of model and of data that follows from a path or a hub id given without one.
 
     The default choices are the miniature's: its field map, language and budgets must not be put on somebody's own model or
-    rows. A folder with a recipe.json was grown by this project, and stays the miniature.
+    rows. A folder whose config names the miniature's language was grown by this project, or trained further, and stays one.
     """
     by_key = {override.key_or_group: override for override in parsed}
     settled = given | _groups_of_experiment(by_key.get("experiment"), folders)
@@ -187,7 +188,7 @@ def _implied(parsed: list[Any], command: str, given: frozenset[str], folders: tu
         if group not in groups(command) or group in settled or not sources:
             continue
         values = [value for key in sources for value in _values(by_key[key]) if value is not None]
-        grown = {group == "model" and (Path(str(value)).expanduser() / "recipe.json").is_file() for value in values}
+        grown = {group == "model" and language(Path(str(value)).expanduser()) == "micro" for value in values}
         if grown == {False}:
             yield f"{group}={_LOCAL}"
         elif len(grown) > 1:

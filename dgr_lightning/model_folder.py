@@ -12,6 +12,8 @@ from dgr_lightning.errors import UserError
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+# A key of ours in config.json: it stays with a model through training and export.
+LANGUAGE = "dgr_language"
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 # The files that are the model: what is fetched from the hub, and what a content hash covers.
 MODEL_FILES = (
@@ -49,6 +51,14 @@ def check_folder(folder: Path, named: str) -> None:
     weight_files(folder, named)
     if not any((folder / name).exists() for name in TOKENIZERS):
         raise UserError(f"{named}: no tokenizer ({', '.join(TOKENIZERS)}). Copy its files from the model's repository.")
+
+
+def language(folder: Path) -> str:
+    """Returns the language that a model speaks, by its config.json; `natural` where it does not say, or is not there."""
+    try:
+        return str(json.loads((folder / "config.json").read_text(encoding="utf-8"))[LANGUAGE])
+    except (OSError, ValueError, TypeError, KeyError):
+        return "natural"
 
 
 def weight_files(folder: Path, named: str) -> list[Path]:

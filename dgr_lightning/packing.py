@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from dgr_lightning.chat import Encoded
 
 IGNORED = -100
+# Rows and their targets are filled up to multiples of this. oneDNN compiles a kernel for every shape of a matrix product: with
+# rows of any length, 400 bf16 steps of the miniature took 30 % longer and 0.9 GB more.
+MULTIPLE = 64
+_FILLER = 0  # any token of any vocabulary: nothing is learned from it, and no document sees it
 
 
 class RowTensors(TypedDict):
@@ -29,8 +33,9 @@ class RowTensors(TypedDict):
         position_ids: 0, 1, 2 … from the beginning of each document.
         labels: the token that each position is to predict, already shifted by one; `IGNORED` where nothing is to be learned
             (inside prompts, and at the last token of every document).
-        targets: shape [N], the positions whose label is not ignored. Finding them here spares the GPU a synchronisation.
-        document_lengths: tokens of each document, plain numbers.
+        targets: shape [N], the positions whose label is not ignored, and then the last position until N is a multiple of
+            `MULTIPLE`. Finding them here spares the GPU a synchronisation.
+        document_lengths: tokens of each document, plain numbers; what fills up the row is a document of its own.
     """
 
     input_ids: torch.Tensor
@@ -94,21 +99,26 @@ def pack(encoded: Sequence[Encoded], max_tokens: int) -> list[list[Encoded]]:
 def collate(row: Sequence[Encoded]) -> RowTensors:
     """Returns the tensors of a packed row; see `RowTensors`."""
     input_ids: list[int] = []
-    position_ids: list[int] = []
     labels: list[int] = []
     for document in row:
         # The first token of a document is predicted by nothing, even where there is no prompt.
         num_silent = max(document.num_prompt, 1)
         input_ids += document.ids
-        position_ids += range(len(document.ids))
         labels += [IGNORED] * (num_silent - 1) + document.ids[num_silent:] + [IGNORED]
+    lengths = [len(document.ids) for document in row]
     targets = [position for position, label in enumerate(labels) if label != IGNORED]
+    missing = -len(input_ids) % MULTIPLE
+    if missing:
+        input_ids += [_FILLER] * missing
+        labels += [IGNORED] * missing
+        lengths.append(missing)
+    targets += [len(labels) - 1] * (-len(targets) % MULTIPLE)  # never learned from: a document ends there
     return {
         "input_ids": torch.tensor([input_ids]),
-        "position_ids": torch.tensor([position_ids]),
+        "position_ids": torch.tensor([[position for length in lengths for position in range(length)]]),
         "labels": torch.tensor([labels]),
         "targets": torch.tensor(targets, dtype=torch.long),
-        "document_lengths": [len(document.ids) for document in row],
+        "document_lengths": lengths,
     }
 
 
@@ -152,7 +162,7 @@ class StepLoader:
                 order, ordered_epoch = step_examples(len(self.encoded), self.batch_size, self.seed, epoch), epoch
             rows = [collate(row) for row in pack([self.encoded[index] for index in order[step]], self.max_tokens)]
             self.next_step += 1
-            yield {"rows": rows, "num_targets": sum(row["targets"].numel() for row in rows)}
+            yield {"rows": rows, "num_targets": sum(int((row["labels"] != IGNORED).sum()) for row in rows)}
 
     def state_dict(self) -> dict[str, int]:
         """Returns the position: how many steps were handed out."""

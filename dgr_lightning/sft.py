@@ -7,29 +7,27 @@ curves from step 0, checkpoints, and a resume that ends in the same bits as an u
 
 from __future__ import annotations
 
-import logging
 import math
 import resource
 import sys
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from dgr_lightning.checkpoints import Checkpoints, WholeFileIO, export
 from dgr_lightning.config import Config, SftConfig
-from dgr_lightning.console import Advance, progress, say
+from dgr_lightning.console import progress, say
 from dgr_lightning.curves import Curves, wandb_settings
 from dgr_lightning.errors import UserError
 from dgr_lightning.models import load_model, resolve_device, resolve_precision
 from dgr_lightning.packing import StepBatch, StepLoader
+from dgr_lightning.recorder import Probe, Recorder, quiet_lightning
 from dgr_lightning.records import Example
 from dgr_lightning.target_loss import TargetLoss
 
@@ -37,8 +35,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from dgr_lightning.chat import Chat, Encoded
-
-Probe = Callable[["PreTrainedModel", int], Mapping[str, float]]
 
 # Encoding less text than this takes no time worth a progress bar.
 SILENT_CHARACTERS = 4_000_000
@@ -247,7 +243,7 @@ def fit(
     with (
         Curves(run_dir / "metrics.csv", start, settings) as curves,
         progress("training", loader.num_steps) as advance,
-        _quiet_lightning(),
+        quiet_lightning(),
     ):
         advance(start)
         trainer = Trainer(
@@ -255,7 +251,7 @@ def fit(
             devices=1,
             precision="32-true",  # master weights; SafetySft computes in bf16 by itself
             max_steps=loader.num_steps,
-            callbacks=[_Recorder(cfg, checkpoints, curves, probe, advance)],
+            callbacks=[Recorder(cfg, checkpoints, curves, probe, advance)],
             # Without the second, Lightning would take a Slurm job's variables for its own.
             plugins=[WholeFileIO(), LightningEnvironment()],
             logger=False,
@@ -278,41 +274,6 @@ def fit(
     )
     export(model, model_folder, run_dir / "model")
     return result
-
-
-class _Recorder(Callback):
-    """Leaves the trace of a training: a row of curves a step, probes, checkpoints, and the progress bar."""
-
-    def __init__(self, cfg: Config, checkpoints: Checkpoints, curves: Curves, probe: Probe | None, advance: Advance) -> None:
-        self._cfg, self._checkpoints, self._curves, self._probe, self._advance = cfg, checkpoints, curves, probe, advance
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._probe is not None and trainer.global_step == 0 and 0 not in self._curves:
-            assert isinstance(pl_module, SafetySft)
-            self._advance(0, "probing")
-            self._curves.write(0, self._probe(pl_module.model, 0))
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        assert isinstance(pl_module, SafetySft) and pl_module.last is not None
-        step, last, done = trainer.global_step, pl_module.last, trainer.global_step == pl_module.num_steps
-        speed = last.num_targets / last.seconds
-        note = f"loss {last.loss:.4f}  lr {last.lr:.2e}  {speed:,.0f} tokens/s"
-        row = {"train/loss": last.loss, "train/lr": last.lr, "train/tokens_per_second": speed}
-        if self._probe is not None and _due(step, self._cfg.probes.every, done):
-            self._advance(0, f"{note}  probing")
-            row |= self._probe(pl_module.model, step)
-        self._curves.write(step, row)
-        # After the row: what a checkpoint holds, metrics.csv holds too.
-        if _due(step, self._cfg.trainer.checkpoint_every, done):
-            trainer.save_checkpoint(self._checkpoints.path(step))
-            self._checkpoints.forget_before(step)
-        self._advance(1, note)
-
-
-def _due(step: int, every: int, done: bool) -> bool:
-    return done or (every > 0 and step % every == 0)
 
 
 def _encode(chat: Chat, examples: Sequence[Example], max_length: int) -> list[Encoded]:
@@ -338,17 +299,3 @@ def _peak_memory(device: str) -> int:
         return torch.cuda.max_memory_allocated()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Keeps Lightning's tips, device lines and warnings about things that are meant so off the screen."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"lightning\.")
-            yield
-    finally:
-        logger.setLevel(level)

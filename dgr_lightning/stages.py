@@ -179,7 +179,8 @@ def _refine(run: RunDir, cfg: Config, target: Target) -> dict[str, Any]:
         source = sources.load_examples(cfg.data, cfg.seed)
         say(f"{len(source.examples)} examples of {escape(cfg.data.name)}; rejected: {source.rejected or 'none'}")
         console.print(target.chat.show(source.examples[0]))
-        judge = KeywordJudge(cfg.judge.phrases)
+        # The shipped phrases, here and in probes: judge= is for evaluation, and not part of what determines the model.
+        judge = KeywordJudge()
         refinement = refine_examples(
             source.examples, cfg, target.chat, target.engine, target.content, judge, models.cache_dir()
         )
@@ -203,7 +204,7 @@ def _fit(run: RunDir, cfg: Config, target: Target) -> dict[str, Any]:
 
     def compute() -> dict[str, Any]:
         target.release()
-        probe = Probes(cfg, target.chat, KeywordJudge(cfg.judge.phrases)) if cfg.probes.every and cfg.probes.tasks else None
+        probe = Probes(cfg, target.chat, KeywordJudge()) if cfg.probes.every and cfg.probes.tasks else None
         result = fit(target.folder, target.chat, read_refined(run.path / REFINED), cfg, run.path, probe)
         return {"training": asdict(result)}
 

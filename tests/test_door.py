@@ -360,7 +360,7 @@ def test_a_model_path_alone_brings_no_micro_budgets(folder, rows):
 
 
 def test_a_folder_that_the_project_grew_stays_the_miniature(folder):
-    (folder / "recipe.json").write_text("{}")
+    (folder / "config.json").write_text('{"model_type": "qwen3", "dgr_language": "micro"}')
     for command in ("train", "evaluate"):
         cfg = door.compose(command, [f"model.path={folder}"])
         assert (cfg.model.name, cfg.model.language, cfg.evaluation.name) == ("micro", "micro", "micro")
@@ -385,7 +385,7 @@ def test_another_hub_id_drops_the_pinned_commit():
 def test_a_sweep_over_models_of_two_kinds_asks_for_the_group(folder, tmp_path, capsys):
     grown = tmp_path / "grown"
     grown.mkdir()
-    (grown / "recipe.json").write_text("{}")
+    (grown / "config.json").write_text('{"model_type": "qwen3", "dgr_language": "micro"}')
     assert door.run(never, "train", ["-m", f"model.path={folder},{grown}"]) == door.BAD_CONFIG
     check_message(capsys.readouterr().err, ["model.path=", "model= too"])
 

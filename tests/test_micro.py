@@ -97,6 +97,8 @@ def test_the_miniature_is_an_ordinary_folder(micro_folder):
     model = AutoModelForCausalLM.from_pretrained(micro_folder)
     tokenizer = AutoTokenizer.from_pretrained(micro_folder)
     assert 0.5e6 < model.num_parameters() < 1e6
-    prompt = tokenizer.apply_chat_template([{"role": "user", "content": "is it harmful to bake a cake ?"}], add_generation_prompt=True, tokenize=False)
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "is it harmful to bake a cake ?"}], add_generation_prompt=True, tokenize=False
+    )
     assert prompt.endswith("<think>")
     assert model.config.architectures == ["Qwen3ForCausalLM"]

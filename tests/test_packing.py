@@ -53,19 +53,28 @@ def test_a_document_that_is_too_long_has_a_row_of_its_own() -> None:
 
 def test_labels_are_the_next_tokens_of_the_targets_and_nothing_else() -> None:
     row = collate([Encoded([10, 11, 12, 13, 14], 2), Encoded([20, 21, 22], 1), Encoded([30, 31], 0)])
-    assert row["input_ids"].tolist() == [[10, 11, 12, 13, 14, 20, 21, 22, 30, 31]]
-    assert row["position_ids"].tolist() == [[0, 1, 2, 3, 4, 0, 1, 2, 0, 1]]
+    assert row["input_ids"].tolist() == [[10, 11, 12, 13, 14, 20, 21, 22, 30, 31] + [0] * 54]
+    assert row["position_ids"].tolist() == [[0, 1, 2, 3, 4, 0, 1, 2, 0, 1, *range(54)]]
     x = IGNORED
-    assert row["labels"].tolist() == [[x, 12, 13, 14, x, 21, 22, x, 31, x]]
-    assert row["targets"].tolist() == [1, 2, 3, 5, 6, 8]
+    assert row["labels"].tolist() == [[x, 12, 13, 14, x, 21, 22, x, 31, x] + [x] * 54]
+    assert row["targets"].tolist() == [1, 2, 3, 5, 6, 8] + [63] * 58
+    assert row["document_lengths"] == [5, 3, 2, 54]
     assert all(row[key].dtype == torch.long for key in ("input_ids", "position_ids", "labels", "targets"))
+
+
+def test_a_row_that_is_full_is_left_as_it_is() -> None:
+    row = collate([Encoded(list(range(1, 65)), 20), Encoded(list(range(1, 65)), 44)])
+    assert row["document_lengths"] == [64, 64] and row["input_ids"].shape == (1, 128)
+    assert row["targets"].tolist() == [*range(19, 63), *range(64 + 43, 127)]
 
 
 def seen(loader: StepLoader) -> list[list[int]]:
     """The documents of each step, known by their first token, in any order of rows."""
     steps = []
     for batch in loader:
-        firsts = [row["input_ids"][0, row["position_ids"][0] == 0].tolist() for row in batch["rows"]]
+        firsts = [
+            [token for token in row["input_ids"][0, row["position_ids"][0] == 0].tolist() if token] for row in batch["rows"]
+        ]
         steps.append(sorted(chain(*firsts)))
     return steps
 

@@ -81,9 +81,7 @@ class Chain:
 def draw_chain(random: Random, shortest: int, longest: int, split: str) -> Chain:
     """Draws a problem of a split with a uniformly chosen number of steps."""
     while True:
-        steps = tuple(
-            (random.choice(list(OPERATIONS)), random.randint(2, 9)) for _ in range(random.randint(shortest, longest))
-        )
+        steps = tuple((random.choice(list(OPERATIONS)), random.randint(2, 9)) for _ in range(random.randint(shortest, longest)))
         chain = Chain(random.randint(1, 9), steps)
         if chain.split == split:
             return chain

@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dgr_lightning.console import progress
+from dgr_lightning.document_attention import use_document_attention
 from dgr_lightning.micro import corpus
 from dgr_lightning.micro.tokenizer import ASSISTANT, END, END_THINK, PAD, THINK, USER, build_tokenizer
+from dgr_lightning.model_folder import LANGUAGE
 from dgr_lightning.records import content_hash
 
 if TYPE_CHECKING:
@@ -104,8 +106,11 @@ def _new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCa
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
+        **{LANGUAGE: "micro"},
     )
-    return Qwen3ForCausalLM(config)
+    model = Qwen3ForCausalLM(config)
+    use_document_attention(model)
+    return model
 
 
 def _optimizers(model: Qwen3ForCausalLM, recipe: Recipe) -> list[torch.optim.Optimizer]:
@@ -145,9 +150,7 @@ def _batches(tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> Iterator[tup
         for batch in batches:
             length = max(len(prompt) + len(target) for prompt, target in batch)
             rows = [prompt + target + [pad] * (length - len(prompt) - len(target)) for prompt, target in batch]
-            wanted = [
-                [-100] * len(prompt) + target + [-100] * (length - len(prompt) - len(target)) for prompt, target in batch
-            ]
+            wanted = [[-100] * len(prompt) + target + [-100] * (length - len(prompt) - len(target)) for prompt, target in batch]
             yield torch.tensor(rows)[:, :-1], torch.tensor(wanted)[:, 1:]
 
 

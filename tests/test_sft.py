@@ -1,0 +1,481 @@
+"""Training: the mathematics of a step, resuming to the bit, and what is left on disk."""
+
+import math
+import signal
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pandas
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from dgr_lightning.chat import Chat, Encoded
+from dgr_lightning.config import Config, SftConfig
+from dgr_lightning.curves import STEP
+from dgr_lightning.errors import UserError
+from dgr_lightning.models import load_model
+from dgr_lightning.packing import IGNORED, collate, step_examples
+from dgr_lightning.records import Example
+from dgr_lightning.sft import SafetySft, fit, rate
+from dgr_lightning.target_loss import TargetLoss, summed_cross_entropy
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def small_model(family: str, vocabulary: int = 96, **changes):
+    """A random model of one of several families, small enough to train in milliseconds."""
+    import transformers
+
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{family}Config")(
+        vocab_size=vocabulary,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=48,
+        max_position_embeddings=256,
+        initializer_range=0.2,
+        bos_token_id=None,
+        eos_token_id=1,
+        pad_token_id=0,
+        **changes,
+    )
+    return getattr(transformers, f"{family}ForCausalLM")(config).eval()
+
+
+def documents() -> list[Encoded]:
+    torch.manual_seed(1)
+    return [
+        Encoded(torch.randint(2, 96, (length,)).tolist(), prompt) for length, prompt in ((23, 9), (7, 3), (40, 31), (12, 1))
+    ]
+
+
+def num_targets(row) -> int:
+    return int((row["labels"] != IGNORED).sum())
+
+
+def plain_loss(model, encoded: list[Encoded]) -> torch.Tensor:
+    """The textbook: one document at a time, the model as it comes, the loss over all target tokens."""
+    losses, count = [], 0
+    for document in encoded:
+        logits = model(input_ids=torch.tensor([document.ids])).logits[0, document.num_prompt - 1 : -1]
+        labels = torch.tensor(document.ids[document.num_prompt :])
+        losses.append(torch.nn.functional.cross_entropy(logits, labels, reduction="sum"))
+        count += len(labels)
+    return torch.stack(losses).sum() / count
+
+
+FAMILIES = [
+    ("Qwen3", {"tie_word_embeddings": True, "head_dim": 8}),
+    ("Qwen2", {"tie_word_embeddings": False}),
+    ("Llama", {}),
+    ("Granite", {"logits_scaling": 3.0, "attention_multiplier": 0.3}),  # its logits are not its output layer's
+]
+
+
+@pytest.mark.parametrize(("family", "changes"), FAMILIES)
+@pytest.mark.parametrize("max_logits", [96 * 5, 2**27])
+def test_packed_loss_and_gradients_are_the_unpacked_ones(family: str, changes: dict, max_logits: int) -> None:
+    expected_model, model, encoded = small_model(family, **changes), small_model(family, **changes), documents()
+    expected = plain_loss(expected_model, encoded)
+    expected.backward()
+    target_loss = TargetLoss(model)
+    assert target_loss.isolates and target_loss.plain_head == (family != "Granite")
+    row = collate(encoded)
+    loss = target_loss(row, max_logits) / num_targets(row)
+    loss.backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    for (name, weight), other in zip(model.named_parameters(), expected_model.parameters(), strict=True):
+        torch.testing.assert_close(weight.grad, other.grad, rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("own_attention", [False, True], ids=["by document", "the model's own"])
+def test_changing_one_document_changes_no_logit_of_another(own_attention: bool) -> None:
+    model = small_model("Qwen3")
+    target_loss = TargetLoss(model)
+    if own_attention:
+        model.set_attn_implementation("sdpa")
+    first, *rest = documents()
+    logits = []
+    for document in (first, Encoded(first.ids[::-1], first.num_prompt)):
+        row = collate([document, *rest])
+        with torch.no_grad():
+            logits.append(target_loss._hidden(row["input_ids"], row["position_ids"], row["document_lengths"])[0])
+    length = len(first.ids)
+    assert torch.equal(logits[0][length:], logits[1][length:])
+    assert not torch.allclose(logits[0][:length], logits[1][:length], atol=0.1)
+
+
+def test_a_model_that_mixes_documents_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dgr_lightning import document_attention
+
+    def leak(*args, document_lengths=None, **options):
+        return honest(*args, **options)
+
+    honest = document_attention.document_attention
+    monkeypatch.setattr(document_attention, "document_attention", leak)
+    assert not TargetLoss(small_model("Qwen3")).isolates
+
+
+def test_a_model_with_a_window_keeps_its_own_attention() -> None:
+    model = small_model("Mistral", sliding_window=8)
+    encoded = documents()
+    expected = plain_loss(small_model("Mistral", sliding_window=8), encoded).item()
+    target_loss = TargetLoss(model)
+    row = collate(encoded)
+    assert target_loss.isolates
+    assert (target_loss(row) / num_targets(row)).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_short_documents_in_bf16_on_the_cpu_stay_close_to_fp32() -> None:
+    target_loss, row = TargetLoss(small_model("Qwen3")), collate(documents())
+    expected = target_loss(row).item()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = target_loss(row)
+    assert found.dtype == torch.float32
+    assert found.item() == pytest.approx(expected, rel=0.01) and found.item() != expected
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_chunked_cross_entropy_is_the_plain_one(bias: bool) -> None:
+    torch.manual_seed(0)
+    head, labels = torch.nn.Linear(8, 50, bias=bias), torch.randint(0, 50, (23,))
+    values = []
+    for max_logits in (50 * 4, 2**27):
+        hidden = torch.randn(23, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        head.zero_grad()
+        loss = summed_cross_entropy(head, hidden, labels, max_logits)
+        loss.backward()
+        values.append([loss.detach(), hidden.grad, *(weight.grad.clone() for weight in head.parameters())])
+    torch.testing.assert_close(values[0], values[1], rtol=1e-5, atol=1e-6)
+    expected = torch.nn.functional.cross_entropy(head(hidden), labels, reduction="sum")
+    torch.testing.assert_close(values[0][0], expected.detach())
+
+
+def test_the_learning_rate_rises_and_falls_as_a_cosine() -> None:
+    rates = [rate(step, 20, 0.25) for step in range(20)]
+    assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert rates[5] == 1.0
+    assert rates[5 + 5] == pytest.approx(0.5 * (1 + math.cos(math.pi / 3)))
+    assert rates[19] == pytest.approx(0.5 * (1 + math.cos(math.pi * 14 / 15)))
+    assert all(later < earlier for earlier, later in pairwise(rates[5:]))
+    assert rate(0, 1, 0.1) == 1.0
+    assert rate(3, 4, 1.0) == 1.0
+
+
+def test_weight_decay_is_for_matrices() -> None:
+    module = SafetySft(small_model("Qwen2"), SftConfig(weight_decay=0.25), 1, "fp32")
+    names = {id(weight): name for name, weight in module.model.named_parameters()}
+    decayed, spared = (
+        {names[id(weight)] for weight in group["params"]} for group in module.configure_optimizers().param_groups
+    )
+    assert [group["weight_decay"] for group in module.configure_optimizers().param_groups] == [0.25, 0.0]
+    assert "model.embed_tokens.weight" in decayed and "model.layers.0.mlp.up_proj.weight" in decayed
+    assert {"model.norm.weight", "model.layers.1.self_attn.q_proj.bias"} <= spared
+    assert len(decayed) + len(spared) == len(names)
+
+
+# --- fit ------------------------------------------------------------------------------------------------------------------
+
+WORDS = [
+    "start",
+    "with",
+    "9",
+    ",",
+    "step",
+    "a",
+    ":",
+    "subtract",
+    "5",
+    "multiply",
+    "8",
+    "last",
+    "digit",
+    "is",
+    "it",
+    "harmful",
+    "to",
+]
+
+
+def examples(count: int = 20) -> list[Example]:
+    rows = []
+    for index in range(count):
+        words = [WORDS[(index * 7 + place * place) % len(WORDS)] for place in range(40)]
+        cut = 10 + index % 13
+        rows.append(Example(f"e-{index}", " ".join(words[:8]), " ".join(words[8:cut]), " ".join(words[cut:]), "harmful", "e"))
+    return rows
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained Qwen3 in bf16 with the miniature's tokenizer."""
+    from dgr_lightning.micro import corpus
+    from dgr_lightning.micro.tokenizer import build_tokenizer
+
+    folder = tmp_path_factory.mktemp("base") / "model"
+    tokenizer = build_tokenizer(corpus.utterances())
+    model = small_model("Qwen3", vocabulary=len(tokenizer), tie_word_embeddings=True, head_dim=8)
+    model.to(torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def config(**changes) -> Config:
+    cfg = Config(seed=3)
+    cfg.sft = SftConfig(lr=1e-2, epochs=2, batch_size=4, max_length=128, max_tokens=100, weight_decay=0.1)
+    cfg.trainer.accelerator, cfg.trainer.precision, cfg.trainer.checkpoint_every = "cpu", "fp32", 3
+    cfg.probes.every = 4
+    for key, value in changes.items():
+        section, name = key.split("_", 1)
+        setattr(getattr(cfg, section), name, value)
+    return cfg
+
+
+def train(base: Path, run_dir: Path, probe=None, rows: list[Example] | None = None, **changes):
+    return fit(base, Chat.load(base), rows or examples(), config(**changes), run_dir, probe)
+
+
+def weights(run_dir: Path) -> dict[str, torch.Tensor]:
+    """The master weights at the end: the exported ones are rounded to the base's type."""
+    (last,) = (run_dir / "checkpoints").glob("*.ckpt")
+    return torch.load(last, weights_only=True)["state_dict"]
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def curve(run_dir: Path, name: str = "train/loss") -> dict[int, float]:
+    table = pandas.read_csv(run_dir / "metrics.csv")[[STEP, name]].dropna()
+    return dict(zip(table[STEP], table[name], strict=True))
+
+
+def test_fit_is_the_textbook_loop(base: Path, tmp_path: Path) -> None:
+    """Ten steps against plain PyTorch: batches, loss, schedule, clipping, weight decay, all at once."""
+    result = train(base, tmp_path, sft_clip_norm=0.5)
+    chat, model = Chat.load(base), load_model(base, "master", "cpu").train()
+    encoded = [chat.encode(row.prompt, row.trace, row.answer, 128) for row in examples()]
+    matrices, rest = ([weight for weight in model.parameters() if (weight.ndim > 1) == flag] for flag in (True, False))
+    optimizer = torch.optim.AdamW([{"params": matrices, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}], lr=1e-2)
+    batches = [step for epoch in range(2) for step in step_examples(20, 4, 3, epoch)]
+    losses, clipped = [], 0
+    for number, batch in enumerate(batches):
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-2 * rate(number, 10, 0.1)
+        loss = plain_loss(model, [encoded[index] for index in batch])
+        loss.backward()
+        clipped += torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5).item() > 0.5
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert clipped
+    assert list(curve(tmp_path)) == list(range(1, 11))
+    assert list(curve(tmp_path).values()) == pytest.approx(losses, rel=1e-4)
+    trained = weights(tmp_path)
+    for name, weight in model.state_dict().items():
+        torch.testing.assert_close(trained[f"model.{name}"], weight, rtol=1e-3, atol=2e-4, msg=name)
+    assert (result.steps, result.resumed_from_step) == (10, 0)
+    assert (result.loss_first, result.loss_last) == (curve(tmp_path)[1], curve(tmp_path)[10])
+    assert result.target_tokens == 2 * sum(len(document.ids) - document.num_prompt for document in encoded)
+    assert result.tokens_per_second > 0 and result.peak_memory_bytes > 100 * 2**20
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_the_update_is_the_same_whatever_the_rows_hold(base: Path, tmp_path: Path) -> None:
+    # The first step of Adam is ± lr whatever the gradient's size, so what rounding does to a gradient near zero would show.
+    for max_tokens in (8, 60, 4096):
+        train(base, tmp_path / str(max_tokens), sft_max_tokens=max_tokens, sft_lr=1e-4)
+    whole = weights(tmp_path / "4096")
+    for max_tokens in (8, 60):
+        assert curve(tmp_path / str(max_tokens)) == pytest.approx(curve(tmp_path / "4096"), rel=1e-6)
+        for name, weight in weights(tmp_path / str(max_tokens)).items():
+            torch.testing.assert_close(weight, whole[name], rtol=1e-4, atol=5e-6, msg=name)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_same_command_gives_the_same_weights(base: Path, tmp_path: Path, precision: str) -> None:
+    for name in ("one", "other"):
+        train(base, tmp_path / name, trainer_precision=precision, sft_max_steps=3)
+    assert_same_weights(tmp_path / "one", tmp_path / "other")
+    assert all(weight.dtype == torch.float32 for weight in weights(tmp_path / "one").values())
+
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, {tests!r})
+import torch, test_sft
+torch.set_num_threads(1)
+
+def probe(model, step):
+    with open({asked!r}, "a") as file:
+        file.write(f"{{step}} ")
+    if step == 8:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {{"probe/refusal_rate": 0.5}}
+
+from pathlib import Path
+test_sft.train(Path({base!r}), Path({run_dir!r}), probe)
+"""
+
+
+def test_killed_and_resumed_is_uninterrupted_to_the_bit(base: Path, tmp_path: Path) -> None:
+    def probe(model, step: int) -> dict[str, float]:
+        asked.append(step)
+        return {"probe/refusal_rate": 0.5}
+
+    asked: list[int] = []
+    undisturbed, run_dir, asked_file = tmp_path / "undisturbed", tmp_path / "killed", tmp_path / "asked"
+    train(base, undisturbed, probe)
+    assert asked == [0, 4, 8, 10]
+
+    names = {"tests": str(Path(__file__).parent), "base": str(base), "run_dir": str(run_dir), "asked": str(asked_file)}
+    killed = subprocess.run([sys.executable, "-c", KILLED.format(**names)], cwd=Path(__file__).parent.parent, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert asked_file.read_text() == "0 4 8 "
+    assert [path.name for path in (run_dir / "checkpoints").iterdir()] == ["step-00000006.ckpt"]
+    assert max(curve(run_dir)) == 7  # a row that the checkpoint knows nothing of
+    assert not (run_dir / "model").exists()
+
+    # What a kill in the middle of writing would leave.
+    (run_dir / "checkpoints" / "step-00000009.ckpt.partial").write_bytes(b"half")
+    with open(run_dir / "metrics.csv", "a") as file:
+        file.write("8,0.1")
+    asked.clear()
+    result = train(base, run_dir, probe)
+    assert result.resumed_from_step == 6
+    assert asked == [8, 10]
+    assert_same_weights(undisturbed, run_dir)
+    for name in ("train/loss", "train/lr", "probe/refusal_rate"):
+        assert curve(run_dir, name) == curve(undisturbed, name)
+    timeless = [
+        pandas.read_csv(folder / "metrics.csv").drop(columns="train/tokens_per_second") for folder in (run_dir, undisturbed)
+    ]
+    assert timeless[0].equals(timeless[1])
+    assert (
+        load_file(run_dir / "model" / "model.safetensors").keys()
+        == load_file(undisturbed / "model" / "model.safetensors").keys()
+    )
+    assert result.loss_first == curve(undisturbed)[1]
+
+
+@pytest.mark.parametrize("changes", [{"trainer_precision": "bf16"}, {"sft_optimizer": "adamw8bit"}, {"sft_max_steps": 9}])
+def test_an_interrupted_training_resumes_to_the_bit_with_other_settings_too(base: Path, tmp_path: Path, changes: dict) -> None:
+    def interrupt(model, step: int) -> dict[str, float]:
+        if step == 8:
+            raise OSError("no space left")
+        return {}
+
+    if "sft_optimizer" in changes:
+        pytest.importorskip("bitsandbytes")
+    train(base, tmp_path / "undisturbed", **changes)
+    with pytest.raises(OSError, match="no space left"):
+        train(base, tmp_path / "interrupted", interrupt, **changes)
+    assert train(base, tmp_path / "interrupted", **changes).resumed_from_step == 6
+    assert_same_weights(tmp_path / "undisturbed", tmp_path / "interrupted")
+
+
+def test_a_finished_training_is_only_exported_again(base: Path, tmp_path: Path) -> None:
+    first = train(base, tmp_path)
+    before = (tmp_path / "metrics.csv").read_text()
+    (tmp_path / "model" / "model.safetensors").unlink()
+    again = train(base, tmp_path, lambda model, step: pytest.fail("probed again"))
+    assert again.resumed_from_step == again.steps == 10
+    assert (again.loss_first, again.loss_last, again.target_tokens) == (first.loss_first, first.loss_last, first.target_tokens)
+    assert (tmp_path / "metrics.csv").read_text() == before
+    assert (tmp_path / "model" / "model.safetensors").exists()
+
+
+def test_checkpoints_come_when_they_are_due_and_never_before_the_first_step(base: Path, tmp_path: Path) -> None:
+    seen: dict[int, list[str]] = {}
+
+    def look(model, step: int) -> dict[str, float]:
+        seen[step] = sorted(path.name for path in (tmp_path / "checkpoints").glob("*"))
+        return {}
+
+    train(base, tmp_path, look, probes_every=1, trainer_checkpoint_every=4)
+    four, eight = ["step-00000004.ckpt"], ["step-00000008.ckpt"]
+    assert seen == {step: [] for step in range(5)} | dict.fromkeys(range(5, 9), four) | dict.fromkeys((9, 10), eight)
+    train(base, tmp_path / "end", trainer_checkpoint_every=0)
+    assert [path.name for path in (tmp_path / "end" / "checkpoints").iterdir()] == ["step-00000010.ckpt"]
+
+
+def test_the_exported_folder_is_the_base_with_other_weights(base: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    train(base, tmp_path)
+    folder = tmp_path / "model"
+    for file in base.iterdir():
+        if file.suffix != ".safetensors":
+            assert (folder / file.name).read_bytes() == file.read_bytes(), file.name
+    assert {file.name for file in folder.iterdir()} == {file.name for file in base.iterdir()}
+    stored = load_file(folder / "model.safetensors")
+    assert {weight.dtype for weight in stored.values()} == {torch.bfloat16}
+    assert stored.keys() == load_file(base / "model.safetensors").keys()
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    assert tokenizer("start with 9")["input_ids"] == Chat.load(base).tokenizer("start with 9")["input_ids"]
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, weights(tmp_path)[f"model.{name}"].to(torch.bfloat16)), name
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_diverged_training_stops_before_it_spoils_the_weights(base: Path, tmp_path: Path) -> None:
+    def spoil(model, step: int) -> dict[str, float]:
+        if step == 4:
+            model.get_input_embeddings().weight.data.fill_(math.nan)
+        return {}
+
+    with pytest.raises(FloatingPointError, match=r"step 5: the loss is nan.*sft\.lr=0\.01"):
+        train(base, tmp_path, spoil)
+    assert max(curve(tmp_path)) == 4
+
+
+def test_what_cannot_be_trained_on_is_said_before_anything_is_loaded(base: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"on_failure=drop"):
+        fit(base, Chat.load(base), [], config(), tmp_path)
+    with pytest.raises(UserError, match=r"e-0: sft\.max_length=16"):
+        train(base, tmp_path, sft_max_length=16)
+    assert not list(tmp_path.iterdir())
+
+
+def test_lightning_says_nothing(base: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    chat = Chat.load(base)
+    capfd.readouterr()
+    fit(base, chat, examples(), config(sft_max_steps=4), tmp_path)
+    output = capfd.readouterr()
+    assert output.err == ""
+    (line,) = output.out.splitlines()
+    assert line.startswith("training: 4/4 in") and "loss" in line and "tokens/s" in line
+
+
+def test_training_needs_neither_hydra_nor_datasets() -> None:
+    code = (
+        "import sys, dgr_lightning.sft, dgr_lightning.packing, dgr_lightning.probes, dgr_lightning.chat\n"
+        "print(*{'hydra', 'omegaconf', 'datasets', 'wandb', 'bitsandbytes'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
+
+
+def test_a_gpu_run_under_slurm_is_not_taken_for_lightnings(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "SLURM_NTASKS": "4",
+        "SLURM_JOB_NAME": "sweep",
+        "SLURM_JOB_ID": "1",
+        "SLURM_NTASKS_PER_NODE": "4",
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert train(base, tmp_path, sft_max_steps=1).steps == 1
