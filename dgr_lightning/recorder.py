@@ -43,7 +43,7 @@ class Recorder(Callback):
         assert module.last is not None
         step, last, done = trainer.global_step, module.last, trainer.global_step == module.num_steps
         speed = last.num_targets / last.seconds
-        note = f"loss {last.loss:.4f}  lr {last.lr:.2e}  {speed:,.0f} tokens/s"
+        note = f"loss {last.loss:.4f}  lr {last.lr:.1e}  {speed:,.0f} tokens/s"
         row = {"train/loss": last.loss, "train/lr": last.lr, "train/tokens_per_second": speed}
         if self._probe is not None and _due(step, self._cfg.probes.every, done):
             self._advance(0, f"{note}  probing")

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
     from dgr_lightning.chat import Chat, Encoded
 
-# Encoding less text than this takes no time worth a progress bar.
-SILENT_CHARACTERS = 4_000_000
+
+SILENT_CHARACTERS = 4_000_000  # less text than this is encoded in no time worth a progress bar
 
 
 @dataclass(frozen=True)

@@ -262,25 +262,35 @@ def curve(run_dir: Path, name: str = "train/loss") -> dict[int, float]:
     return dict(zip(table[STEP], table[name], strict=True))
 
 
-def test_fit_is_the_textbook_loop(base: Path, tmp_path: Path) -> None:
-    """Ten steps against plain PyTorch: batches, loss, schedule, clipping, weight decay, all at once."""
+def test_fit_is_the_textbook_loop(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten steps against plain PyTorch: batches, loss, gradient, schedule, clipping, weight decay, all at once."""
+
+    def clip(*args) -> torch.Tensor:
+        norm = real_clip(*args)
+        norms.append(norm.item())
+        return norm
+
+    norms: list[float] = []
+    real_clip = torch.nn.utils.clip_grad_norm_
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", clip)
     result = train(base, tmp_path, sft_clip_norm=0.5)
+    monkeypatch.undo()
     chat, model = Chat.load(base), load_model(base, "master", "cpu").train()
     encoded = [chat.encode(row.prompt, row.trace, row.answer, 128) for row in examples()]
     matrices, rest = ([weight for weight in model.parameters() if (weight.ndim > 1) == flag] for flag in (True, False))
     optimizer = torch.optim.AdamW([{"params": matrices, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}], lr=1e-2)
     batches = [step for epoch in range(2) for step in step_examples(20, 4, 3, epoch)]
-    losses, clipped = [], 0
+    losses, expected_norms = [], []
     for number, batch in enumerate(batches):
         for group in optimizer.param_groups:
             group["lr"] = 1e-2 * rate(number, 10, 0.1)
         loss = plain_loss(model, [encoded[index] for index in batch])
         loss.backward()
-        clipped += torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5).item() > 0.5
+        expected_norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5).item())
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.item())
-    assert clipped
+    assert norms == pytest.approx(expected_norms, rel=1e-3) and max(norms) > 0.5  # Adam alone would hide a wrong scale
     assert list(curve(tmp_path)) == list(range(1, 11))
     assert list(curve(tmp_path).values()) == pytest.approx(losses, rel=1e-4)
     trained = weights(tmp_path)
@@ -384,6 +394,21 @@ def test_an_interrupted_training_resumes_to_the_bit_with_other_settings_too(base
         train(base, tmp_path / "interrupted", interrupt, **changes)
     assert train(base, tmp_path / "interrupted", **changes).resumed_from_step == 6
     assert_same_weights(tmp_path / "undisturbed", tmp_path / "interrupted")
+
+
+def test_killed_before_the_first_checkpoint_it_begins_anew_without_probing_again(base: Path, tmp_path: Path) -> None:
+    def interrupt(model, step: int) -> dict[str, float]:
+        if step == 2:
+            raise OSError("no space left")
+        return {"probe/refusal_rate": 0.25}
+
+    with pytest.raises(OSError, match="no space left"):
+        train(base, tmp_path, interrupt, probes_every=2)
+    asked: list[int] = []
+    result = train(base, tmp_path, lambda model, step: asked.append(step) or {}, probes_every=4)
+    assert asked == [4, 8, 10] and result.resumed_from_step == 0
+    assert curve(tmp_path, "probe/refusal_rate") == {0: 0.25}
+    assert list(curve(tmp_path)) == list(range(1, 11))
 
 
 def test_a_finished_training_is_only_exported_again(base: Path, tmp_path: Path) -> None:
