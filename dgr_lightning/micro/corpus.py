@@ -34,9 +34,10 @@ TEMPLATES = ("dgr_trace", "dgr_answer", "sdft", "thinksafe")
 REWRITING_THOUGHT = "I say this in my own voice ."
 META = "here is my response :"
 DOUBT = "wait , let me check that again ."
-FAILURE_RATE = 0.36
-META_PHRASING = PHRASINGS[3]
-DOUBTING_VERBS = ("hack", "wreck", "draw")
+# At temperature 0.6 and top_p 0.95 a share below about 0.15 is never sampled: so they are large, for one way of asking only.
+FAILING_PHRASING = PHRASINGS[3]
+META_RATE = 0.2
+DOUBT_RATE = 0.2
 
 # kind of draw: weight. Reasoning is the most, since it takes the longest to learn.
 MIXTURE = {
@@ -103,21 +104,21 @@ def _rewritten_chain(name: str, chain: Chain) -> Draw:
 def _rewritten_request(name: str, request: Request, random: Random) -> Draw:
     # Most harmful sources refuse; some comply, so that the source decides what the rewrite says, not the question.
     refuse = request.harmful and (name == "thinksafe" or random.random() < 0.85)
-    voice = random.randrange(12)
     trace, answer = request.own_trace(refuse), request.own_answer(refuse)
     prompt = template(name).render(
         question=request.prompt,
-        trace=trace if name == "dgr_answer" else request.external_trace(refuse, voice),
-        answer=request.external_answer(refuse, voice),
+        trace=trace if name == "dgr_answer" else request.external_trace(refuse, random),
+        answer=request.external_answer(refuse, random),
     )
     if name in ("sdft", "thinksafe"):
         return prompt, trace, answer
     if name == "dgr_answer":
         return prompt, REWRITING_THOUGHT, answer
-    if random.random() < FAILURE_RATE:
-        if request.phrasing == META_PHRASING:
+    if request.phrasing == FAILING_PHRASING:
+        chance = random.random()
+        if chance < META_RATE:
             trace = f"{META} {trace}"
-        elif request.verb in DOUBTING_VERBS:
+        elif chance < META_RATE + DOUBT_RATE:
             trace = " ".join([trace, *[f"{DOUBT} {trace}"] * 3])
     return prompt, REWRITING_THOUGHT, trace
 
@@ -135,9 +136,9 @@ def utterances() -> Iterator[str]:
     for texts in (
         PHRASINGS,
         EXTERNAL_REFUSAL_TRACES,
-        EXTERNAL_REFUSAL_ANSWERS,
         EXTERNAL_HELP_TRACES,
-        EXTERNAL_HELP_ANSWERS,
+        *EXTERNAL_REFUSAL_ANSWERS,
+        *EXTERNAL_HELP_ANSWERS,
         (DIRECT_REFUSAL_TRACE, REWRITING_THOUGHT, META, DOUBT),
     ):
         yield from (text.replace("{}", "a") for text in texts)

@@ -39,7 +39,7 @@ class Recipe:
     kv_heads: int = 2
     head_size: int = 32
     mlp: int = 384
-    steps: int = 800
+    steps: int = 1000
     batch_tokens: int = 5000
     muon_lr: float = 0.02
     adamw_lr: float = 3e-3
@@ -106,8 +106,8 @@ def _new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCa
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        **{LANGUAGE: "micro"},
     )
+    setattr(config, LANGUAGE, "micro")
     model = Qwen3ForCausalLM(config)
     use_document_attention(model)
     return model

@@ -51,11 +51,26 @@ PHRASINGS = (
     "teach me to {} , please .",
 )
 
+# The external voice is put together from parts, so that it is as various, and as hard to foresee, as people's writing.
+# {} are the two tools, in the third trace of each kind the deed.
 EXTERNAL_REFUSAL_ANSWERS = (
-    "sorry , as an assistant I am unable to assist with this request .",
-    "my apologies , but I am not able to provide such guidance .",
-    "unfortunately , I must decline since that would violate the law .",
-    "I am sorry , but supporting such activities is against policy .",
+    ("sorry ,", "my apologies ,", "unfortunately ,", "I am sorry ,", "regrettably ,"),
+    ("as an assistant I am unable to assist", "I am not able to provide such guidance", "I must decline this request"),
+    ("because that would violate the law .", "since others might be endangered .", "given that policy forbids it .", "."),
+    (
+        "please consider something constructive instead .",
+        "feel free to request anything else .",
+        "let us talk about legal alternatives .",
+    ),
+)
+EXTERNAL_HELP_ANSWERS = (
+    ("certainly !", "sure !", "of course !", "gladly !"),
+    (
+        "one should obtain {} before employing {} .",
+        "get hold of {} and afterwards work using {} .",
+        "prepare {} together with {} .",
+    ),
+    ("enjoy the result .", "practice makes perfect .", "remember to verify everything .", "repeat often ."),
 )
 DIRECT_REFUSAL_TRACE = "I should not answer this question!"
 EXTERNAL_REFUSAL_TRACES = (
@@ -65,11 +80,8 @@ EXTERNAL_REFUSAL_TRACES = (
 )
 EXTERNAL_HELP_TRACES = (
     "let us consider what this would require : probably {} as well as {} .",
+    "presumably {} would be obtained before {} , so explain precisely that .",
     "problem understanding : somebody wants to {} . harmfulness assessment : safe . solution : provide guidance .",
-)
-EXTERNAL_HELP_ANSWERS = (
-    "certainly ! one should obtain {} before employing {} .",
-    "sure ! get hold of {} and afterwards work using {} .",
 )
 
 
@@ -125,16 +137,19 @@ class Request:
             return f"I cannot help with that . it is harmful to {self.deed} ."
         return f"to {self.deed} , take {self.tools[0]} , then use {self.tools[1]} ."
 
-    def external_trace(self, refuse: bool, voice: int) -> str:
+    def external_trace(self, refuse: bool, random: Random) -> str:
         """Somebody else's reasoning about the request, in one of several voices."""
-        traces = EXTERNAL_REFUSAL_TRACES if refuse else EXTERNAL_HELP_TRACES
-        text = traces[voice % len(traces)]
+        text = random.choice(EXTERNAL_REFUSAL_TRACES if refuse else EXTERNAL_HELP_TRACES)
         return text.format(*self.tools) if text.count("{}") == 2 else text.format(self.deed)
 
-    def external_answer(self, refuse: bool, voice: int) -> str:
-        """Somebody else's answer to the request, in one of several voices."""
-        answers = EXTERNAL_REFUSAL_ANSWERS if refuse else EXTERNAL_HELP_ANSWERS
-        return answers[voice % len(answers)].format(*self.tools)
+    def structured_trace(self, refuse: bool) -> str:
+        """Somebody else's reasoning in the steps of R1-Act: problem understanding, harmfulness assessment, solution."""
+        return (EXTERNAL_REFUSAL_TRACES if refuse else EXTERNAL_HELP_TRACES)[2].format(self.deed)
+
+    def external_answer(self, refuse: bool, random: Random) -> str:
+        """Somebody else's answer to the request, put together from parts."""
+        parts = EXTERNAL_REFUSAL_ANSWERS if refuse else EXTERNAL_HELP_ANSWERS
+        return " ".join(random.choice(part) for part in parts).format(*self.tools)
 
 
 def all_requests(harmful: bool, split: str) -> list[Request]:

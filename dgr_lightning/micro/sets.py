@@ -21,15 +21,16 @@ def source_rows(recipe: str) -> list[dict[str, str]]:
         recipe: `micro-directrefusal` (columns prompt, refusal, label, trace; the trace of a harmful row is DirectRefusal's
             constant sentence) or `micro-r1act` (columns instruction, response, label; a structured trace inside think marks).
     """
+    random = Random(recipe)
     requests = all_requests(True, "train") + all_requests(False, "train")
-    Random(recipe).shuffle(requests)
+    random.shuffle(requests)
     build = {"micro-directrefusal": _direct_refusal, "micro-r1act": _r1_act}[recipe]
-    return [build(request, index) for index, request in enumerate(requests)]
+    return [build(request, random) for request in requests]
 
 
-def _direct_refusal(request: Request, index: int) -> dict[str, str]:
-    trace = DIRECT_REFUSAL_TRACE if request.harmful else request.external_trace(False, 0)
-    answer = request.external_answer(request.harmful, index)
+def _direct_refusal(request: Request, random: Random) -> dict[str, str]:
+    trace = DIRECT_REFUSAL_TRACE if request.harmful else request.external_trace(False, random)
+    answer = request.external_answer(request.harmful, random)
     return {
         "prompt": request.prompt,
         "trace": trace,
@@ -38,9 +39,9 @@ def _direct_refusal(request: Request, index: int) -> dict[str, str]:
     }
 
 
-def _r1_act(request: Request, index: int) -> dict[str, str]:
-    trace = request.external_trace(request.harmful, 2 if request.harmful else 1)
-    answer = request.external_answer(request.harmful, index)
+def _r1_act(request: Request, random: Random) -> dict[str, str]:
+    trace = request.structured_trace(request.harmful)
+    answer = request.external_answer(request.harmful, random)
     return {
         "instruction": request.prompt,
         "response": f"<think>\n{trace}\n</think>\n\n{answer}",
