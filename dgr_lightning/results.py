@@ -13,7 +13,7 @@ from dgr_lightning.intervals import Measure, difference
 from dgr_lightning.metrics import HEADLINES, HEALTH, METRICS, SIDES
 from dgr_lightning.summary import Summary
 
-TITLES = {"reasoning": "reasoning accuracy", "harmful": "refusal of harmful", "benign": "over-refusal of benign"}
+TITLES = {"reasoning": "reasoning", "harmful": "refusal", "benign": "over-refusal"}
 HEALTH_TITLES = {"cap_hit_rate": "cut off", "missing_thinking_rate": "no thinking", "early_stop_rate": "stopped early"}
 # Whether more of it is better.
 _WANTED = {"reasoning": True, "harmful": True, "benign": False}
@@ -88,12 +88,12 @@ def percent(measure: Measure | None) -> str:
 
 
 def signed(measure: Measure | None, scale: float = 100.0) -> str:
-    """Returns a difference as `−0.5 (−1.2 to +0.3)`."""
+    """Returns a difference as `−0.5 (−1.2, +0.3)`."""
     if measure is None or measure.value is None:
         return "–"
     values = [scale * value for value in (measure.value, measure.low, measure.high) if value is not None]
     texts = [f"{value + 0.0:+.1f}".replace("-", "−") for value in values]
-    return texts[0] if len(texts) < 3 else f"{texts[0]} ({texts[1]} to {texts[2]})"
+    return texts[0] if len(texts) < 3 else f"{texts[0]} ({texts[1]}, {texts[2]})"
 
 
 def run_facts(summary: Summary) -> Iterator[tuple[str, str]]:

@@ -205,7 +205,7 @@ def _fit(run: RunDir, cfg: Config, target: Target) -> dict[str, Any]:
     def compute() -> dict[str, Any]:
         target.release()
         probe = Probes(cfg, target.chat, KeywordJudge()) if cfg.probes.every and cfg.probes.tasks else None
-        result = fit(target.folder, target.chat, read_refined(run.path / REFINED), cfg, run.path, probe)
+        result = fit(target.folder, target.chat, read_refined(run.path / REFINED), cfg, run.path, probe, run.hash)
         return {"training": asdict(result)}
 
     return _stage(run, "train", "Training", compute)
