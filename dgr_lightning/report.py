@@ -52,7 +52,9 @@ def show_summary(summary: Summary) -> None:
 
 def _results_table(summary: Summary) -> Table:
     both = "tuned" in summary
-    table = Table(title="Results, per cent (95 % interval)", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table = Table(
+        title="Results, per cent (95 % interval)", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
+    )
     table.add_column("")
     table.add_column("base" if both else "model", justify="right")
     if both:

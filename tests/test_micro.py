@@ -4,11 +4,17 @@ from itertools import islice
 
 import pytest
 
+from dgr_lightning import sources
+from dgr_lightning.config import DataConfig, FieldsConfig
 from dgr_lightning.micro import corpus, sets
 from dgr_lightning.micro.arithmetic import STEPS, Chain, benchmark
 from dgr_lightning.micro.requests import all_requests
 from dgr_lightning.micro.tokenizer import UNKNOWN, build_tokenizer
 
+FIELDS = {
+    "micro-directrefusal": FieldsConfig(answer="refusal", answer_after="Answer: "),
+    "micro-r1act": FieldsConfig(prompt="instruction"),
+}
 SPLITS = ("train", "probe", "evaluation")
 
 
@@ -56,8 +62,11 @@ def test_pretraining_reads_nothing_that_is_held_out():
 
 def test_every_text_of_the_language_is_in_the_vocabulary(tokenizer):
     texts = [" ".join(draw) for draw in islice(corpus.draws(1), 3000)]
-    for recipe in ("micro-directrefusal", "micro-r1act"):
-        texts += [" ".join(value for key, value in row.items() if key != "label") for row in sets.source_rows(recipe)]
+    for recipe, columns in FIELDS.items():
+        examples = sources.load_examples(
+            DataConfig(name=recipe, recipe=recipe, benign_ratio=0.5, fields=columns), seed=1
+        ).examples
+        texts += [f"{example.prompt} {example.trace} {example.answer}" for example in examples]
     for task in (*STEPS, "micro-harmful", "micro-benign"):
         texts += [row["prompt"] for split in ("probe", "evaluation") for row in sets.problems(task, split)]
     unknown = tokenizer.convert_tokens_to_ids(UNKNOWN)
