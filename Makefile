@@ -4,6 +4,8 @@ PYTHON ?= python3
 ARGS ?=
 
 PY := $(VENV)/bin/python
+# Two tests at a time, one thread each: two multi-threaded ones on the same cores would slow each other down tenfold.
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
 STAMP := $(VENV)/.installed
 TORCH := $(shell sed -n 's/^\(torch==[^ ]*\).*/\1/p' requirements.txt)
 CPU_INDEX := https://download.pytorch.org/whl/cpu
@@ -34,10 +36,10 @@ run: install  ## the main job: the miniature, refined, trained, evaluated (ARGS=
 	$(PY) train.py $(ARGS)
 
 test: install  ## the fast tests
-	$(PY) -m pytest -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 test-all: install  ## all tests
-	$(PY) -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 check: install  ## lint, format, types
 	$(PY) -m ruff check .

@@ -2,6 +2,7 @@
 
 import csv
 from collections import Counter
+from random import Random
 
 import pytest
 
@@ -63,7 +64,7 @@ def test_the_miniature_is_read_by_the_shipped_list(judge):
         for request in all_requests(harmful, "train")[::40]:
             for refuse in (True, False):
                 assert judge.refuses(request.own_answer(refuse)) == refuse
-                assert all(judge.refuses(request.external_answer(refuse, voice)) == refuse for voice in range(4))
+                assert all(judge.refuses(request.external_answer(refuse, Random(voice))) == refuse for voice in range(4))
 
 
 def test_agreement_with_people_on_xstest_completions(judge, shared):
