@@ -1,6 +1,6 @@
 """The frontier: reasoning against refusal over learning rates, both arms (vanilla, dgr), several seeds.
 
-    python -m benchmarks.frontier --lrs 3e-4,5e-4,1e-3,2e-3,3e-3 --seeds 1,2,3 --name frontier
+    python -m benchmarks.frontier --lrs 5e-4,1e-3,1.25e-3,1.5e-3,2e-3,3e-3,5e-3 --seeds 1,2,3 --name frontier
 
 runs `python train.py -m name=frontier refine=vanilla,dgr sft.lr=… seed=…`, and writes docs/frontier.md (a table) and
 docs/frontier.svg (a picture). A point that is done is not run again, so the same command goes on where it was stopped; rewrites
@@ -82,7 +82,7 @@ class Run:
 def main() -> int:
     """Runs the grid, then writes table and picture; returns the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--lrs", type=_floats, default=_floats("3e-4,5e-4,1e-3,2e-3,3e-3"), help="learning rates, with commas")
+    parser.add_argument("--lrs", type=_floats, default=_floats("5e-4,1e-3,1.25e-3,1.5e-3,2e-3,3e-3,5e-3"), help="learning rates, with commas")
     parser.add_argument("--seeds", type=_integers, default=(1, 2, 3), help="seeds, with commas")
     parser.add_argument("--name", default="frontier", help="the runs lie in runs/<name>")
     parser.add_argument("--out", type=Path, default=ROOT / "docs", help="where frontier.md and frontier.svg go")
