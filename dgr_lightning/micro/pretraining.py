@@ -51,7 +51,7 @@ class Recipe:
     def hash(self) -> str:
         """Sixteen hex digits over the recipe, the texts of the language and the prompts that it is taught to follow."""
         vocabulary = list(corpus.utterances())
-        sample = list(islice(corpus.draws(0), 64))
+        sample = list(islice(corpus.draws(0), 2000))
         return content_hash(asdict(self), corpus.MIXTURE, vocabulary, sample)
 
 
