@@ -36,6 +36,7 @@ from dgr_lightning.records import content_hash, write_text
 
 ROOT = Path(__file__).resolve().parent.parent
 ARMS = ("vanilla", "dgr")
+LEARNING_RATES = "5e-4,1e-3,1.25e-3,1.5e-3,2e-3,3e-3,5e-3"
 METRICS = {
     "reasoning_accuracy": "reasoning accuracy",
     "refusal_rate": "refusal of harmful",
@@ -82,7 +83,7 @@ class Run:
 def main() -> int:
     """Runs the grid, then writes table and picture; returns the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--lrs", type=_floats, default=_floats("5e-4,1e-3,1.25e-3,1.5e-3,2e-3,3e-3,5e-3"), help="learning rates, with commas")
+    parser.add_argument("--lrs", type=_floats, default=_floats(LEARNING_RATES), help="learning rates, with commas")
     parser.add_argument("--seeds", type=_integers, default=(1, 2, 3), help="seeds, with commas")
     parser.add_argument("--name", default="frontier", help="the runs lie in runs/<name>")
     parser.add_argument("--out", type=Path, default=ROOT / "docs", help="where frontier.md and frontier.svg go")
