@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 
 from dgr_lightning.errors import UserError
+from dgr_lightning.text_files import read_lines
 
 SHIPPED_PHRASES = Path(__file__).parent / "judge_phrases.txt"
 OPENING = 300
@@ -34,15 +35,7 @@ class KeywordJudge:
         """
         file = SHIPPED_PHRASES if phrases is None else Path(phrases).expanduser()
         place = f"judge.phrases={file}"
-        try:
-            lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
-        except OSError as error:
-            raise UserError(
-                f"{place}: cannot read it ({error.strerror}); give a text file, or null for the shipped one."
-            ) from error
-        except UnicodeDecodeError as error:
-            raise UserError(f"{place}: not UTF-8 text (byte {error.start}).") from error
-        found = [_plain(line) for line in lines if line and not line.startswith("#")]
+        found = [_plain(line) for line in read_lines(place, file)]
         if not found:
             raise UserError(f"{place}: holds no phrase; write one a line, or give null for the shipped list.")
         self._pattern = re.compile(rf"(?<!\w)(?:{'|'.join(re.escape(phrase) for phrase in found)})(?!\w)")

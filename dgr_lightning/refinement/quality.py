@@ -19,6 +19,7 @@ from dgr_lightning.errors import UserError
 from dgr_lightning.judge import KeywordJudge
 from dgr_lightning.records import Example
 from dgr_lightning.refinement.templates import ANSWER, load_templates
+from dgr_lightning.text_files import read_lines
 
 SHIPPED_PHRASES = Path(__file__).parent / "meta_thinking.txt"
 
@@ -141,15 +142,7 @@ def load_phrases(path: str | None) -> tuple[str, ...]:
     """
     file = Path(path) if path is not None else SHIPPED_PHRASES
     place = f"refine.meta_thinking={file}"
-    try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
-    except OSError as error:
-        raise UserError(
-            f"{place}: cannot read it ({error.strerror}); give a text file, or null for the shipped one."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{place}: not UTF-8 text (byte {error.start}).") from error
-    phrases = tuple(_plain(line) for line in lines if line and not line.startswith("#"))
+    phrases = tuple(_plain(line) for line in read_lines(place, file))
     if not phrases:
         raise UserError(f"{place}: holds no phrase; write one a line, or take meta_thinking out of refine.checks.")
     return phrases

@@ -16,6 +16,7 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from dgr_lightning.config import RefineConfig
 from dgr_lightning.errors import UserError
+from dgr_lightning.text_files import read_shipped
 
 TRACE = "trace"
 ANSWER = "answer"
@@ -62,14 +63,7 @@ def load_template(part: str, path: str | None) -> RewritingTemplate:
     file = Path(path) if path is not None else SHIPPED / f"dgr_{part}.jinja"
     place = f"refine.{part}_template={file}"
     given = ", ".join(f"{{{{ {name} }}}}" for name in PLACEHOLDERS[part])
-    try:
-        text = file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(
-            f"{place}: cannot read it ({error.strerror}); give a text file, or null for the shipped one."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{place}: not UTF-8 text (byte {error.start}).") from error
+    text = read_shipped(place, file)
     try:
         used = meta.find_undeclared_variables(_ENVIRONMENT.parse(text))
     except TemplateSyntaxError as error:
