@@ -105,18 +105,29 @@ class RefineConfig:
     """The refinement strategy: what the target model does to the source set before it is trained on it."""
 
     name: str = setting("", "short name, part of a run's directory name")
-    strategy: str = setting("dgr", "how examples are rewritten", choices=("vanilla", "dgr"))
+    strategy: str = setting(
+        "dgr",
+        "how examples are rewritten",
+        choices=("vanilla", "dgr", "sdft", "thinksafe", "filters-only", "length-matched"),
+    )
     seed: int = setting(0, "seed of the sampling noise; independent of seed", low=0)
     temperature: float = setting(0.6, "sampling temperature; 0 is greedy", low=0.0, high=10.0)
     top_p: float = setting(0.95, "nucleus sampling: the smallest set of tokens with this probability", above=0.0, high=1.0)
     max_new_tokens: int = setting(8192, "tokens a rewrite may take, thinking included", low=1)
-    tries: int = setting(1, "samples drawn before falling back", low=1)
+    tries: int = setting(1, "samples drawn: one after another until one is accepted, or all with select=nll", low=1)
+    select: str = setting(
+        "first",
+        "first: the first accepted try; nll: of all tries, the accepted one likeliest to the target",
+        choices=("first", "nll"),
+    )
     thinking: bool = setting(True, "let the model think while it rewrites, and keep what follows the close of thinking")
     view: str = setting(
         "question", "what the templates show: question and part, or the part alone", choices=("question", "part")
     )
-    trace_template: Optional[str] = setting(None, "text file with the trace template; null: the shipped one")
-    answer_template: Optional[str] = setting(None, "text file with the answer template; null: the shipped one")
+    parts: list[str] = setting(["trace", "answer"], "what dgr rewrites; [trace] or [answer] alone is a control arm")
+    trace_template: Optional[str] = setting(None, "text file with dgr's trace template; null: the shipped one")
+    answer_template: Optional[str] = setting(None, "text file with dgr's answer template; null: the shipped one")
+    response_template: Optional[str] = setting(None, "text file with the template of sdft or thinksafe; null: the shipped one")
     meta_thinking: Optional[str] = setting(None, "text file with meta-thinking phrases, one a line; null: the shipped one")
     overthinking_tokens: int = setting(5000, "a kept text longer than this, in the target's tokens, has overthought", low=1)
     fallback_unit: str = setting(
@@ -124,6 +135,7 @@ class RefineConfig:
     )
     on_failure: str = setting("keep", "what becomes of an example whose rewrite failed", choices=("keep", "drop"))
     fraction: float = setting(1.0, "share of the set that is rewritten; the rest passes through", low=0.0, high=1.0)
+    arm: str = setting("rewrites", "which half of the length-matched comparison this is", choices=("rewrites", "originals"))
     checks: list[str] = setting(
         ["unfinished", "empty", "think_marks", "overthinking", "meta_thinking", "refusal_lost"],
         "quality checks, in this order; the first that fails is the reason",
@@ -132,15 +144,52 @@ class RefineConfig:
 
 @dataclass
 class EngineConfig:
-    """What generates and scores."""
+    """What generates and scores. Only name and precision have a say in what comes out."""
 
     name: str = setting(
-        "auto", "auto takes the fastest engine that is installed and has its device", choices=("auto", "transformers")
+        "auto",
+        "auto takes vllm where it is installed and has its device, else transformers",
+        choices=("auto", "transformers", "vllm", "server", "ray"),
     )
     precision: str = setting(
         "auto", "type of the computation; auto: bf16 where the machine has it", choices=("auto", "bf16", "fp32")
     )
-    batch_size: int = setting(128, "sequences decoded together at most", low=1)
+    batch_size: int = setting(
+        128, "sequences decoded together at most, on each engine; requests under way at once, on a server", low=1
+    )
+    tensor_parallel: int = setting(1, "devices that one engine's weights are split over (vllm, ray)", low=1)
+    replicas: Optional[int] = setting(
+        None, "engines side by side (vllm, ray); null: one per GPU or tensor-parallel group", low=1
+    )
+    max_length: Optional[int] = setting(
+        None, "tokens of prompt and output together (vllm, ray); null: what model and memory allow", low=16
+    )
+    memory: float = setting(0.9, "share of each GPU's memory that an engine takes (vllm, ray)", above=0.0, high=1.0)
+    cpu_cache_gib: int = setting(1, "GiB for keys and values where vLLM runs on a CPU", low=1)
+    compile: bool = setting(True, "compile the model and capture CUDA graphs (vllm, ray): a slower start, faster tokens")
+    url: Optional[str] = setting(None, "address of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1")
+    served_model: Optional[str] = setting(None, "name of the model on the server; null: the only one that it serves")
+    timeout_seconds: float = setting(600.0, "seconds that one request to a server may take", above=0.0)
+    retries: int = setting(6, "times a request to a server is sent again after a passing failure, ever later", low=0)
+    ray_address: Optional[str] = setting(None, "Ray cluster to join; null: RAY_ADDRESS, else one is started on this machine")
+
+
+@dataclass
+class ShiftConfig:
+    """What is measured of the distribution gap besides training: it changes nothing about the trained model."""
+
+    limit: Optional[int] = setting(1000, "examples whose NLL is measured, the same before and after; null: all", low=1)
+    embedding: Optional[str] = setting(
+        None, "embedding similarity: target (its own hidden states), or the folder of an embedding model; null: not measured"
+    )
+    tuned: Optional[str] = setting(
+        None, "refine.py: folder of a tuned model to compare with the target; train.py takes its own"
+    )
+    prompts: int = setting(
+        0, "prompts a kind on which base and tuned are compared: KL and, with embedding, outputs; 0: none", low=0
+    )
+    max_new_tokens: int = setting(1024, "tokens of a trace that the base writes for the KL", low=1)
+    seed: int = setting(0, "seed of the traces that the base writes for the KL", low=0)
 
 
 @dataclass
@@ -236,6 +285,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
+    shift: ShiftConfig = field(default_factory=ShiftConfig)
     tuning: TuningConfig = field(default_factory=TuningConfig)
     sft: SftConfig = field(default_factory=SftConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)

@@ -1,12 +1,12 @@
 """One interface to everything that generates: token ids in, completions out as they finish.
 
 An engine knows nothing of chat templates, examples or tasks; `chat` makes its prompts and reads its text. The names below
-are what every engine speaks.
+are what every engine speaks. Which one a run gets, and whether it can be had: `engines.choice`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -40,20 +40,56 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Completion:
-    """What an engine made of a request: new tokens without the stop token, and why it ended (`stop` or `length`)."""
+    """What an engine made of a request.
+
+    Attributes:
+        key: the request's.
+        token_ids: the new tokens, without the stop token.
+        text: the same decoded, control tokens kept, end tokens and padding behind it cut.
+        finish_reason: `stop` or `length`.
+    """
 
     key: str
     token_ids: tuple[int, ...]
+    text: str
     finish_reason: str
+
+
+class Decoder(Protocol):
+    """What an engine needs of a tokenizer; `chat.Chat` is one.
+
+    Attributes:
+        pad_id: any token of the vocabulary.
+    """
+
+    pad_id: int
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Returns the text of `ids`, control tokens kept; end tokens and padding behind the text are cut."""
+        ...
 
 
 class Engine(Protocol):
     """What refinement, evaluation, probes and shift ask of an engine."""
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Completion]:
-        """Yields one completion a request, in the order in which they finish."""
+    def generate(self, requests: Iterable[Request | None], sampling: Sampling) -> Iterator[Completion]:
+        """Yields one completion a request, in the order in which they finish.
+
+        Args:
+            requests: may be longer than memory: the next one is asked for when there is room for it, never before. A None says
+                that nothing more is to be had until something that is under way has been yielded, so that a request may
+                depend on an earlier completion without draining the batch; it comes only while something is under way.
+            sampling: how all of them are sampled.
+        """
         ...
 
     def score(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
-        """Returns for each (prompt ids, target ids) the natural-log probability of every target token, in order."""
+        """Returns for each (prompt ids, target ids) the natural-log probability of every target token, in order.
+
+        It may be called between two completions of a `generate` that goes on afterwards.
+        """
+        ...
+
+    def close(self) -> None:
+        """Gives back what the engine holds: memory of a device, processes, connections. It is not used afterwards."""
         ...
