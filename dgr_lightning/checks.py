@@ -232,6 +232,9 @@ def check(cfg: Config, command: str) -> None:
             raise UserError(f"{key}={seed}: expected a whole number below 2^32, which is what seeds the generators.")
     _check_model(cfg)
     _check_machine(cfg)
+    from dgr_lightning.engines.choice import check_engine
+
+    check_engine(cfg)
     if command != "evaluate":
         _check_data(cfg)
         _check_refine(cfg)
@@ -319,8 +322,14 @@ def _check_refine(cfg: Config) -> None:
     refine = cfg.refine
     if refine.strategy != "vanilla":
         _check_sampling("refine", refine.tries, "tries", refine.temperature)
-    for key in ("trace_template", "answer_template", "meta_thinking"):
+    for key in ("trace_template", "answer_template", "response_template", "meta_thinking"):
         _check_file(f"refine.{key}", getattr(refine, key))
+    shift = cfg.shift
+    for key, path in (("embedding", shift.embedding), ("tuned", shift.tuned)):
+        if path is not None and (key, path) != ("embedding", "target"):
+            from dgr_lightning.model_folder import check_folder
+
+            check_folder(Path(path).expanduser(), f"shift.{key}={path}")
     from dgr_lightning.refinement.quality import check_quality_config
 
     check_quality_config(refine)

@@ -142,6 +142,20 @@ class RefineConfig:
     )
 
 
+_GENERATION = ("seed", "temperature", "top_p", "max_new_tokens", "tries", "select", "thinking")
+_QUALITY = ("meta_thinking", "overthinking_tokens", "checks")
+_DGR = (*_GENERATION, *_QUALITY, "view", "parts", "trace_template", "answer_template")
+REFINE_KEYS: dict[str, tuple[str, ...]] = {
+    "vanilla": (),
+    "dgr": (*_DGR, "fallback_unit", "on_failure", "fraction"),
+    "sdft": (*_GENERATION, *_QUALITY, "response_template", "on_failure", "fraction"),
+    "thinksafe": (*_GENERATION, *_QUALITY, "response_template", "on_failure", "fraction"),
+    "filters-only": (*_QUALITY, "on_failure"),
+    "length-matched": (*_DGR, "arm"),
+}
+"""Which keys of `refine` a strategy reads, besides name and strategy: the others have no say in what it makes."""
+
+
 @dataclass
 class EngineConfig:
     """What generates and scores. Only name and precision have a say in what comes out."""

@@ -1,6 +1,7 @@
 """The terminal: one console, one kind of progress bar, one voice.
 
-On a terminal, bars move in place; in a log file, each bar is one line when it ends, so that logs stay readable.
+On a terminal, bars move in place; in a log file, each bar is one line when it ends, and one every few minutes until then, so
+that logs stay readable and a job of hours shows that it is alive.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from rich.progress import (
 
 console = Console(highlight=False)
 
+_SECONDS_BETWEEN_LINES = 120.0
+
 
 def say(text: str) -> None:
     """Prints one line of the run's story; rich markup is understood, so model text must be escaped first."""
@@ -41,14 +44,21 @@ def progress(description: str, total: int) -> Iterator[Advance]:
     """A progress bar over `total` units; the context value advances it by a number of units."""
     if not console.is_terminal:
         done, last_note, start = 0, "", monotonic()
+        said = start
+
+        def line() -> None:
+            console.print(f"{description}: {done}/{total} in {monotonic() - start:.1f} s{last_note}", soft_wrap=True)
 
         def count(units: int = 1, note: str | None = None) -> None:
-            nonlocal done, last_note
+            nonlocal done, last_note, said
             done += units
             last_note = last_note if note is None else f", {note}"
+            if monotonic() - said > _SECONDS_BETWEEN_LINES:
+                said = monotonic()
+                line()
 
         yield count
-        console.print(f"{description}: {done}/{total} in {monotonic() - start:.1f} s{last_note}", soft_wrap=True)
+        line()
         return
     columns = (
         SpinnerColumn(),

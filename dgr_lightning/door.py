@@ -21,7 +21,7 @@ from typing import Any
 
 from dgr_lightning import checks
 from dgr_lightning.command_line import CONF, CommandLine, read_command_line
-from dgr_lightning.config import Config
+from dgr_lightning.config import REFINE_KEYS, Config
 from dgr_lightning.errors import UserError
 from dgr_lightning.rundir import Place
 
@@ -95,7 +95,9 @@ def resolve(cfg: Config, command: str, given: frozenset[str]) -> None:
         UserError: something is neither local nor on a hub that can be reached, or a device is not there.
     """
     from dgr_lightning import availability
+    from dgr_lightning.engines.choice import require_engine, resolve_engine
 
+    require_engine(cfg.engine.name)
     availability.require(cfg, command)
     if command == "train":
         availability.drop_probes(cfg, asked_for="probes.tasks" in given)
@@ -112,9 +114,13 @@ def resolve(cfg: Config, command: str, given: frozenset[str]) -> None:
     cfg.trainer.accelerator = device
     cfg.trainer.precision = models.resolve_precision(cfg.trainer.precision, device)
     cfg.engine.precision = models.resolve_precision(cfg.engine.precision, device)
-    cfg.engine.name = "transformers" if cfg.engine.name == "auto" else cfg.engine.name
+    cfg.engine.name, why = resolve_engine(cfg.engine.name, device)
     if auto:
-        say("auto: " + ", ".join(f"{key}={_of(cfg, key)}" for key in auto))
+        say("auto: " + ", ".join(f"{key}={_of(cfg, key)}" for key in auto) + (f" ({why})" if why else ""))
+    if command != "evaluate":
+        idle = sorted(key for key in given if key.startswith("refine.") and not _is_read(cfg, key))
+        if idle:
+            say(f"[yellow]{', '.join(idle)}: not used by refine={cfg.refine.name or cfg.refine.strategy}[/]")
 
 
 # --- Hydra ----------------------------------------------------------------------------------------------------------------
@@ -225,6 +231,11 @@ def _hydra_message(error: BaseException) -> str:
 def _of(cfg: Config, key: str) -> Any:
     section, name = key.split(".")
     return vars(vars(cfg)[section])[name]
+
+
+def _is_read(cfg: Config, key: str) -> bool:
+    name = key.removeprefix("refine.")
+    return name in ("name", "strategy", *REFINE_KEYS[cfg.refine.strategy])
 
 
 def _announce(number: int, overrides: list[str]) -> None:

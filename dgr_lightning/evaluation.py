@@ -25,15 +25,16 @@ from dgr_lightning.chat import Chat
 from dgr_lightning.config import Config, EvaluationConfig
 from dgr_lightning.console import progress, say
 from dgr_lightning.engines import LENGTH, STOP, Engine, Request, Sampling
+from dgr_lightning.generation import generate_stored
 from dgr_lightning.grading import Grader
 from dgr_lightning.intervals import Measure, difference, macro, paired_correlation, rate, relative_percent
 from dgr_lightning.judge import KeywordJudge
 from dgr_lightning.metrics import METRICS, SIDES, VERDICTS, Measures
 from dgr_lightning.records import content_hash, read_jsonl, write_jsonl
-from dgr_lightning.store import CompletionStore, StoredCompletion, generate_stored
+from dgr_lightning.store import CompletionStore, StoredCompletion
 from dgr_lightning.tasks import Problem, load_problems
 
-EVALUATION_VERSION = 1
+EVALUATION_VERSION = 2
 """Part of what outputs are filed under: one more whenever this code would generate something else for the same config."""
 
 
@@ -71,23 +72,26 @@ def evaluate_model(
     problems = {task: _problems(task, evaluation) for task in tasks}
     headers = {task: _header(task, cfg, chat, model_hash) for task in tasks}
     sampling = Sampling(evaluation.temperature, evaluation.top_p, evaluation.max_new_tokens, evaluation.seed, chat.stop_ids)
-    outputs: dict[str, dict[str, StoredCompletion]] = {}
-    for task in tasks:
+    stores = {task: CompletionStore(store_root / task / content_hash(headers[task]), headers[task]) for task in tasks}
+    for task, store in stores.items():
         requests = [
             Request(_key(problem, sample), chat.prompt_ids(problem.prompt))
             for problem in problems[task]
             for sample in range(evaluation.samples)
         ]
-        with CompletionStore(store_root / task / content_hash(headers[task]), headers[task]) as store:
-            outputs[task] = generate_stored(engine, chat, requests, sampling, store, f"{label}: {task}")
+        with store:
+            generate_stored(engine, requests, sampling, store, f"{label}: {task}")
 
     measures: Measures = {}
-    with Grader() as grader, progress(f"{label}: judging", sum(map(len, outputs.values()))) as advance:
+    num_outputs = sum(map(len, problems.values())) * evaluation.samples
+    with Grader() as grader, progress(f"{label}: judging", num_outputs) as advance:
         for task in tasks:
             rows = []
             for problem in problems[task]:
                 for sample in range(evaluation.samples):
-                    rows.append(_judged(problem, sample, outputs[task][_key(problem, sample)], chat, grader, judge))
+                    output = stores[task].get(_key(problem, sample))
+                    assert output is not None, "generated above"
+                    rows.append(_judged(problem, sample, output, chat, grader, judge))
                     advance(1)
             write_jsonl(out_dir / f"{task}.jsonl", rows)
             measures[task] = measure(rows, chat)

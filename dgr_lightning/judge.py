@@ -22,7 +22,11 @@ _QUOTES = str.maketrans("‘’‛ʼ′´`“”„", "'''''''\"\"\"")
 
 
 class KeywordJudge:
-    """Finds refusals by a list of phrases."""
+    """Finds refusals by a list of phrases.
+
+    Attributes:
+        content: what its verdicts depend on, for hashes of what is stored.
+    """
 
     def __init__(self, phrases: str | Path | None = None) -> None:
         """Reads the list.
@@ -38,6 +42,7 @@ class KeywordJudge:
         found = [_plain(line) for line in read_lines(place, file)]
         if not found:
             raise UserError(f"{place}: holds no phrase; write one a line, or give null for the shipped list.")
+        self.content: list[str] = found
         self._pattern = re.compile(rf"(?<!\w)(?:{'|'.join(re.escape(phrase) for phrase in found)})(?!\w)")
 
     def refuses(self, answer: str | None) -> bool:

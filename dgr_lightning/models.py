@@ -123,14 +123,35 @@ def load_model(folder: Path, precision: str, device: str, trust_remote_code: boo
         UserError: the folder is no whole model, its weights do not fill its config, it is no causal language model, or it
             needs code that is not trusted.
     """
+    return _load(folder, precision, device, trust_remote_code, head=True)
+
+
+def load_encoder(folder: Path, precision: str, device: str, trust_remote_code: bool = False) -> PreTrainedModel:
+    """Loads a model without its head, whose output is the last hidden states, as `load_model` does.
+
+    Any model of text will do: encoders such as BERT, and causal language models.
+
+    Args:
+        folder: a Hugging Face folder with safetensors weights.
+        precision: type of the weights: `bf16` or `fp32`.
+        device: cpu or cuda.
+        trust_remote_code: as in `load_model`.
+
+    Raises:
+        UserError: as `load_model`.
+    """
+    return _load(folder, precision, device, trust_remote_code, head=False)
+
+
+def _load(folder: Path, precision: str, device: str, trust_remote_code: bool, *, head: bool) -> PreTrainedModel:
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModel, AutoModelForCausalLM
 
     check_folder(folder, str(folder))
     size = sum(file.stat().st_size for file in weight_files(folder, str(folder)))
     try:
         with _quiet_transformers(bars=size >= SILENT_BYTES):
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = (AutoModelForCausalLM if head else AutoModel).from_pretrained(
                 folder,
                 dtype={"bf16": torch.bfloat16, "fp32": torch.float32, "master": torch.float32}[precision],
                 use_safetensors=True,
@@ -140,9 +161,12 @@ def load_model(folder: Path, precision: str, device: str, trust_remote_code: boo
                 output_loading_info=True,
             )
     except (ValueError, OSError, SafetensorError) as error:
-        raise UserError(f"{folder}: cannot be loaded as a causal language model: {_cause(error)}") from error
+        what = "causal language model" if head else "model of text"
+        raise UserError(f"{folder}: cannot be loaded as a {what}: {_cause(error)}") from error
     model, loading = loaded
-    unfilled = sorted(loading["missing_keys"]) + sorted(
+    # One more layer over an encoder's first token, which nothing here uses; many come without it.
+    missing = [name for name in loading["missing_keys"] if head or not name.startswith("pooler.")]
+    unfilled = sorted(missing) + sorted(
         f"{name} (of another shape: {tuple(stored)} stored, {tuple(expected)} expected)"
         for name, stored, expected in loading["mismatched_keys"]
     )
@@ -151,7 +175,8 @@ def load_model(folder: Path, precision: str, device: str, trust_remote_code: boo
             f"{folder}: config.json asks for weights that are not there: {_some(unfilled)}. "
             "Config and weights belong to different models: copy both from one repository."
         )
-    if loading["unexpected_keys"]:
+    # A model without its head has no place for the head's weights, of course.
+    if loading["unexpected_keys"] and head:
         names = _some(sorted(loading["unexpected_keys"]))
         say(f"[yellow]{escape(str(folder))}: weights without a place in the model are left out: {names}[/]")
     return model.to(device).eval()

@@ -70,6 +70,7 @@ class Series:
         marker: `circle`, `square`, or None for a line alone.
         look: more CSS classes: `thin`, `dashed`.
         band: draw intervals as one band, not as bars.
+        fill: colour the area between the line and the foot of the chart.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Series:
     marker: str | None = None
     look: str = ""
     band: bool = False
+    fill: bool = False
 
 
 @dataclass(frozen=True)
@@ -216,6 +218,9 @@ class _Frame:
     def draw(self, line: Series) -> str:
         places = [(self.at_x(point.x), self.at_y(point.y)) for point in line.points]
         parts = self._intervals(line)
+        if line.fill:
+            edge = [(places[0][0], self.bottom), *places, (places[-1][0], self.bottom)]
+            parts.append(f'<polygon class="band f{line.color}" points="{" ".join(f"{x},{y}" for x, y in edge)}"/>')
         if len(places) > 1:
             path = " ".join(f"{x},{y}" for x, y in places)
             parts.append(f'<polyline class="mean s{line.color} {line.look}" points="{path}"/>')

@@ -62,9 +62,9 @@ class Probes:
             step: not used; what is asked is the same at every step.
         """
         precision = resolve_precision(self._engine.precision, model.device.type)
-        engine = TransformersEngine(model, self._chat.pad_id, precision, self._engine.batch_size)
+        engine = TransformersEngine(model, self._chat, precision, self._engine.batch_size)
         answers = {
-            completion.key: self._chat.parse(self._chat.decode(completion.token_ids)).answer
+            completion.key: self._chat.parse(completion.text).answer
             for completion in engine.generate(self._requests, self._sampling)
         }
         by_task: dict[str, float] = {}

@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, overload
 
 from dgr_lightning.errors import UserError
 
@@ -75,10 +76,17 @@ def file_hash(path: Path) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a file atomically: readers see the old content or the new, never half of it."""
+    with _whole(path) as file:
+        file.write(text)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[TextIO]:
+    """A file to write that takes its name when it is whole and on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with open(partial, "w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
+        yield file
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)
@@ -95,9 +103,11 @@ def read_json(path: Path) -> Any:
 
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
-    """Writes rows (dicts or dataclasses), a line each, atomically."""
-    lines = (json.dumps(row if isinstance(row, dict) else asdict(row), ensure_ascii=False, allow_nan=False) for row in rows)
-    write_text(path, "".join(line + "\n" for line in lines))
+    """Writes rows (dicts or dataclasses), a line each, atomically; no more than one of them is held in memory."""
+    with _whole(path) as file:
+        for row in rows:
+            json.dump(row if isinstance(row, dict) else asdict(row), file, ensure_ascii=False, allow_nan=False)
+            file.write("\n")
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
@@ -117,6 +127,43 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
             if not isinstance(row, dict):
                 raise UserError(f"{path}, line {number}: expected a JSON object, found {type(row).__name__}.")
             yield row
+
+
+class ExampleFile(Sequence[Example]):
+    """The examples of a JSONL file, read from the disk one by one: a set of any size costs the memory of its ids.
+
+    Attributes:
+        ids: of the examples, in the file's order.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Reads through the file once; it must not change afterwards."""
+        self.ids: list[str] = []
+        self._file = open(path, "rb")  # noqa: SIM115 - open for as long as the examples are
+        self._offsets: list[int] = []
+        position = 0
+        for line in self._file:
+            self.ids.append(json.loads(line)["id"])
+            self._offsets.append(position)
+            position += len(line)
+
+    def __len__(self) -> int:
+        """Number of examples."""
+        return len(self.ids)
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Example]: ...
+
+    def __getitem__(self, index: int | slice) -> Example | Sequence[Example]:
+        """Returns an example, or a list of them."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        self._file.seek(self._offsets[index])
+        row = json.loads(self._file.readline())
+        return Example(**{field.name: row[field.name] for field in fields(Example)})
 
 
 def read_refined(path: Path) -> list[RefinedExample]:

@@ -24,7 +24,7 @@ from typing import IO, Any, Literal
 import yaml
 from rich.markup import escape
 
-from dgr_lightning.config import Config
+from dgr_lightning.config import REFINE_KEYS, Config
 from dgr_lightning.console import say
 from dgr_lightning.errors import UserError
 from dgr_lightning.records import content_hash, file_hash, read_json, write_json, write_text
@@ -32,7 +32,7 @@ from dgr_lightning.records import content_hash, file_hash, read_json, write_json
 Kind = Literal["train", "refine", "evaluate"]
 
 # Part of every run hash. Raise it when a change of the code makes the same config train another model.
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 
 SUMMARY = "summary.json"
 _RUN = ".run.json"
@@ -50,7 +50,13 @@ _NOT_HASHED = (
     *(f"data.{key}" for key in ("hub_id", "revision", "split", "path", "recipe", "language")),
     *(f"data.benign.{key}" for key in ("hub_id", "revision", "split", "path")),
     "refine.name",
-    "engine.batch_size",
+    *(
+        f"engine.{key}"
+        for key in ("batch_size", "tensor_parallel", "replicas", "max_length", "memory", "cpu_cache_gib", "compile")
+    ),
+    *(f"engine.{key}" for key in ("url", "timeout_seconds", "retries", "ray_address")),
+    # What is measured of the shift changes nothing about what is trained; `shift_hash` says which measurement a record is.
+    "shift",
     "sft.max_tokens",
     *(f"trainer.{key}" for key in ("name", "accelerator", "devices", "nodes", "checkpoint_every", "max_restarts")),
     "probes.path",
@@ -63,6 +69,7 @@ _REFINEMENT = Path(__file__).parent / "refinement"
 _BY_CONTENT = {
     "trace_template": _REFINEMENT / "templates" / "dgr_trace.jinja",
     "answer_template": _REFINEMENT / "templates" / "dgr_answer.jinja",
+    "response_template": _REFINEMENT / "templates" / "{strategy}.jinja",
     "meta_thinking": _REFINEMENT / "meta_thinking.txt",
 }
 # What refine.py does not do. sft.max_length stays: it cuts the texts whose NLL the stage reports.
@@ -103,7 +110,8 @@ def evaluation_hash(cfg: Config, identities: Mapping[str, Any]) -> str:
 def describe(cfg: Config, identities: Mapping[str, Any], kind: Kind = "train") -> dict[str, Any]:
     """Returns what the run hash is made of, nested and JSON-able: the config without what does not determine the result.
 
-    With `refine=vanilla` no text is generated for training, so that no other key of `refine` and no engine is in it.
+    Of `refine` there is what the strategy reads; where nothing is generated, no engine is in it. ThinkSafe's guard is the
+    configured judge, which for every other strategy serves evaluation alone.
     """
     plain = asdict(cfg)
     if kind == "evaluate":
@@ -112,21 +120,39 @@ def describe(cfg: Config, identities: Mapping[str, Any], kind: Kind = "train") -
             "model": {"chat_style": cfg.model.chat_style, "content": identities.get("model")},
             "evaluation": evaluation | {"content": identities.get("evaluation")},
             "engine": {"name": cfg.engine.name, "precision": cfg.engine.precision},
-            "judge": {"name": cfg.judge.name, "phrases": _content_of(cfg.judge.phrases)},
+            "judge": _judge(cfg),
         }
     else:
         for key in _NOT_HASHED + (_NOT_HASHED_BY_REFINE if kind == "refine" else ()):
             _drop(plain, key)
-        if cfg.refine.strategy == "vanilla":
-            plain["refine"] = {"strategy": "vanilla"}
+        strategy = cfg.refine.strategy
+        refine = {key: plain["refine"][key] for key in REFINE_KEYS[strategy]}
+        for name in refine.keys() & _BY_CONTENT.keys():
+            refine[name] = _content_of(refine[name] or str(_BY_CONTENT[name]).format(strategy=strategy))
+        plain["refine"] = {"strategy": strategy} | refine
+        if "temperature" not in refine:
             del plain["engine"]["name"]
-        else:
-            for name, shipped in _BY_CONTENT.items():
-                plain["refine"][name] = _content_of(plain["refine"][name] or str(shipped))
+        if strategy == "thinksafe":
+            plain["refine"]["guard"] = _judge(cfg)
         described = plain | {"content": {key: identities[key] for key in ("model", "data", "probes") if key in identities}}
         if kind == "refine":
             described["content"].pop("probes", None)
     return described | {"kind": kind, "recipe_version": RECIPE_VERSION}
+
+
+def shift_hash(cfg: Config, tuned: str | None) -> str:
+    """Returns 12 hex digits over what is measured of the shift and how.
+
+    Args:
+        cfg: the checked config.
+        tuned: content of the tuned model that is compared with the target; None where there is none.
+    """
+    measured = {"shift": asdict(cfg.shift), "engine": [cfg.engine.name, cfg.engine.precision]}
+    return content_hash(measured, cfg.sft.max_length, tuned)[:12]
+
+
+def _judge(cfg: Config) -> dict[str, Any]:
+    return {"name": cfg.judge.name, "phrases": _content_of(cfg.judge.phrases)}
 
 
 def slug(cfg: Config, kind: Kind = "train") -> str:

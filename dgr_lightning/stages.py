@@ -12,7 +12,7 @@ from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.markup import escape
 
@@ -21,8 +21,9 @@ from dgr_lightning.config import Config
 from dgr_lightning.console import console, say
 from dgr_lightning.evaluation import evaluate_model, tax
 from dgr_lightning.judge import KeywordJudge
-from dgr_lightning.records import content_hash, read_json, read_refined, write_json, write_jsonl
-from dgr_lightning.rundir import Place, RunDir, evaluation_hash
+from dgr_lightning.records import ExampleFile, content_hash, read_json, read_refined, write_json, write_jsonl
+from dgr_lightning.refinement.outcome import RefinementStats
+from dgr_lightning.rundir import Place, RunDir, evaluation_hash, shift_hash
 from dgr_lightning.summary import build_summary
 from dgr_lightning.tasks import task_content
 
@@ -32,61 +33,62 @@ if TYPE_CHECKING:
     from dgr_lightning.evaluation import Measures
 
 REFINED = "refined.jsonl"
+SOURCES = "stages/sources.jsonl"
 
 
 def train(cfg: Config, place: Place) -> None:
     """Runs every stage, or what is missing of them, and shows what came out."""
-    base = Target(models.locate(cfg.model), cfg)
-    with _open(cfg, base, place, "train") as run:
-        evaluated = _Evaluated(run, cfg)
-        if run.done and evaluated.is_current:
+    with Target(models.locate(cfg.model), cfg) as base, _open(cfg, base, place, "train") as run:
+        evaluation = evaluation_hash(cfg, {"evaluation": _tasks_content(cfg)})
+        measured = _Measured(run, evaluation, shift_hash(cfg, None))
+        if run.done and measured.is_current:
             return _show_finished(run)
         _announce(run, cfg)
         refined = _refine(run, cfg, base)
+        shift = _shift(run, cfg, base, RefinementStats(**refined["refinement"]))
         trained = _fit(run, cfg, base)
-        evaluated.forget()
+        measured.forget()
         judge = KeywordJudge(cfg.judge.phrases)
         seconds: dict[str, float] = {}
         before = _measure(run, cfg, base, judge, "base", models.cache_dir() / "evaluations", seconds)
-        tuned = Target(run.path / "model", cfg)
-        after = _measure(run, cfg, tuned, judge, "tuned", run.path / "evaluation" / "stored", seconds)
-        tuned.release()
+        with Target(run.path / "model", cfg) as tuned:
+            after = _measure(run, cfg, tuned, judge, "tuned", run.path / "evaluation" / "stored", seconds)
         report.write(
             run.path,
             build_summary(
                 run.hash,
-                {"refine": refined["seconds"], "train": trained["seconds"], **seconds},
+                {"refine": refined["seconds"], "shift": shift["seconds"], "train": trained["seconds"], **seconds},
                 rejected=refined["rejected"],
                 base=before,
                 tuned=after,
                 tax=tax(run.path / "evaluation", before, after),
-                refinement=refined["refinement"],
+                refinement=_figures(refined, shift),
                 training=trained["training"],
             ),
         )
-        evaluated.mark()
+        measured.mark()
 
 
 def refine(cfg: Config, place: Place) -> None:
     """Runs sources and refinement alone."""
-    base = Target(models.locate(cfg.model), cfg)
-    with _open(cfg, base, place, "refine") as run:
-        if run.done:
+    with Target(models.locate(cfg.model), cfg) as base, _open(cfg, base, place, "refine") as run:
+        measured = _Measured(run, shift_hash(cfg, None))
+        if run.done and measured.is_current:
             return _show_finished(run)
         _announce(run, cfg)
         refined = _refine(run, cfg, base)
+        shift = _shift(run, cfg, base, RefinementStats(**refined["refinement"]))
+        seconds = {"refine": refined["seconds"], "shift": shift["seconds"]}
         report.write(
             run.path,
-            build_summary(
-                run.hash, {"refine": refined["seconds"]}, rejected=refined["rejected"], refinement=refined["refinement"]
-            ),
+            build_summary(run.hash, seconds, rejected=refined["rejected"], refinement=_figures(refined, shift)),
         )
+        measured.mark()
 
 
 def evaluate(cfg: Config, place: Place) -> None:
     """Measures one model: any Hugging Face folder."""
-    model = Target(models.locate(cfg.model), cfg)
-    with _open(cfg, model, place, "evaluate") as run:
+    with Target(models.locate(cfg.model), cfg) as model, _open(cfg, model, place, "evaluate") as run:
         if run.done:
             return _show_finished(run)
         _announce(run, cfg)
@@ -106,6 +108,7 @@ class Target:
     def __init__(self, folder: Path, cfg: Config) -> None:
         """Names the model; nothing is loaded yet."""
         self.folder, self._cfg = folder, cfg
+        self._engine: Engine | None = None
 
     @cached_property
     def content(self) -> str:
@@ -121,21 +124,27 @@ class Target:
 
         return Chat.load(self.folder, self._cfg.model.chat_style, self._cfg.model.trust_remote_code)
 
-    @cached_property
-    def _engine(self) -> Engine:
-        from dgr_lightning.engines.transformers import TransformersEngine
-
-        cfg = self._cfg
-        model = models.load_model(self.folder, cfg.engine.precision, cfg.trainer.accelerator, cfg.model.trust_remote_code)
-        return TransformersEngine(model, self.chat.pad_id, cfg.engine.precision, cfg.engine.batch_size)
-
     def engine(self) -> Engine:
-        """Returns the engine over the weights, loading them the first time."""
+        """Returns the engine over the weights, starting it the first time."""
+        from dgr_lightning.engines.choice import open_engine
+
+        if self._engine is None:
+            self._engine = open_engine(self._cfg, self.folder, self.chat)
         return self._engine
 
     def release(self) -> None:
-        """Gives the weights' memory back before another stage loads its own."""
-        self.__dict__.pop("_engine", None)
+        """Gives back what the engine holds, before another stage loads its own."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+    def __enter__(self) -> Self:
+        """Returns itself."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Releases the engine, whatever happened."""
+        self.release()
 
 
 def _open(cfg: Config, model: Target, place: Place, kind: Any) -> RunDir:
@@ -154,47 +163,95 @@ def _tasks_content(cfg: Config) -> list[str]:
     return [task_content(task, "evaluation", cfg.evaluation.path.get(task)) for task in cfg.evaluation.tasks]
 
 
-def _stage(run: RunDir, name: str, title: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Returns a stage's record: what is on disk, or what `compute` returns, with the seconds that it took."""
+def _stage(
+    run: RunDir, name: str, title: str, compute: Callable[[], dict[str, Any]], measured: str | None = None
+) -> dict[str, Any]:
+    """Returns a stage's record: what is on disk, or what `compute` returns, with the seconds that it took.
+
+    Args:
+        run: the run directory.
+        name: of the record, `stages/<name>.json`.
+        title: for the screen.
+        compute: does the work.
+        measured: hash of what the stage depends on beyond the run hash; a record under another one is made anew.
+    """
     path = run.path / "stages" / f"{name}.json"
     if path.exists():
         record = read_json(path)
-        say(f"[dim]{title}: done before[/]")
-        return record
+        if record.get("measured") == measured:
+            say(f"[dim]{title}: done before[/]")
+            return record
     console.rule(f"[bold]{title}[/]", align="left")
     start = monotonic()
     record = compute()
-    record["seconds"] = monotonic() - start
+    record |= {"seconds": monotonic() - start, "measured": measured}
     write_json(path, record)
     return record
 
 
 def _refine(run: RunDir, cfg: Config, target: Target) -> dict[str, Any]:
     """Sources → refined set: `refined.jsonl`, with the figures of the stage as its record."""
-    from dgr_lightning.refinement.outcome import show_refinement
     from dgr_lightning.refinement.run import refine as refine_examples
-    from dgr_lightning.shift import mean_nll
 
     def compute() -> dict[str, Any]:
         source = sources.load_examples(cfg.data, cfg.seed)
-        say(f"{len(source.examples)} examples of {escape(cfg.data.name)}; rejected: {source.rejected or 'none'}")
+        rejected = source.rejected
+        say(f"{len(source.examples)} examples of {escape(cfg.data.name)}; rejected: {rejected or 'none'}")
         console.print(target.chat.show(source.examples[0]))
-        # The shipped phrases, here and in probes: judge= is for evaluation, and not part of what determines the model.
-        judge = KeywordJudge()
-        refinement = refine_examples(
-            source.examples, cfg, target.chat, target.engine, target.content, judge, models.cache_dir()
-        )
-        before = mean_nll(target.engine(), target.chat, source.examples, cfg.sft.max_length)
-        changed = any(example.refined for example in refinement.examples) or len(refinement.examples) < len(source.examples)
-        after = mean_nll(target.engine(), target.chat, refinement.examples, cfg.sft.max_length) if changed else before
-        show_refinement(refinement.stats, before, after)
+        write_jsonl(run.path / SOURCES, source.examples)
+        del source  # from here on examples are read from the disk, one by one
+        examples = ExampleFile(run.path / SOURCES)
+        # ThinkSafe's guard is the configured judge. For the rest, the shipped phrases, here and in probes: judge= is for
+        # evaluation, and no part of what determines the model.
+        judge = KeywordJudge(cfg.judge.phrases) if cfg.refine.strategy == "thinksafe" else KeywordJudge()
+        refinement = refine_examples(examples, cfg, target.chat, target.engine, target.content, judge, models.cache_dir())
         write_jsonl(run.path / REFINED, refinement.examples)
-        write_jsonl(run.path / "stages" / "sources.jsonl", source.examples)
-        write_jsonl(run.path / "stages" / "verdicts.jsonl", refinement.verdicts)
-        figures = asdict(refinement.stats) | {"nll_before": before, "nll_after": after}
-        return {"rejected": source.rejected, "refinement": figures}
+        write_jsonl(run.path / "stages" / "verdicts.jsonl", refinement.verdicts())
+        figures = asdict(refinement.stats)
+        return {"rejected": rejected, "refinement": figures, "match": refinement.match and refinement.match.figures}
 
     return _stage(run, "refine", "Refinement", compute)
+
+
+def _shift(run: RunDir, cfg: Config, target: Target, stats: RefinementStats) -> dict[str, Any]:
+    """How far the set lies from the target, before and after; with that, the refined set as a dataset with its card."""
+    from dgr_lightning.refinement.dataset import FOLDER, write_dataset
+    from dgr_lightning.refinement.outcome import show_refinement
+    from dgr_lightning.refinement.run import generation_header
+    from dgr_lightning.refinement.strategies import steps
+    from dgr_lightning.shift import choose, measure_nll
+
+    def compute() -> dict[str, Any]:
+        source, refined = ExampleFile(run.path / SOURCES), ExampleFile(run.path / REFINED)
+        chosen = choose(source.ids, cfg.shift.limit)
+
+        def measure(examples: ExampleFile, when: str) -> dict[str, Any]:
+            indices = [index for index, id_ in enumerate(examples.ids) if id_ in chosen]
+            path = run.path / "stages" / f"shift-{when}.jsonl"
+            measured = (examples[index] for index in indices)
+            return measure_nll(
+                target.engine(), target.chat, measured, len(indices), cfg.sft.max_length, path, label=f"NLL {when}"
+            )
+
+        before = measure(source, "before")
+        same = stats.refined == 0 and len(refined) == len(source)
+        after = before if same else measure(refined, "after")
+        nll = {"before": _mean(before), "after": _mean(after)}
+        show_refinement(stats, nll["before"], nll["after"])
+        header = generation_header(cfg, target.chat, steps(cfg.refine), target.content)
+        write_dataset(run.path / REFINED, run.path / FOLDER, cfg, stats, nll, header)
+        return {"before": before, "after": after, "similarity": None, "kl": None}
+
+    return _stage(run, "shift", "Shift", compute, shift_hash(cfg, None))
+
+
+def _mean(measured: dict[str, Any]) -> float | None:
+    return None if measured["both"] is None else measured["both"]["nll"]["value"]
+
+
+def _figures(refined: dict[str, Any], shift: dict[str, Any]) -> dict[str, Any]:
+    """Returns `refinement` of summary.json."""
+    return refined["refinement"] | {"nll_before": _mean(shift["before"]), "nll_after": _mean(shift["after"])}
 
 
 def _fit(run: RunDir, cfg: Config, target: Target) -> dict[str, Any]:
@@ -226,25 +283,25 @@ def _measure(
     return measures
 
 
-class _Evaluated:
-    """Which evaluation a run's summary was written for."""
+class _Measured:
+    """Which measurements a run's summary was written for; no part of the run hash, they can change under a trained model."""
 
-    def __init__(self, run: RunDir, cfg: Config) -> None:
-        self._path = run.path / "stages" / "evaluate.json"
-        self._hash = evaluation_hash(cfg, {"evaluation": _tasks_content(cfg)})
+    def __init__(self, run: RunDir, *hashes: str) -> None:
+        self._path = run.path / "stages" / "measured.json"
+        self._hashes = list(hashes)
 
     @property
     def is_current(self) -> bool:
-        """Whether the summary on disk is this evaluation's."""
-        return self._path.exists() and read_json(self._path)["hash"] == self._hash
+        """Whether the summary on disk is of these measurements."""
+        return self._path.exists() and read_json(self._path)["hashes"] == self._hashes
 
     def forget(self) -> None:
         """Before outputs are written anew: until `mark`, the summary on disk belongs to none."""
         self._path.unlink(missing_ok=True)
 
     def mark(self) -> None:
-        """The summary on disk is this evaluation's."""
-        write_json(self._path, {"hash": self._hash})
+        """The summary on disk is of these measurements."""
+        write_json(self._path, {"hashes": self._hashes})
 
 
 def _announce(run: RunDir, cfg: Config) -> None:

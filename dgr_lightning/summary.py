@@ -16,6 +16,7 @@ from typing import Any
 
 from dgr_lightning.intervals import Measure
 from dgr_lightning.metrics import HEADLINES, HEALTH, METRICS, SIDES, Measures, headline
+from dgr_lightning.shift import PARTS
 
 Summary = Mapping[str, Any]
 """The parsed JSON of a summary."""
@@ -33,7 +34,8 @@ _TRAINING = (
     "loss_last",
     "resumed_from_step",
 )
-_PARTS = ("data", "base", "tuned", "tax", "refinement", "training")
+_PARTS = ("data", "base", "tuned", "tax", "refinement", "shift", "training")
+_SHIFT, _NLL, _SIMILARITY, _KL = ("before", "after", "similarity", "kl"), ("nll", "perplexity"), ("rewrites", "outputs"), ("kl", "k3")
 _RATES = (*METRICS.values(), *HEALTH)
 
 
@@ -46,6 +48,7 @@ def build_summary(
     tuned: Measures | None = None,
     tax: Mapping[str, Measure] | None = None,
     refinement: Mapping[str, Any] | None = None,
+    shift: Mapping[str, Any] | None = None,
     training: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Returns the summary of a run; a part that is None is left out of it.
@@ -58,6 +61,9 @@ def build_summary(
         tuned: the same of the trained one.
         tax: `evaluation.tax` of the two.
         refinement: the fields of `RefinementStats`, with `nll_before` and `nll_after` (mean nats per target token).
+        shift: the record of the stage, whose measures alone go into a summary: `before` and `after` (part → `nll`, nats per
+            token, and `perplexity`), `similarity` (`rewrites` and `outputs`: mean cosines) and `kl` (`all` or kind of prompt →
+            `kl` and `k3`, nats per token); null is what was not measured.
         training: the fields of `TrainingResult`.
 
     Raises:
@@ -69,6 +75,7 @@ def build_summary(
         "tuned": None if tuned is None else _model_part(tuned),
         "tax": None if tax is None else {name: measure.to_json() for name, measure in tax.items()},
         "refinement": None if refinement is None else {key: _finite(refinement[key]) for key in _REFINEMENT},
+        "shift": None if shift is None else _shift_part(shift),
         "training": None if training is None else {key: _finite(training[key]) for key in _TRAINING},
     }
     summary = {"schema": SCHEMA, "config_hash": config_hash, "versions": versions()}
@@ -108,6 +115,8 @@ def check_summary(summary: Summary) -> None:
         _check_keys(summary["tax"], "tax", required=("points", "relative_percent"))
         for name, value in summary["tax"].items():
             _check_measure(value, f"tax.{name}", math.inf)
+    if "shift" in summary:
+        _check_shift_part(summary["shift"])
     for part, keys in (("refinement", _REFINEMENT), ("training", _TRAINING)):
         if part in summary:
             _check_keys(summary[part], part, required=keys)
@@ -127,6 +136,19 @@ def _model_part(measures: Measures) -> dict[str, Any]:
     }
 
 
+def _shift_part(record: Mapping[str, Any]) -> dict[str, Any]:
+    def of(figures: Mapping[str, Any] | None, names: tuple[str, ...]) -> dict[str, Any] | None:
+        return None if figures is None else {name: figures[name] for name in names}
+
+    similarity, kl = record["similarity"], record["kl"]
+    return {
+        "before": {part: of(record["before"][part], _NLL) for part in PARTS},
+        "after": {part: of(record["after"][part], _NLL) for part in PARTS},
+        "similarity": None if similarity is None else {key: similarity[key] and similarity[key]["cosine"] for key in _SIMILARITY},
+        "kl": None if kl is None else {kind: of(figures, _KL) for kind, figures in kl.items()},
+    }
+
+
 def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
@@ -140,6 +162,27 @@ def _check_model_part(part: Any, place: str) -> None:
         _check_keys(metrics, f"{place}.tasks.{task}", optional=_RATES)
         for metric, value in metrics.items():
             _check_measure(value, f"{place}.tasks.{task}.{metric}", 1.0)
+
+
+def _check_shift_part(part: Any) -> None:
+    _check_keys(part, "shift", required=_SHIFT)
+
+    def check(value: Any, place: str, names: tuple[str, ...], optional: tuple[str, ...] = ()) -> None:
+        if value is not None:
+            _check_keys(value, place, required=names, optional=optional)
+
+    for when in ("before", "after"):
+        _check_keys(part[when], f"shift.{when}", required=PARTS)
+    check(part["similarity"], "shift.similarity", _SIMILARITY)
+    check(part["kl"], "shift.kl", ("all",), tuple(HEADLINES))
+    for key, names in (("before", _NLL), ("after", _NLL), ("kl", _KL)):
+        for name, figures in (part[key] or {}).items():
+            check(figures, f"shift.{key}.{name}", names)
+            for measure, value in (figures or {}).items():
+                _check_measure(value, f"shift.{key}.{name}.{measure}", math.inf)
+    for name, value in (part["similarity"] or {}).items():
+        if value is not None:
+            _check_measure(value, f"shift.similarity.{name}", math.inf)
 
 
 def _check_keys(value: Any, place: str, required: tuple[str, ...] = (), optional: tuple[str, ...] = ()) -> None:

@@ -1,6 +1,13 @@
-"""Fixtures for the whole suite: the miniature from the ordinary cache, and real data where `$DGR_SHARED` names it."""
+"""Fixtures for the whole suite: the miniature from the ordinary cache, real data from `$DGR_SHARED`, vLLM's server."""
 
 import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -21,3 +28,53 @@ def micro_folder() -> Path:
     from dgr_lightning.config import ModelConfig
 
     return models.locate(ModelConfig(recipe="micro"))
+
+
+@pytest.fixture
+def cache(tmp_path, micro_folder):
+    """A cache of its own with the miniature in it, so that no rewrite or evaluation is there already."""
+    folder = tmp_path / "cache"
+    (folder / "micro").mkdir(parents=True)
+    (folder / "micro" / micro_folder.name).symlink_to(micro_folder, target_is_directory=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def vllm_server(micro_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of vLLM's OpenAI-compatible server with the miniature in fp32, alive as long as this process is."""
+    if find_spec("vllm") is None:
+        pytest.skip("vLLM is not installed: no server to talk to")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = tmp_path_factory.mktemp("vllm") / "server.log"
+    # `vllm serve` itself looks for a distribution called vllm, which the one for CPUs is not; this is what it runs.
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(micro_folder), "--dtype", "float32"]
+    command += ["--enforce-eager", "--host", "127.0.0.1", "--port", str(port)]
+    quiet = {"OMP_NUM_THREADS": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
+    # vLLM's engine outlives a server that is killed. So a shell ends its whole group when the server ends, or when the pipe
+    # from this process does, however that dies.
+    watched = ["sh", "-c", '("$@"; kill -9 0) & cat > /dev/null; kill -9 0', "sh", *command]
+    with open(log, "wb") as output:
+        server = subprocess.Popen(
+            watched,
+            env=os.environ | quiet,
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        for _ in range(600):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=10)
+                break
+            except OSError:
+                assert server.poll() is None, f"the server ended:\n{log.read_text()[-3000:]}"
+                time.sleep(0.5)
+        else:
+            raise AssertionError(f"no server after 5 minutes:\n{log.read_text()[-3000:]}")
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        server.stdin.close()
+        server.wait()

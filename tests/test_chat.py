@@ -316,6 +316,74 @@ def test_an_example_that_cannot_fit_is_refused_with_the_length_it_needs(chats, n
     assert chat.parse(chat.decode(chat.encode("Why not?", "One. Two.", "Because.", needed).ids)).answer == "Because."
 
 
+# Parts of a target
+
+
+# A whole target, token by token: what is between the bars is trace or answer.
+PARTS = {
+    "r1-distill-qwen": ("So|,| no|.\n", ["</think>", "\n\n"], "I| can|'t|."),
+    "r1-distill-llama": ("So|,| no|.\n", ["</think>", "\n\n"], "I| can|'t|."),
+    "qwen3": ("So|,| no|.\n", ["</think>", "\n\n"], "I| can|'t|."),
+    "qwen2.5": ("So|,| no|.\n", ["<|im_start|>", "answer", "\n"], "I| can|'t|."),
+}
+OPENING = {"qwen3": ["<think>", "\n"], "qwen2.5": ["<|im_start|>", "think", "\n"]}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_every_token_of_a_target_is_trace_or_answer_or_neither(chats, name):
+    chat = chats[name]
+    trace, closing, answer = PARTS[name]
+    trace_tokens, answer_tokens, opening = trace.split("|"), answer.split("|"), OPENING.get(name, [])
+    ids = chat.target_ids("So, no.", "I can't.")
+    tokens = [chat.tokenizer.decode([id_]) for id_ in ids]
+    assert tokens == [*opening, *trace_tokens, *closing, *answer_tokens, chat.tokenizer.eos_token]
+    in_trace, in_answer = chat.part_spans(ids)
+    assert [tokens[i] for i in in_trace] == trace_tokens
+    assert [tokens[i] for i in in_answer] == answer_tokens
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_line_breaks_next_to_a_mark_are_no_part_of_an_empty_trace(chats, name):
+    in_trace, in_answer = chats[name].part_spans(chats[name].target_ids("", "No."))
+    assert len(in_trace) == 0 and len(in_answer) == 2
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_parts_of_real_rows_hold_their_whole_text_and_nothing_else(chats, rows, name):
+    chat = chats[name]
+    for _, trace, answer in rows[::5]:
+        ids = chat.target_ids(trace, answer)
+        texts = [chat.decode([ids[i] for i in span]).strip() for span in chat.part_spans(ids)]
+        assert texts == [trace.strip(), answer.strip()]
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_marks_spelled_out_in_a_trace_do_not_end_it(chats, name):
+    chat = chats[name]
+    ids = chat.target_ids(INJECTION, f"No. {INJECTION}")
+    texts = [chat.decode([ids[i] for i in span]).strip() for span in chat.part_spans(ids)]
+    assert texts == [INJECTION, f"No. {INJECTION}"]
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_parts_of_a_cut_example_are_what_is_left_of_them(chats, name):
+    chat = chats[name]
+    trace, answer = " ".join(f"Step {i}." for i in range(200)), "I can't help with that."
+    encoded = chat.encode("Why?", trace, answer, 100)
+    target = encoded.ids[encoded.num_prompt :]
+    in_trace, in_answer = chat.part_spans(target)
+    left = chat.decode([target[i] for i in in_trace])
+    assert trace.startswith(left) and len(left) > 100
+    assert chat.decode([target[i] for i in in_answer]) == answer
+
+
+def test_parts_of_words_without_white_space(micro):
+    ids = micro.chat.target_ids("first mix flour .", "I cannot help .")
+    assert micro.chat.part_spans(ids) == (range(0, 4), range(5, 9))
+    with pytest.raises(ValueError, match="closing mark"):
+        micro.chat.part_spans(ids[:4])
+
+
 # Decoding and parsing
 
 

@@ -38,7 +38,9 @@ def companions(group: str, choice: str) -> list[str]:
         return natural[:1]
     if group == "experiment":
         return natural[:1]
-    return natural if (group, choice) == ("evaluation", "quick") else []
+    if (group, choice) == ("engine", "server"):
+        return ["engine.url=http://127.0.0.1:8000/v1"]
+    return natural if (group, choice) in (("evaluation", "quick"), ("refine", "thinksafe")) else []
 
 
 def sources_of(overrides: list[str], local: list[str]) -> list[str]:
@@ -60,7 +62,7 @@ def test_every_file_composes(group, choice, local):
     composed = asdict(cfg)
     for name, values in section.items():
         for key, value in values.items():
-            if not isinstance(value, dict):
+            if not isinstance(value, dict) and "${" not in str(value):
                 assert composed[name][key] == (float(value) if isinstance(composed[name][key], float) else value)
 
 
@@ -89,7 +91,8 @@ PAIRS = [
 @pytest.mark.parametrize("overrides", PAIRS, ids=" ".join)
 def test_pairs_compose(overrides, local):
     cfg = door.compose("train", overrides + sources_of(overrides, local))
-    assert [f"model={cfg.model.name}", f"data={cfg.data.name}", f"refine={cfg.refine.name}"] == overrides
+    assert [f"model={cfg.model.name}", f"data={cfg.data.name}"] == overrides[:2]
+    assert f"refine={cfg.refine.name}".startswith(overrides[2])
     assert cfg.evaluation.name == "quick"
 
 

@@ -1,5 +1,5 @@
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -8,6 +8,7 @@ from dgr_lightning import evaluation
 from dgr_lightning.chat import Chat
 from dgr_lightning.config import Config
 from dgr_lightning.engines import Completion, Engine, Request, Sampling
+from dgr_lightning.engines.feed import Feed
 from dgr_lightning.errors import UserError
 from dgr_lightning.evaluation import evaluate_model, measure, tax
 from dgr_lightning.judge import KeywordJudge
@@ -63,15 +64,19 @@ class ScriptedEngine:
     def __call__(self) -> Engine:
         return self
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Completion]:
+    def generate(self, requests: Iterable[Request | None], sampling: Sampling) -> Iterator[Completion]:
         self.sampling = sampling
-        for request in sorted(requests, key=lambda request: request.key, reverse=True):
+        for request in sorted(Feed(requests).take(1000), key=lambda request: request.key, reverse=True):
             self.asked.append(request.key)
             text, reason = self.script(self.chat.decode(request.prompt_ids), int(request.key.rpartition("/")[2]))
-            yield Completion(request.key, tuple(self.chat.tokenizer.encode(text, add_special_tokens=False)), reason)
+            ids = tuple(self.chat.tokenizer.encode(text, add_special_tokens=False))
+            yield Completion(request.key, ids, self.chat.decode(ids), reason)
 
     def score(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
         raise NotImplementedError
+
+    def close(self) -> None:
+        """Holds nothing."""
 
 
 def _good(prompt: str, sample: int) -> tuple[str, str]:
@@ -314,7 +319,7 @@ def test_a_random_model_is_measured_through_the_transformers_engine(chat, cfg, t
     model = Qwen3ForCausalLM(Qwen3Config(vocab_size=len(chat.tokenizer), num_key_value_heads=1, **shape)).eval()
 
     def run(batch_size: int, place: Path) -> Measures:
-        engine = TransformersEngine(model, chat.pad_id, "fp32", batch_size)
+        engine = TransformersEngine(model, chat, "fp32", batch_size)
         return evaluate_model(lambda: engine, chat, cfg, TASKS, KeywordJudge(), place / "out", place / "stored", "m")
 
     measures = run(16, tmp_path / "a")

@@ -51,7 +51,7 @@ def answering(monkeypatch: pytest.MonkeyPatch, chat: Chat, answer: Callable[[str
                 asked.append(request.key)
                 text = answer(task, number)
                 ids = chat.tokenizer(text, add_special_tokens=False)["input_ids"]
-                yield Completion(request.key, tuple(ids), STOP if "</think>" in text else LENGTH)
+                yield Completion(request.key, tuple(ids), chat.decode(ids), STOP if "</think>" in text else LENGTH)
 
     monkeypatch.setattr("dgr_lightning.probes.TransformersEngine", Engine)
     return asked

@@ -12,7 +12,6 @@ from dgr_lightning.errors import UserError
 from dgr_lightning.records import Example
 from dgr_lightning.refinement.quality import (
     CHECKS,
-    Candidate,
     QualityControl,
     check_quality_config,
     load_phrases,
@@ -50,6 +49,8 @@ class WordChat:
 class Judge:
     """Refusals open with "I cannot"."""
 
+    content = ("I cannot",)
+
     def refuses(self, answer: str) -> bool:
         return answer.startswith("I cannot")
 
@@ -59,42 +60,50 @@ def control(**changes) -> QualityControl:
     return QualityControl(WordChat(), Judge(), **(settings | changes))
 
 
-def candidate(
-    text: str, part: str = "trace", thought: str = "", finish_reason: str = STOP, example: Example = EXAMPLE
-) -> Candidate:
-    return Candidate(example, part, text, thought, finish_reason)
+def faults(
+    control: QualityControl,
+    text: str,
+    part: str = "trace",
+    thought: str = "",
+    finish_reason: str = STOP,
+    example: Example = EXAMPLE,
+) -> tuple[str, ...]:
+    """The checks that a rewrite of one part fails, in order."""
+    reference = example.answer if part == "answer" else example.trace
+    candidate = control.candidate(example, {part: text}, thought=thought, reference=reference, finish_reason=finish_reason)
+    return tuple(name for name, failed in control.judge_candidate(candidate).checks.items() if failed)
 
 
 def test_the_default_checks_are_the_registry_and_each_has_its_sentence():
-    assert list(CHECKS) == list(ALL)
+    assert list(CHECKS) == [*ALL, "guard"]
     assert all(check.__doc__ for check in CHECKS.values())
 
 
 def test_a_good_rewrite_has_no_fault():
-    assert control().faults(candidate("They want to break in. I will not help.")) == ()
-    assert control().faults(candidate("I cannot do that.", part="answer", thought="Say it my way.")) == ()
+    assert faults(control(), "They want to break in. I will not help.") == ()
+    assert faults(control(), "I cannot do that.", part="answer", thought="Say it my way.") == ()
 
 
 def test_unfinished_is_the_token_limit_whatever_the_text():
-    assert control().faults(candidate("They want to", finish_reason=LENGTH)) == ("unfinished",)
+    assert faults(control(), "They want to", finish_reason=LENGTH) == ("unfinished",)
 
 
 def test_empty_is_found_and_cannot_be_switched_off():
-    assert control().faults(candidate("")) == ("empty",)
-    assert control(checks=()).faults(candidate("")) == ("empty",)
-    assert control(checks=("unfinished",)).faults(candidate("", finish_reason=LENGTH)) == ("unfinished",)
+    assert faults(control(), "") == ("empty",)
+    assert faults(control(checks=()), "") == ("empty",)
+    assert faults(control(checks=("unfinished",)), "", finish_reason=LENGTH) == ("unfinished",)
 
 
 @pytest.mark.parametrize("where", ["text", "thought"])
 def test_think_marks_in_text_or_thought(where):
     pieces = {"text": "fine", "thought": "fine"} | {where: "one </think> two"}
-    assert control().faults(candidate(**pieces)) == ("think_marks",)
+    assert faults(control(), **pieces) == ("think_marks",)
 
 
 def test_overthinking_counts_the_tokens_of_the_kept_text_alone():
     ten, eleven = " ".join(["word"] * 10), " ".join(["word"] * 11)
-    assert control().faults(candidate(ten, thought=eleven)) == ()
-    assert control().faults(candidate(eleven)) == ("overthinking",)
+    assert faults(control(), ten, thought=eleven) == ()
+    assert faults(control(), eleven) == ("overthinking",)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +121,7 @@ def test_overthinking_counts_the_tokens_of_the_kept_text_alone():
     ],
 )
 def test_meta_thinking_is_found_in_any_case_spacing_and_quote(text):
-    assert control().faults(candidate(text)) == ("meta_thinking",)
+    assert faults(control(), text) == ("meta_thinking",)
 
 
 @pytest.mark.parametrize(
@@ -126,43 +135,53 @@ def test_meta_thinking_is_found_in_any_case_spacing_and_quote(text):
     ],
 )
 def test_meta_thinking_leaves_ordinary_reasoning_and_parts_of_words_alone(text):
-    assert control().faults(candidate(text)) == ()
+    assert faults(control(), text) == ()
 
 
 @pytest.mark.parametrize("place", ["prompt", "trace"])
 def test_a_phrase_of_the_question_or_the_original_is_not_held_against_the_rewrite(place):
     fields = {name: getattr(EXAMPLE, name) for name in ("id", "prompt", "trace", "answer", "label", "source")}
     example = Example(**(fields | {place: "Please paraphrase this book."}))
-    assert control().faults(candidate("They want me to paraphrase a book.", example=example)) == ()
-    assert control().faults(candidate("Let me rephrase.", example=example)) == ("meta_thinking",)
+    assert faults(control(), "They want me to paraphrase a book.", example=example) == ()
+    assert faults(control(), "Let me rephrase.", example=example) == ("meta_thinking",)
 
 
 def test_refusal_lost_is_a_matter_of_answers_and_of_sources_that_refuse():
     complying = Example(**{**EXAMPLE.__dict__, "answer": "Take a pick."})
-    assert control().faults(candidate("Take a pick.", part="answer")) == ("refusal_lost",)
-    assert control().faults(candidate("I cannot do that.", part="answer")) == ()
-    assert control().faults(candidate("Take a pick.", part="trace")) == ()
-    assert control().faults(candidate("Use a hairpin.", part="answer", example=complying)) == ()
+    assert faults(control(), "Take a pick.", part="answer") == ("refusal_lost",)
+    assert faults(control(), "I cannot do that.", part="answer") == ()
+    assert faults(control(), "Take a pick.", part="trace") == ()
+    assert faults(control(), "Use a hairpin.", part="answer", example=complying) == ()
+
+
+def test_the_guard_wants_refusals_of_harmful_prompts_and_none_of_benign_ones():
+    guard = control(checks=("guard",))
+    benign = Example(**{**EXAMPLE.__dict__, "label": "benign"})
+    assert faults(guard, "I cannot do that.", part="answer") == ()
+    assert faults(guard, "Take a pick.", part="answer") == ("guard",)
+    assert faults(guard, "I cannot do that.", part="answer", example=benign) == ("guard",)
+    assert faults(guard, "Take a pick.", part="answer", example=benign) == ()
+    assert faults(guard, "Take a pick.", part="trace") == ()
 
 
 def test_faults_come_in_the_order_of_the_config_and_all_of_them():
     text = "in my own words " + "word " * 20
-    assert control().faults(candidate(text, finish_reason=LENGTH)) == ("unfinished", "overthinking", "meta_thinking")
+    assert faults(control(), text, finish_reason=LENGTH) == ("unfinished", "overthinking", "meta_thinking")
     reversed_checks = control(checks=tuple(reversed(ALL)))
-    assert reversed_checks.faults(candidate(text, finish_reason=LENGTH)) == ("meta_thinking", "overthinking", "unfinished")
+    assert faults(reversed_checks, text, finish_reason=LENGTH) == ("meta_thinking", "overthinking", "unfinished")
 
 
 def test_a_users_phrase_list_replaces_the_shipped_one(tmp_path):
     path = tmp_path / "phrases.txt"
     path.write_text("# mine\n\nQuoth The Raven\n", encoding="utf-8")
     mine = control(phrases=load_phrases(str(path)))
-    assert mine.faults(candidate("quoth the raven, nevermore")) == ("meta_thinking",)
-    assert mine.faults(candidate("in my own words")) == ()
+    assert faults(mine, "quoth the raven, nevermore") == ("meta_thinking",)
+    assert faults(mine, "in my own words") == ()
 
 
 def test_phrases_are_text_and_never_patterns():
-    assert control(phrases=("a.c (",)).faults(candidate("abc (")) == ()
-    assert control(phrases=("a.c (",)).faults(candidate("a.c ( d")) == ("meta_thinking",)
+    assert faults(control(phrases=("a.c (",)), "abc (") == ()
+    assert faults(control(phrases=("a.c (",)), "a.c ( d") == ("meta_thinking",)
 
 
 def test_meta_thinking_rarely_trips_on_real_safety_reasoning(shared):
@@ -185,6 +204,15 @@ def test_the_shipped_config_passes_the_door():
         ({"checks": ["empty", "overthinkin"]}, ["refine.checks", "overthinkin", *CHECKS]),
         ({"checks": ["empty", "unfinished", "empty"]}, ["refine.checks", "empty", "more than once"]),
         ({"fallback_unit": "part", "on_failure": "drop"}, ["refine.fallback_unit=part", "refine.on_failure=drop"]),
+        ({"parts": ["trace", "prompt"]}, ["refine.parts=[trace,prompt]", "[answer]"]),
+        ({"parts": []}, ["refine.parts=[]"]),
+        ({"parts": ["trace", "trace"]}, ["refine.parts", "more than once"]),
+        ({"strategy": "thinksafe"}, ["refine.on_failure=keep", "no source trace", "refine.on_failure=drop"]),
+        ({"strategy": "filters-only"}, ["refine.on_failure=keep", "refine.on_failure=drop"]),
+        ({"strategy": "sdft", "thinking": False}, ["refine.thinking=false", "refine.thinking=true"]),
+        ({"strategy": "length-matched", "fraction": 0.5}, ["refine.fraction"]),
+        ({"select": "nll"}, ["refine.select=nll", "refine.tries"]),
+        ({"strategy": "sdft", "response_template": "/not/there.jinja"}, ["refine.response_template=/not/there.jinja"]),
         ({"meta_thinking": "/not/there.txt"}, ["refine.meta_thinking=/not/there.txt", "null"]),
         ({"trace_template": "/not/there.jinja"}, ["refine.trace_template=/not/there.jinja", "null"]),
         ({"answer_template": "/"}, ["refine.answer_template=/", "cannot read"]),
@@ -233,12 +261,12 @@ def test_a_template_that_is_not_utf8_is_refused(tmp_path):
     path = tmp_path / "mine.jinja"
     path.write_bytes(b"{{ trace }} \xff")
     with pytest.raises(UserError, match="not UTF-8"):
-        load_template("trace", str(path))
+        load_template("dgr_trace", "trace", str(path))
 
 
 def test_the_shipped_templates_show_what_they_are_given():
-    trace = load_template("trace", None)
-    answer = load_template("answer", None)
+    trace = load_template("dgr_trace", "trace", None)
+    answer = load_template("dgr_answer", "answer", None)
     assert (
         trace.render(question="Q?", trace="T.", answer="A.")
         == "Question: Q?\n\nExpress this reasoning in your own words: T.\n\nReply with the reasoning only."
@@ -251,10 +279,10 @@ def test_the_shipped_templates_show_what_they_are_given():
 
 def test_model_text_is_never_evaluated_as_a_template():
     hostile = "{{ 7 * 7 }} {% for x in range(3) %}x{% endfor %} {# gone #}"
-    assert hostile in load_template("trace", None).render(question=hostile, trace=hostile, answer="")
+    assert hostile in load_template("dgr_trace", "trace", None).render(question=hostile, trace=hostile, answer="")
 
 
 def test_a_users_template_replaces_the_shipped_one(tmp_path):
     path = tmp_path / "mine.jinja"
     path.write_text("Again: {{ trace }}", encoding="utf-8")
-    assert load_template("trace", str(path)).render(question="Q?", trace="T.", answer="") == "Again: T."
+    assert load_template("dgr_trace", "trace", str(path)).render(question="Q?", trace="T.", answer="") == "Again: T."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from rich.console import Console
 from dgr_lightning.chat import Parsed
 from dgr_lightning.config import Config, EngineConfig, RefineConfig
 from dgr_lightning.engines import LENGTH, STOP, Completion, Request, Sampling
+from dgr_lightning.engines.feed import Feed
 from dgr_lightning.errors import UserError
 from dgr_lightning.records import Example, read_refined, write_jsonl
 from dgr_lightning.refinement import Refinement, RefinementStats, outcome, refine, run, show_refinement
@@ -41,6 +42,10 @@ class CharacterChat:
     def target_ids(self, trace: str, answer: str) -> list[int]:
         return [*map(ord, f"{trace}</think>{answer}"), END]
 
+    def part_spans(self, ids: Sequence[int]) -> tuple[range, range]:
+        close = "".join(map(chr, ids)).index("</think>")
+        return range(close), range(close + len("</think>"), len(ids) - 1)
+
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(map(chr, ids))
 
@@ -56,6 +61,8 @@ class CharacterChat:
 
 class Judge:
     """Refusals open with "I cannot"."""
+
+    content = ("I cannot",)
 
     def refuses(self, answer: str) -> bool:
         return answer.startswith("I cannot")
@@ -73,23 +80,31 @@ class ScriptedEngine:
     built: int = 0
     requests: list[Request] = field(default_factory=list)
     samplings: list[Sampling] = field(default_factory=list)
+    scored: list[tuple[Sequence[int], Sequence[int]]] = field(default_factory=list)
 
     def __call__(self) -> ScriptedEngine:
         self.built += 1
         return self
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Completion]:
+    def generate(self, requests: Iterable[Request | None], sampling: Sampling) -> Iterator[Completion]:
         self.samplings.append(sampling)
-        for request in reversed(requests):
-            if self.fail_after is not None and len(self.requests) >= self.fail_after:
-                raise KeyboardInterrupt
-            self.requests.append(request)
-            written = self.script(request.key, "".join(map(chr, request.prompt_ids)))
-            text, reason = written if isinstance(written, tuple) else (written, STOP)
-            yield Completion(request.key, tuple(map(ord, text)), reason)
+        feed = Feed(requests)
+        while not feed.ended:
+            for request in reversed(feed.take(1000)):
+                if self.fail_after is not None and len(self.requests) >= self.fail_after:
+                    raise KeyboardInterrupt
+                self.requests.append(request)
+                written = self.script(request.key, "".join(map(chr, request.prompt_ids)))
+                text, reason = written if isinstance(written, tuple) else (written, STOP)
+                yield Completion(request.key, tuple(map(ord, text)), text, reason)
 
     def score(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
-        raise AssertionError("refinement scores nothing")
+        """A text is the likelier the more often it says "like"."""
+        self.scored += pairs
+        return [[-1.0 / (1 + "".join(map(chr, target)).count("like"))] * len(target) for _, target in pairs]
+
+    def close(self) -> None:
+        """Holds nothing."""
 
     @property
     def keys(self) -> list[str]:
@@ -134,6 +149,10 @@ def refined(
     return refine(examples, config(**changes), CharacterChat(), engine, model_hash, Judge(), cache)
 
 
+def whole(refinement: Refinement) -> tuple:
+    return list(refinement.examples), refinement.stats, list(refinement.verdicts())
+
+
 def texts(refinement: Refinement) -> dict[str, tuple[str, str]]:
     return {row.id: (row.trace, row.answer) for row in refinement.examples}
 
@@ -171,13 +190,14 @@ def test_dgr_rewrites_trace_and_answer_of_every_example_in_source_order(tmp_path
     assert [row.id for row in result.examples] == ["set-1", "set-2", "set-3", "set-0"]
     assert texts(result)["set-1"] == ("new trace of set-1", "I cannot, says set-1")
     assert set(outcomes(result).values()) == {(True, None)}
-    assert result.examples[0].label == "benign" and result.examples[0].prompt == "Question 1?"
+    first = next(iter(result.examples))
+    assert first.label == "benign" and first.prompt == "Question 1?"
 
 
 def test_the_set_goes_to_disk_and_back(tmp_path):
     result = refined(tmp_path, ScriptedEngine(failing({"set-1/trace/0": META})))
     write_jsonl(tmp_path / "refined.jsonl", result.examples)
-    assert read_refined(tmp_path / "refined.jsonl") == result.examples
+    assert read_refined(tmp_path / "refined.jsonl") == list(result.examples)
 
 
 # What the model is asked
@@ -301,21 +321,26 @@ def test_a_fraction_is_exact_and_a_larger_one_takes_all_of_a_smaller_one(tmp_pat
         assert len(taken[-1]) == fraction * 20 and engine.built == (fraction > 0)
         assert {key.split("/")[0] for key in engine.keys} == taken[-1]
         assert all(row.reason is None for row in result.examples)
-        traces = [verdict.id for verdict in result.verdicts if verdict.part == "trace"]
+        traces = [verdict["id"] for verdict in result.verdicts() if verdict["part"] == "trace"]
         assert traces == [row.id for row in examples if row.id in taken[-1]]
     assert taken[0] < taken[1] < taken[2] < taken[3]
 
 
-def test_every_verdict_is_returned_with_its_text(tmp_path):
+def test_every_verdict_is_returned_with_the_text_that_failed(tmp_path):
     result = refined(tmp_path, ScriptedEngine(failing({"set-1/trace/0": META})), SET[:2], tries=2)
-    found = {(verdict.id, verdict.part, verdict.attempt): (verdict.faults, verdict.text) for verdict in result.verdicts}
-    assert found == {
-        ("set-0", "trace", 0): ((), "new trace of set-0"),
-        ("set-1", "trace", 0): (("meta_thinking",), "in my own words : no"),
-        ("set-1", "trace", 1): ((), "new trace of set-1"),
-        ("set-0", "answer", 0): ((), "I cannot, says set-0"),
-        ("set-1", "answer", 0): ((), "I cannot, says set-1"),
+    found = {
+        (row["id"], row["part"], row["attempt"]): ([name for name, failed in row["checks"].items() if failed], row["text"])
+        for row in result.verdicts()
     }
+    assert found == {
+        ("set-0", "trace", 0): ([], None),
+        ("set-0", "answer", 0): ([], None),
+        ("set-1", "trace", 0): (["meta_thinking"], "in my own words : no"),
+        ("set-1", "trace", 1): ([], None),
+        ("set-1", "answer", 0): ([], None),
+    }
+    row = next(result.verdicts())
+    assert list(row["checks"]) == RefineConfig().checks and row["num_tokens"] == len("new trace of set-0")
 
 
 def test_tokens_are_those_that_are_trained_on(tmp_path):
@@ -324,27 +349,151 @@ def test_tokens_are_those_that_are_trained_on(tmp_path):
     assert result.stats.tokens_after == len("new trace of set-0</think>I cannot, says set-0") + 1
 
 
+# Arms and strategies
+
+
+def test_trace_only_and_answer_only_leave_the_other_part_alone(tmp_path):
+    engine = ScriptedEngine(good)
+    trace_only = refined(tmp_path, engine, parts=["trace"])
+    assert texts(trace_only)["set-1"] == ("new trace of set-1", "I cannot do 1.")
+    answer_only = refined(tmp_path, engine, parts=["answer"])
+    assert texts(answer_only)["set-1"] == ("old trace 1", "I cannot, says set-1")
+    assert "old trace 1" in engine.prompts["set-1/answer/0"]
+    assert {row.refined for row in [*trace_only.examples, *answer_only.examples]} == {True}
+
+
+def test_best_of_n_keeps_the_likeliest_of_those_that_pass(tmp_path):
+    def script(key: str, prompt: str) -> str:
+        _, part, attempt = key.rsplit("/", 2)
+        likes = {"0": "like", "1": "like like", "2": "like like like in my own words", "3": ""}[attempt]
+        return f"so </think> {'new trace' if part == 'trace' else 'I cannot'} {likes} {attempt}"
+
+    engine = ScriptedEngine(script)
+    result = refined(tmp_path, engine, tries=4, select="nll")
+    assert texts(result)["set-2"] == ("new trace like like 1", "I cannot like like 1")
+    assert len(engine.keys) == 4 * 2 * 4, "all tries of both parts"
+    assert "new trace like like 1" in engine.prompts["set-2/answer/3"]
+    assert len(engine.scored) == 4 * 2 * 3, "what fails a check is not scored"
+    prompt, target = engine.scored[0]
+    assert "".join(map(chr, prompt)).startswith("user: Question") and "new trace" in "".join(map(chr, target))
+    again = ScriptedEngine(script)
+    assert whole(refined(tmp_path, again, tries=4, select="nll")) == whole(result)
+    assert again.built == 0, "neither generated nor scored again"
+    nlls = [row["nll"] for row in result.verdicts() if row["id"] == "set-2" and row["part"] == "trace"]
+    assert nlls == [0.5, pytest.approx(1 / 3), None, 1.0]
+
+
+def test_sdft_keeps_what_the_model_thought_and_answered_with_the_source_as_reference(tmp_path):
+    engine = ScriptedEngine(lambda key, prompt: "my thought </think> I cannot, as I say")
+    result = refined(tmp_path, engine, [*SET, example(9, trace="")], strategy="sdft")
+    assert sorted(engine.keys) == [f"set-{n}/response/0" for n in (0, 1, 2, 3, 9)]
+    prompt = engine.prompts["set-1/response/0"]
+    assert "Question 1?" in prompt and "old trace 1" in prompt and "I cannot do 1." in prompt
+    assert texts(result)["set-1"] == ("my thought", "I cannot, as I say")
+    assert texts(result)["set-9"] == ("", "I cannot, as I say"), "an empty trace stays empty"
+
+
+@pytest.mark.parametrize(
+    ("written", "reason"),
+    [
+        ("my thought </think> gladly", "refusal_lost"),
+        ("</think> I cannot", "empty"),
+        ("my thought", "empty"),
+        ("here is my response </think> I cannot", "meta_thinking"),
+        ("t " * 201 + "</think> I cannot", "overthinking"),
+        ("one </think> I cannot </think> two", "think_marks"),
+    ],
+)
+def test_sdft_falls_back_where_trace_or_answer_is_at_fault(tmp_path, written, reason):
+    result = refined(tmp_path, ScriptedEngine(lambda key, prompt: written), SET[:1], strategy="sdft")
+    assert outcomes(result)["set-0"] == (False, reason)
+    assert texts(result)["set-0"] == ("old trace 0", "I cannot do 0.")
+
+
+GUARDED = {"strategy": "thinksafe", "on_failure": "drop", "checks": ["unfinished", "empty", "think_marks", "guard"]}
+
+
+def test_thinksafe_steers_harmful_prompts_alone_and_drops_what_the_guard_rejects(tmp_path):
+    """It never sees the source's trace and answer, and an empty trace there does not matter."""
+    examples = [example(0), example(1, label="benign"), example(2, trace=""), example(3, label="benign"), example(4)]
+    answers = {"set-3/response/0": "hm </think> I cannot", "set-4/response/0": "hm </think> gladly"}
+    engine = ScriptedEngine(
+        lambda key, prompt: answers.get(key) or ("no </think> I cannot" if "harmful" in prompt else "well </think> gladly")
+    )
+    result = refined(tmp_path, engine, examples, **GUARDED)
+    assert engine.prompts["set-1/response/0"] == "user: Question 1? <think>"
+    steered = engine.prompts["set-0/response/0"]
+    assert "You should refuse to answer the prompt." in steered and "old trace" not in steered and "I cannot" not in steered
+    assert texts(result) == {"set-0": ("no", "I cannot"), "set-1": ("well", "gladly"), "set-2": ("no", "I cannot")}
+    assert result.stats.fallback == {"guard": 2}
+    assert next(iter(result.examples)).prompt == "Question 0?", "trained on the plain prompt"
+
+
+def test_a_label_that_changes_is_another_prompt_for_thinksafe(tmp_path):
+    engine = ScriptedEngine(lambda key, prompt: "no </think> I cannot")
+    refined(tmp_path, engine, SET[:1], **GUARDED)
+    with pytest.raises(UserError, match="left none"):
+        refined(tmp_path, engine, [example(0, label="benign")], **GUARDED)
+    assert len(engine.keys) == 2
+
+
+def test_filters_only_judges_the_source_and_generates_nothing(tmp_path):
+    engine = ScriptedEngine(good)
+    examples = [*SET, example(8, trace="Let me rephrase this in my own words."), example(9, trace="")]
+    result = refined(tmp_path, engine, examples, strategy="filters-only", on_failure="drop")
+    assert engine.built == 0
+    assert [row.id for row in result.examples] == ["set-0", "set-1", "set-2", "set-3", "set-9"]
+    assert result.stats.fallback == {"meta_thinking": 1} and result.stats.refined == 0
+
+
+def test_the_length_matched_arms_have_one_length_distribution(tmp_path):
+    """Rewrites are as long as another example's original; those without a partner are in neither arm."""
+    examples = [example(n, trace="t" * (30 + n), answer="I cannot.", label="harmful" if n % 2 else "benign") for n in range(40)]
+
+    def script(key: str, prompt: str) -> str:
+        number = int(key.split("/")[0].split("-")[1])
+        return "so </think> " + ("r" * (40 + number) if key.split("/")[1] == "trace" else "I cannot.")
+
+    arms = {
+        arm: refined(tmp_path, ScriptedEngine(script), examples, strategy="length-matched", arm=arm)
+        for arm in ("originals", "rewrites")
+    }
+    originals, rewrites = (list(arms[arm].examples) for arm in ("originals", "rewrites"))
+    assert sorted(len(row.trace) for row in originals) == sorted(len(row.trace) for row in rewrites) == list(range(40, 70))
+    for label in ("harmful", "benign"):
+        assert sum(row.label == label for row in originals) == sum(row.label == label for row in rewrites) == 15
+    assert all(set(row.trace) == {"t"} and not row.refined for row in originals)
+    assert all(set(row.trace) == {"r"} and row.refined for row in rewrites)
+    assert arms["rewrites"].stats.fallback == {"unmatched": 10}
+
+
+def test_lengths_too_unlike_to_be_compared_are_refused(tmp_path):
+    examples = [example(n, trace="t" * 180) for n in range(20)]
+    with pytest.raises(UserError, match="only 0 of 20"):
+        refined(tmp_path, ScriptedEngine(good), examples, strategy="length-matched")
+
+
 # What is stored
 
 
 def test_a_second_run_builds_no_engine_and_gives_the_same(tmp_path):
     script = failing({"set-1/trace/0": META})
-    first = refined(tmp_path, ScriptedEngine(script), tries=2)
+    first = whole(refined(tmp_path, ScriptedEngine(script), tries=2))
     engine = ScriptedEngine(script)
-    assert refined(tmp_path, engine, tries=2) == first
+    assert whole(refined(tmp_path, engine, tries=2)) == first
     assert engine.built == 0
 
 
 def test_an_interrupted_run_is_taken_up_where_it_stopped(tmp_path):
-    whole = ScriptedEngine(good)
-    expected = refined(tmp_path / "whole", whole)
+    undisturbed = ScriptedEngine(good)
+    expected = whole(refined(tmp_path / "whole", undisturbed))
     for stop in (1, 3, 4, 6):
         cache = tmp_path / str(stop)
         interrupted, second = ScriptedEngine(good, fail_after=stop), ScriptedEngine(good)
         with pytest.raises(KeyboardInterrupt):
             refined(cache, interrupted)
-        assert refined(cache, second) == expected
-        assert sorted(interrupted.keys + second.keys) == sorted(whole.keys), "something was generated twice, or never"
+        assert whole(refined(cache, second)) == expected
+        assert sorted(interrupted.keys + second.keys) == sorted(undisturbed.keys), "something was generated twice, or never"
 
 
 @pytest.mark.parametrize(
@@ -452,18 +601,18 @@ def test_a_random_model_falls_back_resumes_and_does_not_depend_on_how_batches_ar
     model = random_model(len(chat.tokenizer))
 
     def run_once(cache: Path, batch_size: int, examples: Sequence[Example] = SET) -> Refinement:
-        engine = TransformersEngine(model, chat.pad_id, "fp32", batch_size)
+        engine = TransformersEngine(model, chat, "fp32", batch_size)
         cfg = config(temperature=temperature, max_new_tokens=40, tries=2)
         return refine(examples, cfg, chat, lambda: engine, "m", Judge(), cache)
 
-    whole = run_once(tmp_path / "whole", 8)
-    assert texts(whole) == {row.id: (row.trace, row.answer) for row in SET}
-    assert whole.stats.refined == 0 and sum(whole.stats.fallback.values()) == 4
-    assert set(whole.stats.fallback) <= set(RefineConfig().checks)
+    together = run_once(tmp_path / "whole", 8)
+    assert texts(together) == {row.id: (row.trace, row.answer) for row in SET}
+    assert together.stats.refined == 0 and sum(together.stats.fallback.values()) == 4
+    assert set(together.stats.fallback) <= set(RefineConfig().checks)
     one_by_one = tmp_path / "one by one"
     for row in SET:
         run_once(one_by_one, 1, [row])
-    assert run_once(one_by_one, 3).verdicts == whole.verdicts
+    assert list(run_once(one_by_one, 3).verdicts()) == list(together.verdicts())
 
 
 # What the screen shows

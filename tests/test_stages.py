@@ -1,100 +1,14 @@
 """Whole runs through the real entry points: killed and taken up again, real rows on a real tokenizer, shown when done."""
 
-import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import yaml
 
 from dgr_lightning.records import read_jsonl
-
-ROOT = Path(__file__).parents[1]
-
-# A small run of the real pipeline on the miniature; greedy in fp32 makes the refined set independent of how batches are cut.
-SMALL = ["data.limit=48", "evaluation.limit=8", "probes.size=8", "probes.every=0", "trainer.precision=fp32"]
-GREEDY = ["engine.precision=fp32", "refine.temperature=0", "engine.batch_size=4"]
-
-
-@pytest.fixture
-def cache(tmp_path, micro_folder):
-    """A cache of its own with the miniature in it, so that no rewrite or evaluation is there already."""
-    folder = tmp_path / "cache"
-    (folder / "micro").mkdir(parents=True)
-    (folder / "micro" / micro_folder.name).symlink_to(micro_folder, target_is_directory=True)
-    return folder
-
-
-def command(run_dir: Path, *overrides: str, script: str = "train.py") -> list[str]:
-    return [sys.executable, str(ROOT / script), f"hydra.run.dir={run_dir}", *overrides]
-
-
-def environment(cache: Path) -> dict[str, str]:
-    return os.environ | {"DGR_CACHE": str(cache), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-
-
-def run(run_dir: Path, cache: Path, *overrides: str, script: str = "train.py") -> str:
-    """Runs an entry point to its end and returns what it printed."""
-    done = subprocess.run(
-        command(run_dir, *overrides, script=script), env=environment(cache), capture_output=True, text=True, timeout=600
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def kill_when(condition, run_dir: Path, cache: Path, *overrides: str) -> None:
-    """Starts train.py and kills it with SIGKILL as soon as `condition()` holds."""
-    process = subprocess.Popen(
-        command(run_dir, *overrides), env=environment(cache), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        deadline = time.monotonic() + 300
-        while not condition():
-            assert process.poll() is None, "the run ended before it could be killed"
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-
-
-def stored_lines(cache: Path) -> list[str]:
-    """Every whole line of every store of rewrites."""
-    files = sorted((cache / "rewrites").rglob("*.jsonl"))
-    return [line for file in files for line in file.read_bytes().decode().split("\n")[:-1]]
-
-
-def summary_of(run_dir: Path) -> dict:
-    return json.loads((run_dir / "summary.json").read_text())
-
-
-@pytest.mark.slow
-def test_a_run_killed_in_refinement_generates_nothing_twice_and_ends_as_an_undisturbed_one(tmp_path, cache, micro_folder):
-    refine = [*SMALL, *GREEDY]
-    kill_when(lambda: len(stored_lines(cache)) > 10, tmp_path / "killed", cache, *refine)
-    before = stored_lines(cache)
-    assert 10 < len(before) < 90
-    assert not (tmp_path / "killed" / "summary.json").exists()
-    run(tmp_path / "killed", cache, *refine)
-
-    after = stored_lines(cache)
-    assert after[: len(before)] == before
-    keys = [json.loads(line)["key"] for line in after if "key" in json.loads(line)]
-    assert len(keys) == len(set(keys))
-
-    other = tmp_path / "other-cache"
-    (other / "micro").mkdir(parents=True)
-    (other / "micro" / micro_folder.name).symlink_to(micro_folder, target_is_directory=True)
-    run(tmp_path / "undisturbed", other, *refine)
-    refined = (tmp_path / "killed" / "refined.jsonl").read_bytes()
-    assert refined == (tmp_path / "undisturbed" / "refined.jsonl").read_bytes()
-    rows = list(read_jsonl(tmp_path / "killed" / "refined.jsonl"))
-    assert len(rows) == 48 and len({row["id"] for row in rows}) == 48
-    assert list(rows[0]) == ["id", "prompt", "trace", "answer", "label", "source", "refined", "reason"]
+from runs import ROOT, SMALL, environment, kill_when, run, summary_of
 
 
 @pytest.mark.slow

@@ -40,6 +40,15 @@ GREEDY = Sampling(temperature=0, top_p=1.0, max_new_tokens=24, seed=0, stop_ids=
 SAMPLED = Sampling(temperature=1.0, top_p=0.9, max_new_tokens=24, seed=7, stop_ids=(3, 4, 5))
 
 
+class Numbers:
+    """Decodes to the numbers themselves."""
+
+    pad_id = 0
+
+    def decode(self, ids):
+        return " ".join(map(str, ids))
+
+
 def qwen3(**changes):
     torch.manual_seed(0)
     return Qwen3ForCausalLM(Qwen3Config(**SIZES | {"head_dim": 8, "tie_word_embeddings": True} | changes)).eval()
@@ -70,7 +79,7 @@ def requests():
 
 
 def generate(model, requests, sampling, batch_size=128, precision="fp32") -> dict[str, Completion]:
-    completions = list(TransformersEngine(model, 0, precision, batch_size).generate(requests, sampling))
+    completions = list(TransformersEngine(model, Numbers(), precision, batch_size).generate(requests, sampling))
     assert Counter(completion.key for completion in completions) == Counter(request.key for request in requests)
     return {completion.key: completion for completion in completions}
 
@@ -149,9 +158,82 @@ def test_learned_positions_hold_up_to_the_last_one():
     }
 
 
+def test_the_text_is_what_the_tokens_decode_to(model, requests):
+    for completion in generate(model, requests[:8], SAMPLED).values():
+        assert completion.text == Numbers().decode(completion.token_ids)
+
+
+def test_requests_are_taken_when_there_is_room(model):
+    taken = []
+
+    def endless():
+        for number in range(1000):
+            taken.append(number)
+            yield Request(f"r{number}", (7, 8, 6 + number % 50))
+
+    stream = TransformersEngine(model, Numbers(), "fp32", 2).generate(endless(), GREEDY)
+    next(stream)
+    assert len(taken) < 100
+    assert sum(1 for _ in stream) == 999
+
+
+def test_a_request_may_depend_on_an_earlier_completion(model, requests):
+    """Chains of three, a link asked for when the one before it is there, beside rows that are long under way."""
+    waiting = [Request(f"{request.key}/0", request.prompt_ids) for request in requests[:12]]
+    num_open = 0
+
+    def chained():
+        while waiting or num_open:
+            yield waiting.pop() if waiting else None
+
+    found = {}
+    engine = TransformersEngine(model, Numbers(), "fp32", 8)
+    prompts = {request.key: request.prompt_ids for request in requests}
+    num_open = len(waiting)
+    for completion in engine.generate(chained(), SAMPLED):
+        found[completion.key] = completion
+        name, _, link = completion.key.rpartition("/")
+        num_open -= 1
+        if link < "2":
+            num_open += 1
+            waiting.append(Request(f"{name}/{int(link) + 1}", (*prompts[name], *completion.token_ids)[:60]))
+    assert len(found) == 36
+    for key, completion in found.items():
+        name, _, link = key.rpartition("/")
+        before = () if link == "0" else found[f"{name}/{int(link) - 1}"].token_ids
+        (alone,) = generate(model, [Request(key, (*prompts[name], *before)[:60])], SAMPLED).values()
+        assert completion == alone
+
+
+def test_slots_that_closed_up_open_again_for_those_who_come_later(model):
+    """Most rows end at once, two go on; then many come: they are decoded together, not through the slots that were left."""
+    rng = random.Random(1)
+    prompt = [tuple(rng.randrange(6, VOCABULARY) for _ in range(250 if i < 28 else 5)) for i in range(30)]
+    early = [Request(f"early{i}", prompt[i]) for i in range(30)]
+    late = [Request(f"late{i}", prompt[i][:50]) for i in range(30)]
+    sampling = replace(SAMPLED, max_new_tokens=120, stop_ids=())
+    steps, arrived, found = [], [], {}
+
+    def two_waves():
+        yield from early
+        while len(found) < 28:
+            yield None
+        arrived.append(len(steps))
+        yield from late
+
+    engine = TransformersEngine(model, Numbers(), "fp32", 32)
+    hook = model.model.register_forward_hook(lambda module, args, output: steps.append(output.last_hidden_state.shape[:2]))
+    for completion in engine.generate(two_waves(), sampling):
+        found[completion.key] = completion
+    hook.remove()
+    assert found == generate(model, early, sampling) | generate(model, late, sampling)
+    assert steps[arrived[0] - 1] == (2, 1), "closed up before the others came"
+    assert max(rows for rows, length in steps[arrived[0] :] if length == 1) == 32
+
+
 def test_completions_come_as_they_finish(model, requests):
     few = [*requests[:6], Request("long", requests[-1].prompt_ids)]
-    engine = TransformersEngine(model, 0, "fp32", 4)
+    engine = TransformersEngine(model, Numbers(), "fp32", 4)
     free = replace(SAMPLED, max_new_tokens=100, stop_ids=tuple(range(3, 20)))
     keys = [completion.key for completion in engine.generate(few, free)]
     lengths = generate(model, few, free)
@@ -251,7 +333,7 @@ def test_scores_are_the_log_probabilities_of_every_target_token(name, requests, 
     model = MODELS[name]()
     rng = random.Random(1)
     pairs = [(request.prompt_ids, [rng.randrange(VOCABULARY) for _ in range(rng.randint(0, 30))]) for request in requests]
-    scores = TransformersEngine(model, 0, "fp32").score(pairs)
+    scores = TransformersEngine(model, Numbers(), "fp32").score(pairs)
     assert [len(own) for own in scores] == [len(target) for _, target in pairs]
     for (prompt, target), own in zip(pairs, scores, strict=True):
         with torch.no_grad():
@@ -274,7 +356,7 @@ def test_bf16_weights_and_autocast_agree_mostly(requests):
 
 def test_precision_fp32_needs_fp32_weights():
     with pytest.raises(ValueError, match="fp32"):
-        TransformersEngine(qwen3().to(torch.bfloat16), 0, "fp32")
+        TransformersEngine(qwen3().to(torch.bfloat16), Numbers(), "fp32")
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -285,7 +367,7 @@ def test_a_model_in_training_is_left_as_it_was(requests, precision):
     model.model.layers[1].eval()
     modes = [module.training for module in model.modules()]
     attention = model.config._attn_implementation
-    engine = TransformersEngine(model, 0, precision)
+    engine = TransformersEngine(model, Numbers(), precision)
     assert {completion.key: completion for completion in engine.generate(requests[:10], GREEDY)} == expected
     engine.score([((6, 7), (8, 9))])
     assert [module.training for module in model.modules()] == modes
@@ -297,7 +379,7 @@ def test_a_model_in_training_is_left_as_it_was(requests, precision):
 
 def test_new_weights_are_used_at_once(requests):
     model = qwen3()
-    engine = TransformersEngine(model, 0, "bf16")
+    engine = TransformersEngine(model, Numbers(), "bf16")
     before = list(engine.generate(requests[:5], GREEDY))
     with torch.no_grad():
         for parameter in model.parameters():
@@ -308,4 +390,4 @@ def test_new_weights_are_used_at_once(requests):
 def test_sliding_windows_are_refused():
     model = MistralForCausalLM(MistralConfig(**SIZES, sliding_window=8))
     with pytest.raises(UserError, match="sliding_attention"):
-        TransformersEngine(model, 0, "fp32")
+        TransformersEngine(model, Numbers(), "fp32")

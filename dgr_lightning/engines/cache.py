@@ -9,6 +9,7 @@ all of them in every step.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -94,7 +95,7 @@ class SlotCache:
 
     def _num_fitting(self, shapes: Sequence[tuple[int, int, int]]) -> int:
         if self._device.type == "cpu":
-            return self.num_slots
+            return sys.maxsize
         free = torch.cuda.mem_get_info(self._device)[0]
         free += torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
         free += sum(tensor.nbytes for tensor in self._tensors)

@@ -1,6 +1,7 @@
 """The decoding loop: rows that are generated together, and who moves in when one ends.
 
-When enough slots are free, the next requests move in; where none waits, the remaining rows close up. A prompt is read up to
+When enough slots are free, the next requests move in; where none waits, the remaining rows close up, and slots are added again
+when others come. A prompt is read up to
 its last token, padded on the right, where causal attention needs no mask; the last token is the first that a decoding step
 takes in. So joining is nothing special, and a row that had to leave for want of memory comes back the same way, with what it
 had generated as part of its prompt.
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from dgr_lightning.engines import LENGTH, STOP, Completion, Sampling
+from dgr_lightning.engines import LENGTH, STOP, Sampling
 from dgr_lightning.engines.cache import SlotCache
 from dgr_lightning.engines.sampling import choose, noise_stream, uniforms
 
@@ -55,12 +56,12 @@ class Row:
         """Tokens generated so far."""
         return len(self.ids) - self.num_prompt
 
-    def take(self, token: int, stop_ids: frozenset[int]) -> Completion | None:
-        """Takes the next token; returns the completion if that ends the row."""
+    def take(self, token: int, stop_ids: frozenset[int]) -> str | None:
+        """Takes the next token; returns why the row has ended, or None if it goes on."""
         if token in stop_ids:
-            return Completion(self.key, tuple(self.ids[self.num_prompt :]), STOP)
+            return STOP
         self.ids.append(token)
-        return Completion(self.key, tuple(self.ids[self.num_prompt :]), LENGTH) if self.num_generated == self.budget else None
+        return LENGTH if self.num_generated == self.budget else None
 
 
 class Slots:
@@ -71,17 +72,15 @@ class Slots:
         model: PreTrainedModel,
         pad_id: int,
         sampling: Sampling,
-        rows: Sequence[Row],
         batch_size: int,
         cache_dtype: torch.dtype,
     ) -> None:
-        """Computes nothing yet.
+        """Has no rows yet.
 
         Args:
             model: whenever `run` is called, in evaluation mode and with `grouped_attention`.
             pad_id: any token of the vocabulary.
             sampling: how tokens are chosen and what ends a row.
-            rows: what to generate.
             batch_size: rows that are decoded together at most.
             cache_dtype: type in which keys and values are kept.
         """
@@ -89,7 +88,7 @@ class Slots:
         self._batch_size, self._dtype, self._device = batch_size, cache_dtype, model.device
         self._last_position = model.config.get_text_config().max_position_embeddings - 1
         self._stop_ids = frozenset(sampling.stop_ids)
-        self._waiting = _longest_first(rows)
+        self._waiting: deque[Row] = deque()
         self._rows: list[Row | None] = []
         # By slot: the token to take in, its position, tokens generated, stream of noise, first column.
         self._state = torch.empty(5, 0, dtype=torch.long, device=self._device)
@@ -100,30 +99,58 @@ class Slots:
         """Whether a row is unfinished."""
         return bool(self._waiting) or any(self._rows)
 
-    def run(self) -> list[Completion]:
-        """Decodes until something is finished; returns it."""
-        finished: list[Completion] = []
+    @property
+    def num_waiting(self) -> int:
+        """Rows without a slot."""
+        return len(self._waiting)
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Takes rows in, to be generated as slots come free."""
+        if rows:
+            self._waiting = _longest_first([*self._waiting, *rows])
+
+    def run(self) -> list[tuple[Row, str]]:
+        """Decodes until something is finished; returns it, with why each row ended."""
+        finished: list[tuple[Row, str]] = []
         for step in count(1):
             self._arrange()
             for slot, token in enumerate(self._step()):
                 row = self._rows[slot]
-                completion = row.take(token, self._stop_ids) if row else None
-                if completion:
-                    finished.append(completion)
+                reason = row.take(token, self._stop_ids) if row else None
+                if row and reason:
+                    finished.append((row, reason))
                     self._rows[slot] = None
             if not self.busy or (finished and step >= _STEPS_AT_ONCE):
                 break
         return finished
 
     def _arrange(self) -> None:
-        """Fills free slots, or closes them up, once it is worth while; makes room for the next column."""
+        """Fills free slots, adds some or closes them up, once it is worth while; makes room for the next column."""
         num_free = self._rows.count(None)
-        if self._waiting and num_free * 8 >= len(self._rows):
-            self._admit()
-        elif not self._waiting and num_free * 4 >= len(self._rows):
+        if self._waiting:
+            if any(self._rows):
+                num_free += self._add_slots(num_free)
+            if num_free * 8 >= len(self._rows):
+                self._admit()
+        elif num_free * 4 >= len(self._rows):
             self._repack([slot for slot, row in enumerate(self._rows) if row])
         if self._cache.end == self._cache.num_columns:
             self._make_room()
+
+    def _add_slots(self, num_free: int) -> int:
+        """Adds slots for rows that wait, where they had been closed up before; returns how many."""
+        num_slots = len(self._rows)
+        wanted = min(self._batch_size - num_slots, len(self._waiting) - num_free)
+        if wanted * 8 < num_slots or wanted <= 0:
+            return 0
+        columns = max(self._cache.num_columns, len(self._waiting[0].ids) + self._growth())
+        num_new = min(wanted, self._cache.num_fitting(columns) - num_slots)
+        if num_new <= 0:
+            return 0
+        # What a new slot holds until a row is seated in it does not matter: a copy of the first slot's.
+        self._repack([*range(num_slots), *[0] * num_new])
+        self._rows[num_slots:] = [None] * num_new
+        return num_new
 
     def _step(self) -> list[int]:
         """Takes in one token of every slot and returns the next, that of free slots too."""

@@ -7,15 +7,16 @@ What a row generates does not depend on its company: masks are exact, and the no
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
 from transformers import AttentionInterface
 
-from dgr_lightning.engines import LENGTH, Completion, Request, Sampling
+from dgr_lightning.engines import LENGTH, Completion, Decoder, Request, Sampling
 from dgr_lightning.engines.cache import grouped_attention
+from dgr_lightning.engines.feed import Feed
 from dgr_lightning.engines.slots import PREFILL_TOKENS, Row, Slots, padded
 from dgr_lightning.errors import UserError
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 _ATTENTION = "dgr_lightning"
 # Logits that one forward of scoring makes: 0.5 GB and 4 GB in fp32.
 _SCORED_LOGITS = {"cpu": 2**27, "cuda": 2**30}
+# Batches that wait for a slot: rows of like length are seated together, and the more there are to choose from, the more alike.
+_BATCHES_WAITING = 16
 
 AttentionInterface.register(_ATTENTION, grouped_attention)
 
@@ -32,12 +35,12 @@ AttentionInterface.register(_ATTENTION, grouped_attention)
 class TransformersEngine:
     """An `Engine` on a loaded model, where it is; that may be the live model of a training run, which is left as it was."""
 
-    def __init__(self, model: PreTrainedModel, pad_id: int, precision: str, batch_size: int = 128) -> None:
+    def __init__(self, model: PreTrainedModel, decoder: Decoder, precision: str, batch_size: int = 128) -> None:
         """Wraps a model.
 
         Args:
             model: any causal language model of transformers in which every layer attends to all that came before.
-            pad_id: any token of the vocabulary.
+            decoder: makes text of tokens.
             precision: `bf16` or `fp32`, the type of the computation; fp32 weights compute in bf16 under autocast.
             batch_size: rows that are decoded together at most.
 
@@ -59,30 +62,35 @@ class TransformersEngine:
             )
         self.model = model
         self.batch_size = batch_size
-        self._pad_id = pad_id
+        self._decoder = decoder
         self._max_positions: int = config.max_position_embeddings
         self._autocast = precision == "bf16" and model.dtype == torch.float32
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Completion]:
+    def generate(self, requests: Iterable[Request | None], sampling: Sampling) -> Iterator[Completion]:
         """Yields one completion a request, in the order in which they finish.
 
         A request gets at most the tokens that the model's positions leave it behind its prompt, possibly none; running into
         that end is `length`, as is running into `sampling.max_new_tokens`.
         """
-        rows = []
-        for request in requests:
-            num_prompt = len(request.prompt_ids)
-            budget = min(sampling.max_new_tokens, self._max_positions - num_prompt)
-            if budget > 0:
-                rows.append(Row(request.key, list(request.prompt_ids), num_prompt, budget))
-            else:
-                yield Completion(request.key, (), LENGTH)
+        feed = Feed(requests)
         cache_dtype = torch.bfloat16 if self._autocast else self.model.dtype
-        slots = Slots(self.model, self._pad_id, sampling, rows, self.batch_size, cache_dtype)
-        while slots.busy:
-            with self._inference():
-                finished = slots.run()
-            yield from finished
+        slots = Slots(self.model, self._decoder.pad_id, sampling, self.batch_size, cache_dtype)
+        while slots.busy or not feed.ended:
+            rows = []
+            for request in feed.take(_BATCHES_WAITING * self.batch_size - slots.num_waiting):
+                num_prompt = len(request.prompt_ids)
+                budget = min(sampling.max_new_tokens, self._max_positions - num_prompt)
+                if budget > 0:
+                    rows.append(Row(request.key, list(request.prompt_ids), num_prompt, budget))
+                else:
+                    yield Completion(request.key, (), "", LENGTH)
+            slots.add(rows)
+            if slots.busy:
+                with self._inference():
+                    finished = slots.run()
+                for row, finish_reason in finished:
+                    token_ids = tuple(row.ids[row.num_prompt :])
+                    yield Completion(row.key, token_ids, self._decoder.decode(token_ids), finish_reason)
 
     def score(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
         """Returns for each (prompt ids, target ids) the natural-log probability of every target token, in order.
@@ -97,7 +105,7 @@ class TransformersEngine:
             num_tokens = min(PREFILL_TOKENS[device.type], _SCORED_LOGITS[device.type] // vocabulary)
             chosen = [waiting.popleft() for _ in range(min(len(waiting), max(1, num_tokens // width)))]
             # Padded on the right: nothing attends to what comes behind it, so no mask is needed.
-            ids = padded([[*pairs[i][0], *pairs[i][1]] for i in chosen], self._pad_id, device)
+            ids = padded([[*pairs[i][0], *pairs[i][1]] for i in chosen], self._decoder.pad_id, device)
             first = min(len(pairs[i][0]) for i in chosen) - 1
             with self._inference():
                 logits = self.model(
@@ -109,6 +117,10 @@ class TransformersEngine:
                     targets = ids[row, num_prompt : num_prompt + num_target]
                     scores[i] = (own.gather(-1, targets[:, None])[:, 0] - own.logsumexp(-1)).tolist()
         return scores
+
+    def close(self) -> None:
+        """Lets go of the model, which may be somebody else's; its memory is free when nobody holds it."""
+        del self.model
 
     @contextmanager
     def _inference(self) -> Iterator[None]:

@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from dgr_lightning.console import console
-from dgr_lightning.records import RefinedExample
+
+if TYPE_CHECKING:
+    from dgr_lightning.refinement.length_matching import LengthMatch
+    from dgr_lightning.refinement.refined_set import RefinedSet
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """Quality control's word on one rewrite.
+@dataclass
+class Outcome:
+    """What has become of one example; texts are in the store, under these keys.
 
     Attributes:
-        id: id of the example.
-        part: `trace` or `answer`.
-        attempt: number of the try, from 0.
-        faults: names of the checks that it fails, in the order of `refine.checks`; empty for an accepted rewrite.
-        text: the text that was judged.
+        tried: step → keys of the completions that were judged, try by try.
+        accepted: step → key of the completion that is kept.
+        reasons: step → the check that its last try failed, for steps without an accepted one.
     """
 
-    id: str
-    part: str
-    attempt: int
-    faults: tuple[str, ...]
-    text: str
+    tried: dict[str, list[str]] = field(default_factory=dict)
+    accepted: dict[str, str] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def reason(self) -> str | None:
+        """Why the first step that fell back did; None where none did."""
+        return next(iter(self.reasons.values()), None)
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,7 @@ class RefinementStats:
         refined: examples that hold text of the target model's own.
         fallback: reason → examples that fell back for it (a check's name; the first that failed, of the last try). An example
             of which one part fell back and the other was rewritten (`refine.fallback_unit=part`) counts here and in `refined`.
+            `unmatched` are those that a length-matched comparison has no partner for.
         tokens_before: target tokens of the whole source set: what the loss is taken over, marks and end token included, before
             `sft.max_length` cuts anything.
         tokens_after: the same of the refined set.
@@ -54,17 +60,21 @@ class RefinementStats:
 
 @dataclass(frozen=True)
 class Refinement:
-    """The refined set.
+    """What the stage hands on.
 
     Attributes:
-        examples: in source order; without those that `refine.on_failure=drop` took out. `refined.jsonl` holds these lines.
+        examples: the refined set, in source order, read from the disk as it is gone through; without those that
+            `refine.on_failure=drop` took out. `refined.jsonl` holds these lines.
         stats: the figures of the stage.
-        verdicts: one for every rewrite that was judged, wave by wave and try by try.
+        verdicts: yields the lines of `verdicts.jsonl`: `id part attempt checks num_tokens nll text`, one for every completion
+            that was judged; `text` only where it failed a check.
+        match: the two arms of a length-matched comparison; None for every other strategy.
     """
 
-    examples: list[RefinedExample]
+    examples: RefinedSet
     stats: RefinementStats
-    verdicts: list[Verdict] = field(default_factory=list)
+    verdicts: Callable[[], Iterator[dict[str, Any]]]
+    match: LengthMatch | None
 
 
 def count_reasons(reasons: Sequence[str]) -> dict[str, int]:

@@ -1,51 +1,73 @@
-"""Quality control of rewrites: a registry of named checks, each a fault that a rewrite may have.
+"""Quality control of what the model wrote: a registry of named checks, each a fault that a text may have.
 
 Overthinking and meta-thinking are DGR's (arXiv 2602.02136); its phrase list is not published, ours is `meta_thinking.txt`. The
-other checks are ours. Judging needs no model: a changed limit or list judges anew what was generated before.
+guard is ThinkSafe's (arXiv 2601.23143). The other checks are ours. A changed limit or list judges anew what was generated
+before, and generates nothing.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from dgr_lightning.chat import Chat
 from dgr_lightning.config import RefineConfig
 from dgr_lightning.engines import STOP
 from dgr_lightning.errors import UserError
 from dgr_lightning.judge import KeywordJudge
-from dgr_lightning.records import Example
-from dgr_lightning.refinement.templates import ANSWER, load_templates
+from dgr_lightning.records import HARMFUL, Example
+from dgr_lightning.refinement.strategies import steps
+from dgr_lightning.refinement.templates import ANSWER, TRACE
 from dgr_lightning.text_files import read_lines
 
 SHIPPED_PHRASES = Path(__file__).parent / "meta_thinking.txt"
 
 
+QUALITY_VERSION = 1
+"""Part of what verdicts are stored under: one more whenever a check would say something else for the same config."""
+
+
 @dataclass(frozen=True)
 class Candidate:
-    """One rewrite, before anyone has judged it.
+    """Texts that may take the place of an example's, before anyone has judged them.
 
     Attributes:
         example: the source example.
-        part: `trace` or `answer`.
-        text: what would be kept, stripped; empty where nothing follows the thinking, or the thinking was never closed.
-        thought: what the model thought before it; empty where it was not let think.
+        texts: part (`trace`, `answer`) → what would be kept, stripped; empty where the completion does not have it.
+        num_tokens: part → tokens of that text, by the target's tokenizer.
+        thought: what the model thought besides; empty where it was not let think, or where the thought is kept itself.
+        reference: what it was shown of the source.
         finish_reason: `stop` or `length`.
     """
 
     example: Example
-    part: str
-    text: str
+    texts: Mapping[str, str]
+    num_tokens: Mapping[str, int]
     thought: str
+    reference: str
     finish_reason: str
 
+
+@dataclass(frozen=True)
+class Judgement:
+    """Quality control's word on a candidate.
+
+    Attributes:
+        checks: name of every check that was asked → whether the candidate fails it, in the order of `refine.checks`.
+        num_tokens: tokens of its texts, by the target's tokenizer.
+    """
+
+    checks: dict[str, bool]
+    num_tokens: int
+
     @property
-    def original(self) -> str:
-        """The text that it rewrites."""
-        return self.example.answer if self.part == ANSWER else self.example.trace
+    def reason(self) -> str | None:
+        """The first check that failed; None for a candidate that can be kept."""
+        return next((name for name, failed in self.checks.items() if failed), None)
 
 
 @dataclass(frozen=True)
@@ -81,17 +103,40 @@ class QualityControl:
         """Returns the meta-thinking phrases in a text, in lower case with single spaces."""
         return {" ".join(found.split()) for found in self.pattern.findall(_plain(text))}
 
-    def num_tokens(self, text: str) -> int:
-        """Returns how many tokens a bare text is in the target's tokenizer."""
-        return len(self.chat.tokenizer.encode(text, add_special_tokens=False))
+    def candidate(
+        self,
+        example: Example,
+        texts: Mapping[str, str | None],
+        *,
+        thought: str = "",
+        reference: str = "",
+        finish_reason: str = STOP,
+    ) -> Candidate:
+        """Returns texts made ready to be judged; None stands for a text that a completion does not have."""
+        found = {part: (text or "").strip() for part, text in texts.items()}
+        counts = {part: len(self.chat.tokenizer.encode(text, add_special_tokens=False)) for part, text in found.items()}
+        return Candidate(example, found, counts, thought, reference, finish_reason)
 
-    def faults(self, candidate: Candidate) -> tuple[str, ...]:
-        """Returns the names of the checks that a rewrite fails, in the order of `checks`; empty for one to keep.
+    def judge_candidate(self, candidate: Candidate) -> Judgement:
+        """Asks every check.
 
-        A rewrite without any text is `empty` even where that check is off: there is nothing that could be kept.
+        A candidate that lacks a text is `empty` even where that check is off: there is nothing that could be kept.
         """
-        faults = tuple(name for name in self.checks if CHECKS[name](candidate, self))
-        return faults if faults or candidate.text else ("empty",)
+        checks = {name: CHECKS[name](candidate, self) for name in self.checks}
+        if not any(checks.values()) and empty(candidate, self):
+            checks["empty"] = True
+        return Judgement(checks, sum(candidate.num_tokens.values()))
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """All that a judgement depends on besides the completion and its example."""
+        return {
+            "version": QUALITY_VERSION,
+            "checks": list(self.checks),
+            "phrases": list(self.phrases),
+            "overthinking_tokens": self.overthinking_tokens,
+            "judge": self.judge.content,
+        }
 
 
 def unfinished(candidate: Candidate, control: QualityControl) -> bool:
@@ -100,34 +145,39 @@ def unfinished(candidate: Candidate, control: QualityControl) -> bool:
 
 
 def empty(candidate: Candidate, control: QualityControl) -> bool:
-    """There is no text: nothing follows the close of thinking, or the thinking was never closed."""
-    return not candidate.text
+    """A text is missing: nothing was thought, nothing follows the close of thinking, or the thinking was never closed."""
+    return not all(candidate.texts.values())
 
 
 def think_marks(candidate: Candidate, control: QualityControl) -> bool:
-    """Think marks inside the text, or a second opening inside the thought: not exactly one trace."""
-    return control.chat.has_marks(candidate.text) or control.chat.has_marks(candidate.thought)
+    """Think marks inside a text, or a second opening inside the thought: not exactly one trace."""
+    return any(map(control.chat.has_marks, (*candidate.texts.values(), candidate.thought)))
 
 
 def overthinking(candidate: Candidate, control: QualityControl) -> bool:
-    """The text that would be kept is longer than the limit, by the target's tokenizer (DGR: 5,000 tokens)."""
-    return control.num_tokens(candidate.text) > control.overthinking_tokens
+    """A text that would be kept is longer than the limit, by the target's tokenizer (DGR: 5,000 tokens)."""
+    return any(num_tokens > control.overthinking_tokens for num_tokens in candidate.num_tokens.values())
 
 
 def meta_thinking(candidate: Candidate, control: QualityControl) -> bool:
-    """The text talks about the instruction to rewrite, in a phrase that neither the question nor the original uses."""
-    found = control.meta_phrases(candidate.text)
-    return bool(found and found - control.meta_phrases(f"{candidate.example.prompt}\n{candidate.original}"))
+    """A text talks about the instruction, in a phrase that neither the question nor the source uses."""
+    found = control.meta_phrases("\n".join(candidate.texts.values()))
+    return bool(found and found - control.meta_phrases(f"{candidate.example.prompt}\n{candidate.reference}"))
 
 
 def refusal_lost(candidate: Candidate, control: QualityControl) -> bool:
-    """The source answer refuses, by the judge, and the rewritten one does not."""
+    """The source answer refuses, by the judge, and the new one does not."""
     refuses = control.judge.refuses
-    return candidate.part == ANSWER and refuses(candidate.example.answer) and not refuses(candidate.text)
+    return ANSWER in candidate.texts and refuses(candidate.example.answer) and not refuses(candidate.texts[ANSWER])
+
+
+def guard(candidate: Candidate, control: QualityControl) -> bool:
+    """The guard rejects the answer: it does not refuse a harmful prompt, or refuses a benign one (ThinkSafe's filter)."""
+    return ANSWER in candidate.texts and control.judge.refuses(candidate.texts[ANSWER]) != (candidate.example.label == HARMFUL)
 
 
 CHECKS: dict[str, Callable[[Candidate, QualityControl], bool]] = {
-    check.__name__: check for check in (unfinished, empty, think_marks, overthinking, meta_thinking, refusal_lost)
+    check.__name__: check for check in (unfinished, empty, think_marks, overthinking, meta_thinking, refusal_lost, guard)
 }
 
 
@@ -159,13 +209,28 @@ def check_quality_config(refine: RefineConfig) -> None:
         raise UserError(f"refine.checks: there is no check {', '.join(map(repr, unknown))}; there are {known}.")
     if repeated := _repeated(refine.checks):
         raise UserError(f"refine.checks: names {', '.join(repeated)} more than once.")
+    if repeated := _repeated(refine.parts):
+        raise UserError(f"refine.parts: names {', '.join(repeated)} more than once.")
+    if not refine.parts or set(refine.parts) - {TRACE, ANSWER}:
+        raise UserError(f"refine.parts=[{','.join(refine.parts)}]: expected [trace,answer], [trace] or [answer].")
+    if refine.strategy in ("thinksafe", "filters-only") and refine.on_failure == "keep":
+        why = "has no source trace to keep" if refine.strategy == "thinksafe" else "changes nothing where it keeps what fails"
+        raise UserError(f"refine.on_failure=keep: {refine.strategy} {why}; write refine.on_failure=drop.")
+    if refine.strategy in ("sdft", "thinksafe") and not refine.thinking:
+        raise UserError(
+            f"refine.thinking=false: with {refine.strategy} the trace is what the model thinks; write refine.thinking=true."
+        )
+    if refine.strategy == "length-matched" and refine.fraction < 1:
+        raise UserError("refine.fraction: length-matched compares whole rewritten sets; write refine.fraction=1.")
+    if refine.select == "nll" and refine.tries == 1:
+        raise UserError("refine.select=nll with refine.tries=1: there is nothing to choose from; give refine.tries=4, say.")
     if refine.fallback_unit == "part" and refine.on_failure == "drop":
         raise UserError(
             "refine.fallback_unit=part keeps the original of a part that failed, refine.on_failure=drop keeps no example "
             "with a failed part: write refine.fallback_unit=example, or refine.on_failure=keep."
         )
     load_phrases(refine.meta_thinking)
-    load_templates(refine)
+    steps(refine)
 
 
 def _plain(text: str) -> str:

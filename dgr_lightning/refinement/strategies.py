@@ -1,60 +1,159 @@
-"""Refinement strategies: which parts of an example are rewritten, one after the other, and what the model is shown for each.
+"""Refinement strategies: what the target model is asked for each example, one step after the other, and what is kept of it.
 
-A strategy is a sequence of waves. The requests of a wave are generated together; a later wave may show what an earlier one
-accepted. Vanilla (no refinement, the baseline of arXiv 2503.00555) is no wave at all; DGR (arXiv 2602.02136) is the trace,
-then the answer in the light of the new trace.
+- vanilla: nothing (the baseline of Safety Tax, arXiv 2503.00555).
+- dgr (arXiv 2602.02136): the trace is rewritten, then the answer in the light of the new trace.
+- sdft (arXiv 2402.13669): one instruction with the whole response as a reference; the model's own trace and answer are kept.
+- thinksafe (arXiv 2601.23143): no reference; on a harmful prompt the model is told to refuse, and writes trace and answer.
+- filters-only: nothing is generated; quality control judges the source set itself, and what fails is dropped.
+- length-matched: dgr, of which as many rewrites or originals are kept as can be paired by length (`length_matching`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
+from dgr_lightning.chat import Parsed
 from dgr_lightning.config import RefineConfig
-from dgr_lightning.records import Example
-from dgr_lightning.refinement.templates import ANSWER, TRACE, RewritingTemplate, load_templates
+from dgr_lightning.records import HARMFUL, Example
+from dgr_lightning.refinement.templates import ANSWER, RESPONSE, TRACE, RewritingTemplate, load_template
+
+
+class Step(Protocol):
+    """One thing that the model is asked about every example.
+
+    Attributes:
+        part: what it is called in keys, verdicts and reasons: `trace`, `answer`, or `response` for both at once.
+        template: what asks for it; part of the generation hash.
+        sees_trace: whether its prompt shows the trace that an earlier step wrote.
+    """
+
+    @property
+    def part(self) -> str: ...  # noqa: D102
+    @property
+    def template(self) -> RewritingTemplate: ...  # noqa: D102
+    @property
+    def sees_trace(self) -> bool: ...  # noqa: D102
+
+    def applies(self, example: Example) -> bool:
+        """Whether there is anything to ask: an empty trace stays empty."""
+        ...
+
+    def prompt(self, example: Example, trace: str) -> str:
+        """Returns the prompt; `trace` is the accepted one, the source's where none was rewritten."""
+        ...
+
+    def reference(self, example: Example) -> str:
+        """Returns what the model was shown of the source, whose own phrases are no fault of a text that keeps them."""
+        ...
+
+    def kept(self, example: Example, parsed: Parsed) -> dict[str, str | None]:
+        """Returns the texts that the step makes of a completion, by part; None where the completion does not have one."""
+        ...
 
 
 @dataclass(frozen=True)
-class Wave:
-    """One part of every example, rewritten together.
+class Rewriting:
+    """DGR's step: a part of the example in the model's own words, which are all that follows the thinking.
 
-    Attributes:
-        part: `trace` or `answer`.
-        template: what asks for it.
-        view: `question` shows the question and, with the answer, the trace; `part` shows the part alone.
+    With `view` `question` the template is shown the question and, for the answer, the trace; with `part` the part alone.
     """
 
     part: str
     template: RewritingTemplate
     view: str
 
-    def prompt(self, example: Example, texts: Mapping[str, str]) -> str | None:
-        """Returns the rewriting prompt, or None where there is nothing to rewrite: an empty trace stays empty.
+    @property
+    def sees_trace(self) -> bool:
+        """Only an answer does, unless parts are shown alone."""
+        return self.part == ANSWER and self.view == "question"
 
-        Args:
-            example: the source example.
-            texts: trace and answer as accepted so far; the source's where nothing has been accepted.
-        """
-        source = {TRACE: example.trace, ANSWER: example.answer}
-        if not source[self.part].strip():
-            return None
-        shown = {TRACE: texts[TRACE], ANSWER: "", "question": example.prompt}
+    def applies(self, example: Example) -> bool:
+        """Whether the part holds any text."""
+        return bool(self.reference(example).strip())
+
+    def prompt(self, example: Example, trace: str) -> str:
+        """Returns the rewriting prompt."""
+        shown = {"question": example.prompt, TRACE: trace, ANSWER: ""}
         if self.view == "part":
-            shown = {TRACE: "", ANSWER: "", "question": ""}
-        shown[self.part] = source[self.part]
-        return self.template.render(**shown)
+            shown = {"question": "", TRACE: "", ANSWER: ""}
+        return self.template.render(**shown | {self.part: self.reference(example)})
+
+    def reference(self, example: Example) -> str:
+        """Returns the part that is rewritten."""
+        return example.trace if self.part == TRACE else example.answer
+
+    def kept(self, example: Example, parsed: Parsed) -> dict[str, str | None]:
+        """Returns what follows the thinking."""
+        return {self.part: parsed.answer}
 
 
-def vanilla(refine: RefineConfig) -> tuple[Wave, ...]:
-    """Nothing is rewritten."""
-    return ()
+@dataclass(frozen=True)
+class OwnResponse:
+    """SDFT's step: the model answers the question itself, with trace and answer of the source before its eyes."""
+
+    template: RewritingTemplate
+    part: str = RESPONSE
+    sees_trace: bool = False
+
+    def applies(self, example: Example) -> bool:
+        """Always."""
+        return True
+
+    def prompt(self, example: Example, trace: str) -> str:
+        """Returns the instruction with its reference."""
+        return self.template.render(question=example.prompt, trace=example.trace, answer=example.answer)
+
+    def reference(self, example: Example) -> str:
+        """Returns the source's trace and answer."""
+        return f"{example.trace}\n{example.answer}"
+
+    def kept(self, example: Example, parsed: Parsed) -> dict[str, str | None]:
+        """Returns what was thought and what was answered; an empty trace stays empty."""
+        own: dict[str, str | None] = {TRACE: parsed.trace} if example.trace.strip() else {}
+        return own | {ANSWER: parsed.answer}
 
 
-def dgr(refine: RefineConfig) -> tuple[Wave, ...]:
-    """The trace first, then the answer, which is shown the trace that was accepted."""
-    templates = load_templates(refine)
-    return tuple(Wave(part, templates[part], refine.view) for part in (TRACE, ANSWER))
+@dataclass(frozen=True)
+class SteeredResponse:
+    """ThinkSafe's step: the question behind the steering text where it is harmful, the plain question where it is benign."""
+
+    template: RewritingTemplate
+    part: str = RESPONSE
+    sees_trace: bool = False
+
+    def applies(self, example: Example) -> bool:
+        """Always."""
+        return True
+
+    def prompt(self, example: Example, trace: str) -> str:
+        """Returns the prompt."""
+        if example.label != HARMFUL:
+            return example.prompt
+        return self.template.render(question=example.prompt, trace="", answer="")
+
+    def reference(self, example: Example) -> str:
+        """Returns nothing: the model sees no source."""
+        return ""
+
+    def kept(self, example: Example, parsed: Parsed) -> dict[str, str | None]:
+        """Returns what was thought and what was answered."""
+        return {TRACE: parsed.trace, ANSWER: parsed.answer}
 
 
-STRATEGIES: dict[str, Callable[[RefineConfig], tuple[Wave, ...]]] = {"vanilla": vanilla, "dgr": dgr}
+def steps(refine: RefineConfig) -> Sequence[Step]:
+    """Returns the steps of a strategy; none where nothing is generated.
+
+    Raises:
+        UserError: a template cannot be used.
+    """
+    if refine.strategy in ("dgr", "length-matched"):
+        paths = {TRACE: refine.trace_template, ANSWER: refine.answer_template}
+        parts = [part for part in (TRACE, ANSWER) if part in refine.parts]
+        return [Rewriting(part, load_template(f"dgr_{part}", part, paths[part]), refine.view) for part in parts]
+    if refine.strategy == "sdft":
+        return [OwnResponse(load_template("sdft", RESPONSE, refine.response_template))]
+    if refine.strategy == "thinksafe":
+        return [SteeredResponse(load_template("thinksafe", RESPONSE, refine.response_template))]
+    return []

@@ -1,0 +1,78 @@
+"""Sampling for vLLM's CPU build, with the noise of `engines.sampling`.
+
+On GPUs vLLM draws a token's noise from the request's seed and the position, as it should be. On a CPU it keeps a generator for
+every request, which it cannot turn back when a prompt was read in pieces (release 0.32 then fails with "CPU Generator does not
+use offset"), and draws row by row. So there the token is chosen here, in vLLM's own place for such code, and vLLM's greedy
+sampling finds it: a sampled text is then the same as engine=transformers', however batches are cut or rows are preempted.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor
+from vllm.v1.sample.logits_processor.builtin import process_dict_updates
+
+from dgr_lightning.engines.sampling import choose, uniforms
+
+if TYPE_CHECKING:
+    from vllm import SamplingParams
+    from vllm.config import VllmConfig
+
+_ARGUMENT = "noise"
+
+
+def noise_arguments(stream: int, temperature: float, top_p: float) -> dict[str, Any]:
+    """Returns the `extra_args` of a request that is to be sampled here; for vLLM itself its temperature is 0."""
+    return {_ARGUMENT: (stream, temperature, top_p)}
+
+
+@dataclass
+class _Row:
+    """A request in the batch: how to sample it, and the tokens it has, a list that vLLM appends to."""
+
+    stream: int
+    temperature: float
+    top_p: float
+    token_ids: list[int]
+
+
+class RequestNoise(LogitsProcessor):
+    """Chooses the next token of every row that has `noise_arguments`, and makes it the most probable one."""
+
+    def __init__(self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool) -> None:
+        """Starts with an empty batch; vLLM calls this."""
+        self._rows: dict[int, _Row] = {}
+
+    def is_argmax_invariant(self) -> bool:
+        """It is not: greedy sampling has to see it."""
+        return False
+
+    def update_state(self, batch_update: BatchUpdate | None) -> None:
+        """Follows the rows as they come, go and move."""
+        process_dict_updates(self._rows, batch_update, _row)
+
+    def apply(self, logits: Tensor) -> Tensor:
+        """Returns the logits, (rows, vocabulary), with the chosen tokens' at infinity."""
+        alike: dict[tuple[float, float], list[int]] = defaultdict(list)
+        for index, row in self._rows.items():
+            alike[row.temperature, row.top_p].append(index)
+        for (temperature, top_p), indices in alike.items():
+            rows = [self._rows[index] for index in indices]
+            noise = uniforms(
+                torch.tensor([row.stream for row in rows]), torch.tensor([len(row.token_ids) for row in rows])
+            )
+            chosen = choose(logits[indices], temperature, top_p, noise)
+            logits[indices, chosen] = torch.inf
+        return logits
+
+
+def _row(params: SamplingParams, prompt_ids: list[int] | None, token_ids: list[int]) -> _Row | None:
+    if not params.extra_args or _ARGUMENT not in params.extra_args:
+        return None
+    stream, temperature, top_p = params.extra_args[_ARGUMENT]
+    return _Row(stream, temperature, top_p, token_ids)

@@ -1,0 +1,117 @@
+"""The refined set as a Hugging Face dataset folder: parquet shards and a card that says how they were made.
+
+`load_dataset("<run>/dataset")` reads it, and so does the hub once it is uploaded. The card holds figures and templates, no text
+of any example.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from dgr_lightning.config import REFINE_KEYS, Config
+from dgr_lightning.records import write_text
+
+if TYPE_CHECKING:
+    from dgr_lightning.refinement.outcome import RefinementStats
+
+FOLDER = "dataset"
+# Rows of one parquet file: a shard of long traces stays well under the hub's recommended 5 GB.
+_ROWS_PER_FILE = 50_000
+_COLUMNS = ("id", "prompt", "trace", "answer", "label", "source", "refined", "reason")
+# Keys that hold a path on this machine; the texts themselves are in the card.
+_PATHS = ("trace_template", "answer_template", "response_template", "meta_thinking")
+
+
+def write_dataset(
+    refined: Path, folder: Path, cfg: Config, stats: RefinementStats, nll: Mapping[str, float | None], header: Mapping[str, Any]
+) -> None:
+    """Writes the folder; it has its name when it is whole, and replaces an earlier one.
+
+    Args:
+        refined: the run's `refined.jsonl`.
+        folder: where the dataset goes.
+        cfg: the run.
+        stats: figures of the refinement.
+        nll: `before` and `after`, mean nats per target token under the target.
+        header: what the completions were generated under (`generation_header`).
+    """
+    import tempfile
+
+    from datasets import Dataset, Features, Value, disable_progress_bars, enable_progress_bars
+
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    (partial / "data").mkdir(parents=True)
+    features = Features({name: Value("bool" if name == "refined" else "string") for name in _COLUMNS})
+    disable_progress_bars()
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            rows = Dataset.from_json(str(refined), features=features, cache_dir=scratch)
+            assert isinstance(rows, Dataset)
+            num_files = max(1, -(-len(rows) // _ROWS_PER_FILE))
+            for number in range(num_files):
+                part = rows.shard(num_files, number, contiguous=True)
+                part.to_parquet(partial / "data" / f"train-{number:05d}-of-{num_files:05d}.parquet")
+            del rows  # before the folder that it is mapped from goes
+    finally:
+        enable_progress_bars()
+    write_text(partial / "README.md", card(cfg, stats, nll, header))
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def card(cfg: Config, stats: RefinementStats, nll: Mapping[str, float | None], header: Mapping[str, Any]) -> str:
+    """Returns the dataset card: the hub's YAML header, and how the set was made, in words and figures."""
+    front = {
+        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/*.parquet"}]}],
+        "task_categories": ["text-generation"],
+        "tags": ["safety", "reasoning", "refusal", "synthetic", cfg.refine.strategy],
+    }
+    model = cfg.model.hub_id or cfg.model.name
+    source = cfg.data.hub_id or cfg.data.name
+    kept = sum(stats.fallback.values())
+    lines = [
+        "---",
+        yaml.safe_dump(front, sort_keys=False).strip(),
+        "---",
+        "",
+        f"# {source}, refined by {model} ({cfg.refine.name or cfg.refine.strategy})",
+        "",
+        "A safety set for supervised fine-tuning of a reasoning model. It holds harmful prompts; the answers to them are meant",
+        f"to refuse. Rows with `refined` true are text of {model} itself; the others are as the source has them, and `reason`",
+        "says why.",
+        "",
+        "| | |",
+        "| --- | --- |",
+        f"| target model | {model}, revision {cfg.model.revision or 'not pinned'}, content {header['model']} |",
+        f"| source set | {source}, revision {cfg.data.revision or 'not pinned'} |",
+        f"| examples | {stats.examples} in the source, {stats.refined} refined |",
+        f"| fallback | {kept} ({', '.join(f'{reason} {count}' for reason, count in stats.fallback.items()) or 'none'}) |",
+        f"| target tokens | {stats.tokens_before} before, {stats.tokens_after} after |",
+        f"| NLL under the target, nats per token | {_nats(nll['before'])} before, {_nats(nll['after'])} after |",
+        f"| engine | {header['engine']}, {header['precision']} |",
+        "",
+        "## Settings",
+        "",
+        "```yaml",
+        yaml.safe_dump(_settings(cfg), sort_keys=False).strip(),
+        "```",
+        "",
+    ]
+    for name, text in header["templates"].items():
+        lines += [f"## Template {name}", "", "````jinja", text.rstrip("\n"), "````", ""]
+    return "\n".join(lines)
+
+
+def _settings(cfg: Config) -> dict[str, Any]:
+    read = {key: getattr(cfg.refine, key) for key in REFINE_KEYS[cfg.refine.strategy] if key not in _PATHS}
+    return {"refine": {"strategy": cfg.refine.strategy} | read, "data": {"limit": cfg.data.limit, "seed": cfg.seed}}
+
+
+def _nats(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.3f}"
