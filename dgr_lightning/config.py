@@ -176,7 +176,7 @@ class EngineConfig:
         None, "engines side by side (vllm, ray); null: one per GPU or tensor-parallel group", low=1
     )
     max_length: Optional[int] = setting(
-        None, "tokens of prompt and output together (vllm, ray); null: what model and memory allow", low=16
+        None, "tokens of prompt and output together (vllm, server, ray); null: what model and memory allow", low=16
     )
     memory: float = setting(0.9, "share of each GPU's memory that an engine takes (vllm, ray)", above=0.0, high=1.0)
     cpu_cache_gib: int = setting(1, "GiB for keys and values where vLLM runs on a CPU", low=1)
@@ -186,6 +186,11 @@ class EngineConfig:
     timeout_seconds: float = setting(600.0, "seconds that one request to a server may take", above=0.0)
     retries: int = setting(6, "times a request to a server is sent again after a passing failure, ever later", low=0)
     ray_address: Optional[str] = setting(None, "Ray cluster to join; null: RAY_ADDRESS, else one is started on this machine")
+
+    @property
+    def identity(self) -> str:
+        """What completions are filed under: the engine and, of a server, the model that it was asked for."""
+        return self.name if self.served_model is None else f"{self.name} {self.served_model}"
 
 
 @dataclass

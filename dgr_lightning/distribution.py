@@ -50,12 +50,13 @@ def mean_per(weights: ArrayLike, totals: ArrayLike) -> Measure:
     return Measure(value, min(float(low), value), max(float(high), value), n)
 
 
-def spread(values: ArrayLike, low: float = 0.0) -> dict[str, Any]:
+def spread(values: ArrayLike, low: float = 0.0, high: float | None = None) -> dict[str, Any]:
     """Returns how values are spread, JSON-able.
 
     Args:
         values: (units,), at least one, none below `low`.
         low: where the first bin begins.
+        high: the largest value there can be: it lies in the bin that ends there. None: there is none.
 
     Returns:
         `quantiles`: per cent, as text → value; `histogram`: `low`, `width` and `counts`, bin i holding what lies from
@@ -63,6 +64,8 @@ def spread(values: ArrayLike, low: float = 0.0) -> dict[str, Any]:
     """
     array = np.asarray(values, dtype=np.float64)
     bins = np.maximum(np.floor((array - low) / WIDTH + 1e-9).astype(int), 0)
+    if high is not None:
+        bins = np.minimum(bins, round((high - low) / WIDTH) - 1)
     return {
         "quantiles": {str(q): float(np.percentile(array, q)) for q in QUANTILES},
         "histogram": {"low": low, "width": WIDTH, "counts": np.bincount(bins).tolist()},

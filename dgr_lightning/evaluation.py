@@ -189,7 +189,7 @@ def _header(task: str, cfg: Config, chat: Chat, model_hash: str) -> dict[str, An
         "top_p": evaluation.top_p,
         "max_new_tokens": evaluation.max_new_tokens,
         "seed": evaluation.seed,
-        "engine": cfg.engine.name,
+        "engine": cfg.engine.identity,
         "precision": cfg.engine.precision,
     }
 

@@ -15,6 +15,8 @@ from dgr_lightning.summary import Summary
 
 TITLES = {"reasoning": "reasoning", "harmful": "refusal", "benign": "over-refusal"}
 HEALTH_TITLES = {"cap_hit_rate": "cut off", "missing_thinking_rate": "no thinking", "early_stop_rate": "stopped early"}
+PART_TITLES = {"trace": "trace", "answer": "answer", "both": "whole target"}
+SIMILARITY_TITLES = {"rewrites": "source and rewrite", "outputs": "outputs of base and tuned"}
 # Whether more of it is better.
 _WANTED = {"reasoning": True, "harmful": True, "benign": False}
 JUDGE_NOTE = "Refusals are found by a list of phrases in the answer: a cheap proxy, not a safety judge."
@@ -96,6 +98,40 @@ def signed(measure: Measure | None, scale: float = 100.0) -> str:
     return texts[0] if len(texts) < 3 else f"{texts[0]} ({texts[1]}, {texts[2]})"
 
 
+def plain(measure: Measure | None) -> str:
+    """Returns a number with its interval as `0.153 (0.140 to 0.166)`; large numbers without decimals."""
+    if measure is None or measure.value is None:
+        return "–"
+    places = 3 if abs(measure.value) < 100 else 0
+    texts = [
+        f"{value + 0.0:,.{places}f}".replace("-", "−")
+        for value in (measure.value, measure.low, measure.high)
+        if value is not None
+    ]
+    return texts[0] if len(texts) < 3 else f"{texts[0]} ({texts[1]} to {texts[2]})"
+
+
+def shift_rows(summary: Summary) -> Iterator[tuple[str, dict[str, list[Measure | None]]]]:
+    """Yields each part of an example with its `nll` and `perplexity`, before and after refinement."""
+    shift = summary["shift"]
+    for part, title in PART_TITLES.items():
+        sides = [shift[when][part] for when in ("before", "after")]
+        yield title, {name: [measure_of(side and side[name]) for side in sides] for name in ("nll", "perplexity")}
+
+
+def divergence_rows(summary: Summary) -> Iterator[tuple[str, list[Measure | None]]]:
+    """Yields each kind of prompt with both estimates of the KL divergence; nothing where it was not measured."""
+    for kind, figures in (summary["shift"]["kl"] or {}).items():
+        yield f"{kind} prompts", [measure_of(figures[name]) for name in ("kl", "k3")]
+
+
+def similarity_rows(summary: Summary) -> Iterator[tuple[str, str, Measure | None]]:
+    """Yields the key and the title of what was compared, with the mean cosine; nothing where it was not measured."""
+    for key, title in SIMILARITY_TITLES.items():
+        if measure := measure_of((summary["shift"]["similarity"] or {}).get(key)):
+            yield key, title, measure
+
+
 def run_facts(summary: Summary) -> Iterator[tuple[str, str]]:
     """Yields what refinement, training and the clock say, as name and text."""
     if rejected := summary.get("data", {}).get("rejected"):
@@ -108,6 +144,8 @@ def run_facts(summary: Summary) -> Iterator[tuple[str, str]]:
         yield "fallback", f"{num_fallback} of {examples}" + (f": {reasons}" if reasons else "")
         before, after = (_nats(refinement[f"nll_{when}"]) for when in ("before", "after"))
         yield "NLL under the base", f"{before} → {after} nats per target token"
+        if "shift" in summary:
+            yield from _shift_facts(summary)
         yield "target tokens", f"{refinement['tokens_before']:,} → {refinement['tokens_after']:,}"
     if training := summary.get("training"):
         resumed = training["resumed_from_step"]
@@ -122,6 +160,17 @@ def run_facts(summary: Summary) -> Iterator[tuple[str, str]]:
     if seconds := summary["wall_seconds"]:
         stages = ", ".join(f"{stage.replace('_', ' ')} {value:.1f}" for stage, value in seconds.items() if stage != "total")
         yield "seconds", f"{seconds.get('total', sum(seconds.values())):.1f}: {stages}"
+
+
+def _shift_facts(summary: Summary) -> Iterator[tuple[str, str]]:
+    rows = dict(shift_rows(summary))
+    for name, title in (("nll", "NLL by part"), ("perplexity", "perplexity")):
+        parts = [f"{part} {' → '.join(plain(side).split(' (')[0] for side in figures[name])}" for part, figures in rows.items()]
+        yield title, ", ".join(parts)
+    if likenesses := [f"{title} {plain(measure)}" for _, title, measure in similarity_rows(summary)]:
+        yield "similarity", ", ".join(likenesses)
+    if divergences := [f"{kind} {plain(kl)}" for kind, (kl, _) in divergence_rows(summary)]:
+        yield "KL from the base", f"{', '.join(divergences)} nats per token"
 
 
 def _row(title: str, kind: str, is_headline: bool, sides: list[Measure | None], paired: Measure | None) -> Row:

@@ -119,7 +119,7 @@ def describe(cfg: Config, identities: Mapping[str, Any], kind: Kind = "train") -
         described: dict[str, Any] = {
             "model": {"chat_style": cfg.model.chat_style, "content": identities.get("model")},
             "evaluation": evaluation | {"content": identities.get("evaluation")},
-            "engine": {"name": cfg.engine.name, "precision": cfg.engine.precision},
+            "engine": {"name": cfg.engine.identity, "precision": cfg.engine.precision},
             "judge": _judge(cfg),
         }
     else:
@@ -131,7 +131,7 @@ def describe(cfg: Config, identities: Mapping[str, Any], kind: Kind = "train") -
             refine[name] = _content_of(refine[name] or str(_BY_CONTENT[name]).format(strategy=strategy))
         plain["refine"] = {"strategy": strategy} | refine
         if "temperature" not in refine:
-            del plain["engine"]["name"]
+            del plain["engine"]["name"], plain["engine"]["served_model"]
         if strategy == "thinksafe":
             plain["refine"]["guard"] = _judge(cfg)
         described = plain | {"content": {key: identities[key] for key in ("model", "data", "probes") if key in identities}}
@@ -147,7 +147,7 @@ def shift_hash(cfg: Config, tuned: str | None) -> str:
         cfg: the checked config.
         tuned: content of the tuned model that is compared with the target; None where there is none.
     """
-    measured = {"shift": asdict(cfg.shift), "engine": [cfg.engine.name, cfg.engine.precision]}
+    measured = {"shift": asdict(cfg.shift), "engine": [cfg.engine.identity, cfg.engine.precision]}
     return content_hash(measured, cfg.sft.max_length, tuned)[:12]
 
 

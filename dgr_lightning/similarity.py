@@ -182,7 +182,7 @@ def measure_similarity(embedder: Embedder, pairs: Iterable[Texts], num_pairs: in
     mean = mean_per(np.ones(len(own)), own)
     return {
         "cosine": mean.to_json(),
-        **spread(own, low=-1.0),
+        **spread(own, low=-1.0, high=1.0),
         "unrelated": float(np.mean(unrelated)) if unrelated else None,
         "cut": embedder.num_cut - cut_before,
     }

@@ -35,7 +35,8 @@ _TRAINING = (
     "resumed_from_step",
 )
 _PARTS = ("data", "base", "tuned", "tax", "refinement", "shift", "training")
-_SHIFT, _NLL, _SIMILARITY, _KL = ("before", "after", "similarity", "kl"), ("nll", "perplexity"), ("rewrites", "outputs"), ("kl", "k3")
+_SHIFT = ("before", "after", "similarity", "kl")
+_NLL, _SIMILARITY, _KL = ("nll", "perplexity"), ("rewrites", "outputs"), ("kl", "k3")
 _RATES = (*METRICS.values(), *HEALTH)
 
 
@@ -144,7 +145,9 @@ def _shift_part(record: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "before": {part: of(record["before"][part], _NLL) for part in PARTS},
         "after": {part: of(record["after"][part], _NLL) for part in PARTS},
-        "similarity": None if similarity is None else {key: similarity[key] and similarity[key]["cosine"] for key in _SIMILARITY},
+        "similarity": None
+        if similarity is None
+        else {key: similarity[key] and similarity[key]["cosine"] for key in _SIMILARITY},
         "kl": None if kl is None else {kind: of(figures, _KL) for kind, figures in kl.items()},
     }
 

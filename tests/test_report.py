@@ -2,6 +2,7 @@ import csv
 import json
 import math
 import re
+import tracemalloc
 from copy import deepcopy
 from dataclasses import asdict
 from io import StringIO
@@ -12,8 +13,9 @@ import pytest
 import yaml
 from rich.console import Console
 
-from dgr_lightning import page, plots, report
+from dgr_lightning import page, page_charts, page_examples, plots, report
 from dgr_lightning.config import Config
+from dgr_lightning.distribution import mean_per, spread
 from dgr_lightning.intervals import Measure, rate
 from dgr_lightning.metrics import Measures
 from dgr_lightning.records import read_json, write_json, write_jsonl, write_text
@@ -31,6 +33,32 @@ REFINEMENT = {
     "nll_before": 8.5,
     "nll_after": 0.15,
 }
+
+
+def _nll(mean: float) -> dict:
+    """What `measure_nll` returns of a set whose examples all have this mean; one has no trace."""
+
+    def part(number: int) -> dict:
+        value = {"value": mean, "low": 0.9 * mean, "high": 1.1 * mean, "n": number}
+        perplexity = {key: end if key == "n" else math.exp(end) for key, end in value.items()}
+        means = [mean] * (number - 1) + [3 * mean]
+        return {"nll": value, "perplexity": perplexity, "tokens": 10 * number} | spread(means)
+
+    return {"examples": 40, "trace": part(39), "answer": part(40), "both": part(40)}
+
+
+SIMILAR = {"cosine": mean_per([1] * 3, [0.7, 0.8, 1.0]).to_json(), "unrelated": 0.321, "cut": 2}
+SIMILAR |= spread([0.7, 0.8, 1.0], low=-1.0, high=1.0)
+KL = {"value": -0.001, "low": -0.004, "high": 0.002, "n": 30}
+SHIFT = {
+    "hash": "ab12",
+    "before": _nll(8.5),
+    "after": _nll(0.15),
+    "similarity": {"rewrites": SIMILAR, "outputs": None},
+    "kl": {kind: {"kl": KL, "k3": KL, "tokens": 300, "cut": 1} for kind in ("all", "reasoning")},
+    "seconds": 1.0,
+}
+UNMEASURED = SHIFT | {"after": SHIFT["before"] | {"trace": None}, "similarity": None, "kl": None}
 TRAINING = {
     "steps": 20,
     "target_tokens": 5000,
@@ -57,7 +85,7 @@ def _measures(accuracy: float, refusal: float) -> Measures:
 
 def _summary(**parts) -> dict:
     whole = {"base": _measures(0.98, 0.1), "tuned": _measures(0.78, 1.0), "tax": TAX}
-    whole |= {"refinement": REFINEMENT, "training": TRAINING, "rejected": {"no answer": 3}}
+    whole |= {"refinement": REFINEMENT, "shift": SHIFT, "training": TRAINING, "rejected": {"no answer": 3}}
     return build_summary("0123456789ab", {"refine": 1.5, "train": 2.25}, **deepcopy(parts or whole))
 
 
@@ -67,6 +95,7 @@ def _run_dir(folder: Path) -> Path:
     cfg.model.name, cfg.data.name, cfg.refine.name = "micro", "micro-directrefusal", "dgr"
     cfg.model.path = "/secret/place/model"
     cfg.evaluation.path = {"gsm8k": "/secret/place/gsm8k.jsonl"}
+    cfg.shift.embedding = cfg.refine.response_template = "/secret/place/embedder"
     write_text(folder / "config.yaml", yaml.safe_dump(asdict(cfg)))
     for side in ("base", "tuned"):
         for task, kind, verdict in (
@@ -104,13 +133,26 @@ def _run_dir(folder: Path) -> Path:
             "label": "harmful",
             "source": "x",
         }
-        for index in range(5)
+        for index in range(9)
     ]
     write_jsonl(folder / "stages" / "sources.jsonl", examples)
+    write_json(folder / "stages" / "shift.json", SHIFT)
     refined = [e | {"trace": "new trace", "answer": "new answer", "refined": True, "reason": None} for e in examples[:4]]
-    write_jsonl(folder / "refined.jsonl", [*refined, examples[4] | {"refined": False, "reason": "meta_thinking"}])
-    verdict = {"id": "x-4", "part": "trace", "attempt": 0, "faults": ["meta_thinking"], "text": f"the instruction {ATTACK}"}
-    write_jsonl(folder / "stages" / "verdicts.jsonl", [verdict])
+    write_jsonl(folder / "refined.jsonl", [*refined, *(e | {"refined": False, "reason": "empty"} for e in examples[4:])])
+    failures = {
+        "x-4": ["meta_thinking"],
+        "x-5": ["empty"],
+        "x-6": ["empty"],
+        "x-7": ["empty", "meta_thinking"],
+        "x-8": ["empty"],
+    }
+    verdicts = []
+    for example in examples:
+        failed = failures.get(example["id"], [])
+        verdict = {"id": example["id"], "part": "response" if example["id"] == "x-5" else "trace", "attempt": 1}
+        verdict |= {"checks": {name: name in failed for name in ("unfinished", "empty", "meta_thinking")}, "num_tokens": 1234}
+        verdicts.append(verdict | {"nll": None, "text": f"rewrite of {example['id']} {ATTACK}" if failed else None})
+    write_jsonl(folder / "stages" / "verdicts.jsonl", verdicts)
     return folder
 
 
@@ -127,7 +169,7 @@ def _printed(summary: dict, monkeypatch: pytest.MonkeyPatch, width: int = 110) -
 def test_summary_has_the_keys_of_schema_1_and_survives_json():
     summary = json.loads(json.dumps(_summary(), allow_nan=False))
     assert set(summary) == {
-        "schema", "config_hash", "versions", "data", "base", "tuned", "tax", "refinement", "training", "wall_seconds"
+        "schema", "config_hash", "versions", "data", "base", "tuned", "tax", "refinement", "shift", "training", "wall_seconds"
     }  # fmt: skip
     assert summary["schema"] == 1
     assert set(summary["base"]["headline"]) == {"reasoning_accuracy", "refusal_rate", "over_refusal_rate"}
@@ -164,6 +206,12 @@ def test_what_is_undefined_is_null():
         (("base", "tasks", "gsm8k", "pass_at_1"), {"value": 1, "low": 1, "high": 1, "n": 1}),
         (("tax", "euros"), {"value": 1, "low": 1, "high": 1, "n": 1}),
         (("refinement", "fallback", "meta_thinking"), 0.5),
+        (("shift", "cosine"), None),
+        (("shift", "before", "answer", "nll", "low"), 9.9),
+        (("shift", "after", "both", "perplexity"), None),
+        (("shift", "similarity", "outputs"), 0.5),
+        (("shift", "kl", "all"), {"kl": KL}),
+        (("shift", "kl", "other"), None),
         (("training", "steps"), "20"),
         (("wall_seconds", "train"), math.inf),
     ],
@@ -176,6 +224,15 @@ def test_check_names_the_place_of_what_is_wrong(place, value):
     part[place[-1]] = value
     with pytest.raises(ValueError, match=place[-1]):
         check_summary(summary)
+
+
+def test_the_shift_is_in_a_summary_without_its_distributions_and_null_where_it_was_not_measured():
+    shift = json.loads(json.dumps(_summary(refinement=REFINEMENT, shift=SHIFT)))["shift"]
+    assert shift["before"]["trace"] == {key: SHIFT["before"]["trace"][key] for key in ("nll", "perplexity")}
+    assert shift["similarity"] == {"rewrites": SIMILAR["cosine"], "outputs": None}
+    assert shift["kl"] == {kind: {"kl": KL, "k3": KL} for kind in ("all", "reasoning")}
+    shift = _summary(refinement=REFINEMENT, shift=UNMEASURED)["shift"]
+    assert shift["after"]["trace"] is shift["similarity"] is shift["kl"] is None
 
 
 def test_a_missing_key_is_refused():
@@ -217,6 +274,10 @@ def test_terminal_shows_every_figure_of_the_run(monkeypatch):
         "37 of 40",
         "3 of 40: meta thinking 2, unfinished 1",
         "8.500 → 0.150",
+        "trace 8.500 → 0.150, answer 8.500 → 0.150, whole target",
+        "trace 4,915 → 1.162",
+        "source and rewrite 0.833 (0.700 to 1.000)",
+        "all prompts −0.001 (−0.004 to 0.002), reasoning prompts",
         "900 → 1,100",
         "no answer 3",
         "refine 1.5, train 2.2",
@@ -226,7 +287,8 @@ def test_terminal_shows_every_figure_of_the_run(monkeypatch):
 
 def test_terminal_shows_partial_summaries_and_undefined_measures(monkeypatch):
     assert "tuned" not in _printed(_summary(base=_measures(1.0, 0.0)), monkeypatch)
-    assert "37 of 40" in _printed(_summary(refinement=REFINEMENT | {"nll_after": None}), monkeypatch)
+    text = _printed(_summary(refinement=REFINEMENT | {"nll_after": None}, shift=UNMEASURED), monkeypatch)
+    assert "37 of 40" in text and "trace 8.500 → –" in text and "None" not in text and "similarity" not in text
     undefined = {"gsm8k": {"accuracy": UNDEFINED}}
     text = _printed(
         _summary(base=undefined, tuned=undefined, tax={"points": UNDEFINED, "relative_percent": UNDEFINED}), monkeypatch
@@ -263,13 +325,18 @@ def test_page_holds_table_curves_examples_and_provenance(tmp_path):
     for text in (
         "new trace",
         "old trace",
-        "rejected: meta thinking",
+        "failed: meta thinking · try 2 · 1,234 tokens",
+        "NLL of the trace",
+        "0.321",
+        "reasoning prompts",
+        "−0.004 to 0.002",
         "right → wrong",
         "not refused → refused",
         "8.500 → 0.150",
     ):
         assert text in html, text
-    assert html.count('<svg class="chart"') == 3
+    # Three curves, three parts, one kind of similarity.
+    assert html.count('<svg class="chart"') == 7
     assert "characters left out" in html
 
 
@@ -300,21 +367,84 @@ def test_page_of_a_part_of_the_stages(tmp_path, parts):
     assert "<svg" not in html
 
 
+def test_page_shows_up_to_three_rewrites_for_every_check_that_failed(tmp_path):
+    run_dir = _run_dir(tmp_path)
+    checks = page_examples.checks_shown(run_dir)
+    assert [(check.name, check.num_failed, check.num_judged) for check in checks] == [
+        ("unfinished", 0, 9),
+        ("empty", 4, 9),
+        ("meta_thinking", 2, 9),
+    ]
+    assert [[rewrite.id for rewrite in check.rewrites] for check in checks] == [[], ["x-5", "x-6", "x-7"], ["x-4", "x-7"]]
+    (name, source, rewrite) = checks[1].rewrites[0].parts[0]
+    assert (name, source) == ("response", "old trace\n\nold answer") and rewrite.startswith("rewrite of x-5")
+    assert "empty, meta thinking" in checks[2].rewrites[1].note
+    html = page.write_html(run_dir, _summary()).read_text()
+    assert html.count("rewrite of x-7") == 2 and "rewrite of x-8" not in html and "rewrite of x-0" not in html
+    assert "Rewrites that failed: unfinished" not in html and "Rewrites that failed: empty" in html
+
+
+def test_page_of_a_large_set_holds_little_of_it_in_memory(tmp_path):
+    text = "word " * 200
+
+    def lines(number):
+        for i in range(number):
+            yield {"id": f"x-{i}", "prompt": text, "trace": text, "answer": text, "label": "harmful", "source": "x"}
+
+    run_dir = tmp_path / "run"
+    write_jsonl(run_dir / "stages" / "sources.jsonl", lines(5000))
+    write_jsonl(run_dir / "refined.jsonl", (row | {"refined": True, "reason": None} for row in lines(5000)))
+    verdict = {"part": "trace", "attempt": 0, "checks": {"empty": True}, "num_tokens": 5, "nll": None, "text": text}
+    write_jsonl(run_dir / "stages" / "verdicts.jsonl", ({"id": row["id"], **verdict} for row in lines(5000)))
+    tracemalloc.start()
+    kept, checks = page_examples.kept_rewrites(run_dir), page_examples.checks_shown(run_dir)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(kept) == 2 and checks[0].num_failed == 5000 and len(checks[0].rewrites) == 3
+    assert peak < 2**20
+
+
+def test_a_set_that_refinement_left_alone_has_one_distribution(tmp_path):
+    record = SHIFT | {"after": SHIFT["before"]}
+    assert ["before" in chart for chart in page_charts.nll_charts(record)] == [False] * 3
+    assert [chart.count("<polygon") for chart in page_charts.nll_charts(record)] == [1] * 3
+    assert [chart.count("<polygon") for chart in page_charts.nll_charts(SHIFT)] == [2] * 3
+    assert len(page_charts.nll_charts(UNMEASURED)) == 3
+
+
+def test_histograms_are_laid_over_each_other_in_shares_on_one_axis():
+    before = {"before": spread([0.1] * 3 + [9.99]), "after": spread([0.12] * 8)}
+    sides = {when: dict.fromkeys(("trace", "answer", "both"), before[when]) for when in before}
+    chart = page_charts.nll_charts(sides)[0]
+    first, second = ([tuple(map(float, p.split(","))) for p in line.get("points").split()] for line in _polylines(chart))
+    # 200 bins are drawn as 40; the first holds three quarters of one set and all of the other.
+    assert len(first) == len(second) == 2 * 40 + 2
+    foot = first[0][1]
+    assert (foot - first[1][1]) == pytest.approx(0.75 * (foot - second[1][1]), abs=0.2)
+    assert first[-2][1] < foot and second[-2][1] == foot
+    (drawn,) = page_charts.similarity_charts({"rewrites": SIMILAR, "outputs": None})
+    assert "cosine" in drawn and "1.05" not in drawn
+
+
+def _polylines(chart: str) -> list[ElementTree.Element]:
+    return list(ElementTree.fromstring(chart).iter("polyline"))
+
+
 def test_curves_start_at_step_0_and_leave_empty_cells_out(tmp_path):
-    charts = page.curves(_run_dir(tmp_path) / "metrics.csv")
+    charts = page_charts.curves(_run_dir(tmp_path) / "metrics.csv")
     loss, reasoning, safety = (ElementTree.fromstring(chart) for chart in charts)
     assert [len(line.get("points").split()) for line in loss.iter("polyline")] == [20]
     (line,) = reasoning.iter("polyline")
     assert len(line.get("points").split()) == 2
     assert "0: 98.0%" in charts[1] and "20: 78.0%" in charts[1]
     assert len(list(safety.iter("polyline"))) == 2
-    assert page.curves(tmp_path / "none.csv") == []
+    assert page_charts.curves(tmp_path / "none.csv") == []
 
 
 def test_a_long_loss_curve_is_averaged_to_what_a_chart_can_show(tmp_path):
     text = "trainer/global_step,train/loss\n" + "".join(f"{step},{step % 2}\n" for step in range(1, 3201))
     write_text(tmp_path / "metrics.csv", text)
-    (chart,) = page.curves(tmp_path / "metrics.csv")
+    (chart,) = page_charts.curves(tmp_path / "metrics.csv")
     (line,) = ElementTree.fromstring(chart).iter("polyline")
     heights = {point.split(",")[1] for point in line.get("points").split()}
     assert len(line.get("points").split()) == 160 and len(heights) == 1 and "mean of 20 steps" in chart

@@ -207,7 +207,8 @@ def test_histograms_have_bins_in_common():
     assert (counts[0], counts[1], counts[6], counts[20], len(counts)) == (1, 2, 1, 1, 21)
     assert figures["histogram"]["width"] == WIDTH
     assert list(figures["quantiles"]) == [str(q) for q in QUANTILES]
-    assert spread([-1.0, 0.99], low=-1.0)["histogram"]["counts"][0] == 1
+    counts = spread([-1.0, 0.99, 1.0], low=-1.0, high=1.0)["histogram"]["counts"]
+    assert (counts[0], counts[39], len(counts)) == (1, 2, 40)
 
 
 def test_generation_and_scoring_need_neither_hydra_nor_datasets():

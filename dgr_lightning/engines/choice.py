@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dgr_lightning.config import Config
+from dgr_lightning.engines.address import check_address
 from dgr_lightning.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ def check_engine(cfg: Config) -> None:
         UserError: naming the override to change.
     """
     engine = cfg.engine
+    if engine.url is not None:
+        check_address(engine.url)  # first: a message that shows an address with a key in it would give the key away
     if engine.name == "server" and engine.url is None:
         raise UserError("engine=server: name the server with engine.url=http://127.0.0.1:8000/v1, say.")
     if engine.name != "server" and engine.url is not None:
@@ -49,7 +52,7 @@ def require_engine(name: str) -> None:
         raise UserError(f"engine={name}: vLLM is not installed here. On GPUs: {_GPU}; on a CPU: {_CPU}.")
     if name == "ray" and not _installed("ray"):
         raise UserError("engine=ray: Ray is not installed here: pip install -r requirements-ray.txt.")
-    if name == "server" and not _installed("openai"):
+    if name == "server" and not _installed("httpx2"):
         raise UserError("engine=server: its client is not installed here: pip install -r requirements.txt.")
 
 
@@ -110,7 +113,7 @@ def _vllm(cfg: Config, folder: Path, chat: Chat) -> Engine:
 def _server(cfg: Config, folder: Path, chat: Chat) -> Engine:
     from dgr_lightning.engines.server import ServerEngine
 
-    return ServerEngine(chat, cfg.engine)
+    return ServerEngine(chat, lambda text: chat.tokenizer.encode(text, add_special_tokens=False), cfg.engine)
 
 
 def _ray(cfg: Config, folder: Path, chat: Chat) -> Engine:

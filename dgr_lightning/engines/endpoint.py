@@ -90,7 +90,7 @@ class Endpoint:
         self._timeout_seconds, self._retries = timeout_seconds, retries
         self._slots = asyncio.Semaphore(num_slots)
         self._jitter = random.Random()
-        self._failing = False
+        self._quiet_until = 0.0
         self._client = httpx2.AsyncClient(
             headers={"Authorization": f"Bearer {self._key}"} if self._key else None,
             # How long an answer takes is limited in `_send`, as a whole.
@@ -152,9 +152,7 @@ class Endpoint:
                 try:
                     response = await self._send(method, path, content)
                     if response.status_code not in _PASSING and response.status_code < 500:
-                        result = self._read(response, path, read)
-                        self._failing = False
-                        return result
+                        return self._read(response, path, read)
                     failure, asked_pause = _named(response.status_code), _retry_after(response)
                 except TimeoutError:
                     failure = (
@@ -202,9 +200,9 @@ class Endpoint:
         return longest * self._jitter.uniform(0.75, 1.25)
 
     def _tell(self, failure: str) -> None:
-        """Says once that the server fails, until it has answered again."""
-        if not self._failing:
-            self._failing = True
+        """Says that the server fails, once a minute at most: a server that limits its rate fails often and is well."""
+        if time.monotonic() > self._quiet_until:
+            self._quiet_until = time.monotonic() + 60
             say(escape(f"The server at {self.url} fails ({failure}); trying again, {self._retries} times at most."))
 
     def _without_key(self, text: str) -> str:

