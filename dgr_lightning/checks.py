@@ -230,6 +230,12 @@ def check(cfg: Config, command: str) -> None:
     ):
         if seed >= 2**32:
             raise UserError(f"{key}={seed}: expected a whole number below 2^32, which is what seeds the generators.")
+    if command == "train" and cfg.shift.tuned is not None:
+        raise UserError(f"shift.tuned={cfg.shift.tuned}: train.py compares the model that it trains; give it to refine.py.")
+    if cfg.shift.tuned is not None and not cfg.shift.prompts:
+        raise UserError(
+            "shift.tuned: on how many prompts of each kind is it compared with the target? Write shift.prompts=64, say."
+        )
     _check_model(cfg)
     _check_machine(cfg)
     from dgr_lightning.engines.choice import check_engine

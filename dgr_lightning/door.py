@@ -99,7 +99,7 @@ def resolve(cfg: Config, command: str, given: frozenset[str]) -> None:
 
     require_engine(cfg.engine.name)
     availability.require(cfg, command)
-    if command == "train":
+    if command == "train" or (command == "refine" and cfg.shift.prompts):
         availability.drop_probes(cfg, asked_for="probes.tasks" in given)
 
     from dgr_lightning import models  # imports torch: from here on nothing of the config is wrong

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import cached_property
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
@@ -21,15 +20,14 @@ from dgr_lightning.config import Config
 from dgr_lightning.console import console, say
 from dgr_lightning.evaluation import evaluate_model, tax
 from dgr_lightning.judge import KeywordJudge
-from dgr_lightning.records import ExampleFile, content_hash, read_json, read_refined, write_json, write_jsonl
+from dgr_lightning.records import ExampleFile, read_json, read_refined, write_json, write_jsonl
 from dgr_lightning.refinement.outcome import RefinementStats
 from dgr_lightning.rundir import Place, RunDir, evaluation_hash, shift_hash
 from dgr_lightning.summary import build_summary
+from dgr_lightning.target import Target
 from dgr_lightning.tasks import task_content
 
 if TYPE_CHECKING:
-    from dgr_lightning.chat import Chat
-    from dgr_lightning.engines import Engine
     from dgr_lightning.evaluation import Measures
 
 REFINED = "refined.jsonl"
@@ -53,6 +51,7 @@ def train(cfg: Config, place: Place) -> None:
         before = _measure(run, cfg, base, judge, "base", models.cache_dir() / "evaluations", seconds)
         with Target(run.path / "model", cfg) as tuned:
             after = _measure(run, cfg, tuned, judge, "tuned", run.path / "evaluation" / "stored", seconds)
+            shift = _tuning_shift(run, cfg, base, tuned, shift)
         report.write(
             run.path,
             build_summary(
@@ -63,6 +62,7 @@ def train(cfg: Config, place: Place) -> None:
                 tuned=after,
                 tax=tax(run.path / "evaluation", before, after),
                 refinement=_figures(refined, shift),
+                shift=shift,
                 training=trained["training"],
             ),
         )
@@ -78,11 +78,12 @@ def refine(cfg: Config, place: Place) -> None:
         _announce(run, cfg)
         refined = _refine(run, cfg, base)
         shift = _shift(run, cfg, base, RefinementStats(**refined["refinement"]))
+        if cfg.shift.tuned is not None:
+            with Target(Path(cfg.shift.tuned).expanduser(), cfg) as tuned:
+                shift = _tuning_shift(run, cfg, base, tuned, shift)
         seconds = {"refine": refined["seconds"], "shift": shift["seconds"]}
-        report.write(
-            run.path,
-            build_summary(run.hash, seconds, rejected=refined["rejected"], refinement=_figures(refined, shift)),
-        )
+        figures = _figures(refined, shift)
+        report.write(run.path, build_summary(run.hash, seconds, rejected=refined["rejected"], refinement=figures, shift=shift))
         measured.mark()
 
 
@@ -96,55 +97,6 @@ def evaluate(cfg: Config, place: Place) -> None:
         store = models.cache_dir() / "evaluations"
         measures = _measure(run, cfg, model, KeywordJudge(cfg.judge.phrases), "base", store, seconds)
         report.write(run.path, build_summary(run.hash, seconds, base=measures))
-
-
-class Target:
-    """A model that stages work with: its folder and content; tokenizer and weights are loaded on first need.
-
-    Attributes:
-        folder: the Hugging Face folder.
-    """
-
-    def __init__(self, folder: Path, cfg: Config) -> None:
-        """Names the model; nothing is loaded yet."""
-        self.folder, self._cfg = folder, cfg
-        self._engine: Engine | None = None
-
-    @cached_property
-    def content(self) -> str:
-        """What the model is: the recipe of one that the project grew, else a hash of the folder's files."""
-        if self._cfg.model.recipe is not None and self._cfg.model.path is None and (self.folder / "recipe.json").exists():
-            return content_hash(read_json(self.folder / "recipe.json"))
-        return models.model_content(self.folder)
-
-    @cached_property
-    def chat(self) -> Chat:
-        """Tokenizer and template."""
-        from dgr_lightning.chat import Chat
-
-        return Chat.load(self.folder, self._cfg.model.chat_style, self._cfg.model.trust_remote_code)
-
-    def engine(self) -> Engine:
-        """Returns the engine over the weights, starting it the first time."""
-        from dgr_lightning.engines.choice import open_engine
-
-        if self._engine is None:
-            self._engine = open_engine(self._cfg, self.folder, self.chat)
-        return self._engine
-
-    def release(self) -> None:
-        """Gives back what the engine holds, before another stage loads its own."""
-        if self._engine is not None:
-            self._engine.close()
-            self._engine = None
-
-    def __enter__(self) -> Self:
-        """Returns itself."""
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        """Releases the engine, whatever happened."""
-        self.release()
 
 
 def _open(cfg: Config, model: Target, place: Place, kind: Any) -> RunDir:
@@ -215,43 +167,47 @@ def _refine(run: RunDir, cfg: Config, target: Target) -> dict[str, Any]:
 
 def _shift(run: RunDir, cfg: Config, target: Target, stats: RefinementStats) -> dict[str, Any]:
     """How far the set lies from the target, before and after; with that, the refined set as a dataset with its card."""
+    from dgr_lightning import gap
     from dgr_lightning.refinement.dataset import FOLDER, write_dataset
     from dgr_lightning.refinement.outcome import show_refinement
     from dgr_lightning.refinement.run import generation_header
     from dgr_lightning.refinement.strategies import steps
-    from dgr_lightning.shift import choose, measure_nll
 
     def compute() -> dict[str, Any]:
-        source, refined = ExampleFile(run.path / SOURCES), ExampleFile(run.path / REFINED)
-        chosen = choose(source.ids, cfg.shift.limit)
-
-        def measure(examples: ExampleFile, when: str) -> dict[str, Any]:
-            indices = [index for index, id_ in enumerate(examples.ids) if id_ in chosen]
-            path = run.path / "stages" / f"shift-{when}.jsonl"
-            measured = (examples[index] for index in indices)
-            return measure_nll(
-                target.engine(), target.chat, measured, len(indices), cfg.sft.max_length, path, label=f"NLL {when}"
-            )
-
-        before = measure(source, "before")
-        same = stats.refined == 0 and len(refined) == len(source)
-        after = before if same else measure(refined, "after")
-        nll = {"before": _mean(before), "after": _mean(after)}
-        show_refinement(stats, nll["before"], nll["after"])
+        changed = stats.refined > 0 or stats.tokens_after != stats.tokens_before
+        record = gap.measure_set(run.path / SOURCES, run.path / REFINED, run.path / "stages", cfg, target, changed=changed)
+        show_refinement(stats, gap.mean_nll(record["before"]), gap.mean_nll(record["after"]))
         header = generation_header(cfg, target.chat, steps(cfg.refine), target.content)
+        nll = {when: gap.mean_nll(record[when]) for when in ("before", "after")}
         write_dataset(run.path / REFINED, run.path / FOLDER, cfg, stats, nll, header)
-        return {"before": before, "after": after, "similarity": None, "kl": None}
+        return record
 
     return _stage(run, "shift", "Shift", compute, shift_hash(cfg, None))
 
 
-def _mean(measured: dict[str, Any]) -> float | None:
-    return None if measured["both"] is None else measured["both"]["nll"]["value"]
+def _tuning_shift(run: RunDir, cfg: Config, base: Target, tuned: Target, shift: dict[str, Any]) -> dict[str, Any]:
+    """How far tuning moved the model; returns the record of `_shift` with that in it."""
+    from dgr_lightning import gap
+
+    if not cfg.shift.prompts:
+        return shift
+
+    def compute() -> dict[str, Any]:
+        return gap.measure_models(cfg, base, tuned, models.cache_dir() / "traces", run.path / "stages" / "traces")
+
+    moved = _stage(run, "divergence", "Divergence from the base", compute, shift_hash(cfg, tuned.content))
+    rewrites = shift["similarity"] and shift["similarity"]["rewrites"]
+    similarity = {"rewrites": rewrites, "outputs": moved["outputs"]} if rewrites or moved["outputs"] else None
+    record = shift | {"kl": moved["kl"], "similarity": similarity}
+    write_json(run.path / "stages" / "shift.json", record)
+    return record
 
 
 def _figures(refined: dict[str, Any], shift: dict[str, Any]) -> dict[str, Any]:
     """Returns `refinement` of summary.json."""
-    return refined["refinement"] | {"nll_before": _mean(shift["before"]), "nll_after": _mean(shift["after"])}
+    from dgr_lightning.gap import mean_nll
+
+    return refined["refinement"] | {"nll_before": mean_nll(shift["before"]), "nll_after": mean_nll(shift["after"])}
 
 
 def _fit(run: RunDir, cfg: Config, target: Target) -> dict[str, Any]:
