@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +69,9 @@ def read_runs(folder: Path, seeds: Sequence[int]) -> dict[str, list[dict[str, An
     for path in sorted(folder.glob("*/summary.json"), key=lambda path: path.stat().st_mtime):
         config = yaml.safe_load((path.parent / "config.yaml").read_text(encoding="utf-8"))
         if config["refine"]["name"] in ARMS and config["seed"] in seeds:
-            found[config["refine"]["name"], config["seed"]] = json.loads(path.read_text(encoding="utf-8"))
+            summary = json.loads(path.read_text(encoding="utf-8"))
+            summary["date"] = date.fromtimestamp(path.stat().st_mtime).isoformat()
+            found[config["refine"]["name"], config["seed"]] = summary
     return {arm: summaries for arm in ARMS if (summaries := [found[arm, seed] for seed in seeds if (arm, seed) in found])}
 
 
@@ -90,8 +94,9 @@ def markdown(runs: Runs) -> str:
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return (
         "# Strategies and control arms\n\n"
-        "On the miniature: mechanism, not magnitude. Rates in per cent, mean over seeds, 95 % interval over seeds and "
-        "problems; the other figures are means over seeds. Written by `benchmarks/strategies.py`.\n\n"
+        "On the miniature: mechanism, not magnitude. NLL is that of the set under the base, tokens are target tokens. Rates in per cent, mean over seeds, 95 % interval over seeds and "
+        "problems; the other figures are means over seeds. `python -m benchmarks.strategies`, "
+        f"{os.cpu_count()} CPU cores, torch {summaries[-1]['versions']['torch']}, {summaries[-1]['date']}.\n\n"
         f"{table}\n"
     )
 

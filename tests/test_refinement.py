@@ -444,6 +444,8 @@ def test_filters_only_judges_the_source_and_generates_nothing(tmp_path):
     assert engine.built == 0
     assert [row.id for row in result.examples] == ["set-0", "set-1", "set-2", "set-3", "set-9"]
     assert result.stats.fallback == {"meta_thinking": 1} and result.stats.refined == 0
+    (row,) = result.verdicts()
+    assert (row["id"], row["part"], row["text"]) == ("set-8", "source", None) and row["checks"]["meta_thinking"]
 
 
 def test_the_length_matched_arms_have_one_length_distribution(tmp_path):

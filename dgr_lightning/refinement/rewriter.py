@@ -19,6 +19,9 @@ from dgr_lightning.shift import answer_pair, trace_pair
 from dgr_lightning.store import CompletionStore
 
 
+SOURCE = "source"
+
+
 def generation_key(id_: str, part: str, attempt: int, content: str, trace: str | None = None) -> str:
     """Returns what a completion is stored under within its generation hash: `<id>/<part>/<try>/<content>`.
 
@@ -64,6 +67,7 @@ class Rewriter:
         self._store, self._verdicts, self._outcomes = store, verdicts, outcomes
         # Verdicts that could not be stored, because another process is writing theirs.
         self._unstored: dict[str, dict[str, Any]] = {}
+        self._rejected: dict[str, Judgement] = {}
 
     def job(self, index: int) -> Job:
         """Takes one example through all steps, try by try."""
@@ -99,9 +103,10 @@ class Rewriter:
         for example in self._examples:
             texts = {TRACE: example.trace, ANSWER: example.answer}
             candidate = self._control.candidate(example, {part: text for part, text in texts.items() if text.strip()})
-            reason = self._control.judge_candidate(candidate).reason
-            if reason is not None:
-                self._outcomes[example.id].reasons["source"] = reason
+            judgement = self._control.judge_candidate(candidate)
+            if judgement.reason is not None:
+                self._outcomes[example.id].reasons[SOURCE] = judgement.reason
+                self._rejected[example.id] = judgement
 
     def texts(self, index: int) -> dict[str, str]:
         """Returns trace and answer of an example as accepted: the source's where nothing was."""
@@ -121,7 +126,12 @@ class Rewriter:
         return judgement
 
     def verdict_rows(self) -> Iterator[dict[str, Any]]:
-        """Yields a line for every completion that was judged, in source order: the text only where it failed a check."""
+        """Yields a line for every completion that was judged, in source order: the text only where it failed a check.
+
+        Where the source set itself was judged, there is a line, of part `source`, for what was rejected.
+        """
+        for id_, judgement in self._rejected.items():
+            yield {"id": id_, "part": SOURCE, "attempt": 0, **asdict(judgement), "nll": None, "text": None}
         for index, outcome in enumerate(self._outcomes.values()):
             for part, keys in outcome.tried.items():
                 for attempt, key in enumerate(keys):
