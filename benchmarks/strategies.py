@@ -94,7 +94,8 @@ def markdown(runs: Runs) -> str:
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return (
         "# Strategies and control arms\n\n"
-        "On the miniature: mechanism, not magnitude. NLL is that of the set under the base, tokens are target tokens. Rates in per cent, mean over seeds, 95 % interval over seeds and "
+        "On the miniature: mechanism, not magnitude. NLL is that of the set under the base, tokens are target tokens. "
+        "Rates in per cent, mean over seeds, 95 % interval over seeds and "
         "problems; the other figures are means over seeds. `python -m benchmarks.strategies`, "
         f"{os.cpu_count()} CPU cores, torch {summaries[-1]['versions']['torch']}, {summaries[-1]['date']}.\n\n"
         f"{table}\n"

@@ -85,6 +85,29 @@ def test_a_sweep_makes_a_directory_a_point_and_shares_rewrites_and_base(tmp_path
     assert [point.stat().st_mtime_ns for point in points] == times
 
 
+@pytest.mark.slow
+def test_the_shift_is_measured_anew_where_it_is_asked_otherwise_and_nothing_else_is(tmp_path, cache):
+    small = [*SMALL, "probes.tasks=[micro-short,micro-harmful]"]
+    run(tmp_path / "run", cache, *small)
+    first = summary_of(tmp_path / "run")
+    assert first["shift"]["kl"] is None and first["shift"]["similarity"] is None
+    assert first["shift"]["before"]["both"]["nll"]["value"] == first["refinement"]["nll_before"]
+    assert first["refinement"]["nll_after"] < 2 < first["refinement"]["nll_before"]
+    weights = (tmp_path / "run" / "model" / "model.safetensors").stat().st_mtime_ns
+
+    printed = run(tmp_path / "run", cache, *small, "shift.embedding=target", "shift.prompts=6", "shift.max_new_tokens=60")
+    assert "Refinement: done before" in printed and "Training: done before" in printed
+    assert (tmp_path / "run" / "model" / "model.safetensors").stat().st_mtime_ns == weights
+    shift = summary_of(tmp_path / "run")["shift"]
+    assert set(shift["kl"]) == {"all", "reasoning", "harmful"} and shift["kl"]["harmful"]["kl"]["value"] > 0.01
+    assert 0 < shift["similarity"]["rewrites"]["value"] < shift["similarity"]["outputs"]["value"] <= 1
+
+    # refine.py finds the same of that model.
+    tuned = [f"shift.tuned={tmp_path / 'run' / 'model'}", "shift.prompts=6", "shift.max_new_tokens=60"]
+    run(tmp_path / "refined", cache, *small[:1], small[-1], *tuned, script="refine.py")
+    assert summary_of(tmp_path / "refined")["shift"]["kl"] == shift["kl"]
+
+
 @pytest.fixture(scope="module")
 def random_qwen2(shared, tmp_path_factory) -> Path:
     """A random two-layer Qwen2 with the real R1-Distill tokenizer and vocabulary."""

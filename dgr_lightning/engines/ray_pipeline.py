@@ -8,26 +8,25 @@ Rows go one by one, a block and a batch each: `ray.data.llm` gives a batch back 
 from __future__ import annotations
 
 import logging
-import pickle
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import pyarrow
 import ray
-from ray.data import DataContext, TaskPoolStrategy, read_datasource
-from ray.data.llm import build_processor, vLLMEngineProcessorConfig
+from ray.data import DataContext, read_datasource
+from ray.data.llm import Processor, build_processor, vLLMEngineProcessorConfig
 from ray.util.queue import Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dgr_lightning.engines.ray_cluster import Engines
-from dgr_lightning.engines.ray_rows import DONE, Inbox, answered, asked
+from dgr_lightning.engines.ray_rows import Inbox, answered, asked
 from dgr_lightning.engines.vllm_messages import Done, Work
 
 # What an engine holds beyond its batch, as a share of it: a place that comes free is taken at once.
 _WAITING = 0.25
 _STAGE = "vLLMEngineStage"
-# The nodes' processes take rows to engines and back; tasks that reserve no CPU find room beside engines that reserve all.
+# What takes rows to the engines finds room beside them, even where they reserve every CPU.
 _NO_CPU = {"num_cpus": 0}
 
 
@@ -75,14 +74,14 @@ class Pipeline:
             tokenize_stage=False,
             detokenize_stage=False,
         )
-        with DataContext.current(_context()):
+        with DataContext.current(_context(self.room)):
             processor = build_processor(
                 config,
                 preprocess=partial(asked, on_cpu=device == "cpu"),
-                postprocess=answered,
                 preprocess_map_kwargs=_NO_CPU,
-                postprocess_map_kwargs={**_NO_CPU, "compute": TaskPoolStrategy(engines.number)},
             )
+            # A task of its own for each row would take longer than many a row does: what it would do is done in `take`.
+            processor.postprocess = None
             # Ray would start a dead engine again, and wait for ever where its node is gone: `engines.ray` starts all anew.
             processor.get_stage_by_name(_STAGE).map_batches_kwargs["max_restarts"] = 0
             source = read_datasource(
@@ -111,7 +110,7 @@ class Pipeline:
         Raises:
             ray.exceptions.RayError: an engine or its node has died, or vLLM has refused something.
         """
-        return [pickle.loads(done) for done in next(self._blocks)[DONE].to_pylist()]
+        return [answered(row) for row in next(self._blocks)[Processor.DATA_COLUMN].to_pylist()]
 
     def close(self) -> None:
         """Lets the engines do what they have, ends them, and waits for that."""
@@ -131,11 +130,13 @@ def _bundle(engines: Engines) -> dict[str, int]:
     return bundle | {"GPU": engines.gpus_each} if engines.gpus_each else bundle
 
 
-def _context() -> DataContext:
+def _context(room: int) -> DataContext:
     context = DataContext.get_current().copy()
     # A block holds one row, and nothing waits for a second one.
     context.target_max_block_size = context.target_min_block_size = 1
     context.execution_options.preserve_order = False
+    # Ray Data looks ten times a second, and takes so many blocks of each task: with its two, twenty rows would come in a second.
+    context._max_num_blocks_in_streaming_gen_buffer = room
     # A long generation, or a user who does something else between two, is no standstill.
     context.execution_no_progress_timeout_s = -1
     context.enable_fallback_to_arrow_object_ext_type = True

@@ -1,6 +1,6 @@
 """What goes through Ray's dataset, a row a piece of work: how it gets in, what vLLM is asked for, and what came of it.
 
-All of this runs in Ray's own processes, on any node of the cluster.
+The first two run in a process of Ray's, on the node of the process that drives.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ray.util.queue import Queue
 from dgr_lightning.engines import LENGTH, STOP
 from dgr_lightning.engines.vllm_messages import Done, Generate, Generated, Score, Scored, Work
 
-WORK, DONE = "work", "done"
+WORK = "work"
 
 
 class Inbox(Datasource):
@@ -79,18 +79,16 @@ def asked(row: dict[str, Any], on_cpu: bool) -> dict[str, Any]:
     return {"tokenized_prompt": list(work.ids[:-1]), "sampling_params": settings}
 
 
-def answered(row: dict[str, Any]) -> dict[str, Any]:
-    """Returns what became of the work, a pickled `Done`; everything else is left behind."""
+def answered(row: dict[str, Any]) -> Done:
+    """Returns what became of the work, of all that `ray.data.llm` tells."""
     work: Work = pickle.loads(row[WORK])
-    done: Done
-    if isinstance(work, Generate):
-        token_ids = tuple(int(token) for token in row["generated_tokens"])
-        # `ray.data.llm` does not hand on why a generation ended; a stop token always ends one, and is the last.
-        stopped = bool(token_ids) and token_ids[-1] in work.stop_ids
-        done = Generated(work.number, token_ids[:-1] if stopped else token_ids, STOP if stopped else LENGTH)
-    else:
-        done = _scored(work, row)
-    return {DONE: pickle.dumps(done)}
+    if isinstance(work, Score):
+        return _scored(work, row)
+    token_ids = tuple(row["generated_tokens"])
+    # Why a generation ended is not handed on; a stop token always ends one, and is the last.
+    if token_ids and token_ids[-1] in work.stop_ids:
+        return Generated(work.number, token_ids[:-1], STOP)
+    return Generated(work.number, token_ids, LENGTH)
 
 
 def _scored(work: Score, row: dict[str, Any]) -> Scored:
