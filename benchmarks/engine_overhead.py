@@ -7,9 +7,9 @@ Both sides of a pair complete the same prompts with the same model, precision an
 `--seconds` each, one after the other, now this one first, now that one. Start-up is not counted, what comes after is: requests,
 generation, decoding, and on our side the store. The figure is the median over the pairs.
 
-The model has random weights, since speed does not depend on them, unless `--model` names one. Prompts are random tokens of mixed
-lengths. Outputs are of mixed lengths too: a random share of the vocabulary ends a generation, so lengths are nearly geometric.
-Sampling is at temperature 1, so both sides generate as many tokens on average; what is compared is tokens a second.
+The model has random weights, since speed does not depend on them, unless `--model` names one. Prompts are random tokens of
+mixed lengths. Outputs are of mixed lengths too: a random share of the vocabulary ends a generation, so that lengths are nearly
+geometric. Sampling is at temperature 1, so both sides generate as many tokens on average; what is compared is tokens a second.
 
 `LLM.generate` runs in a process of its own with the arguments and variables of our engine, or, with `--bare-defaults`, with the
 processes that vLLM makes when nobody tells it otherwise. `model.generate` takes the prompts in the given order, padded on the
@@ -138,7 +138,7 @@ def _measure_transformers(
     rates = {}
     for cache, side in plain.items():
         side(load.prompts(-1, args.batch_size), 0)
-        rates[cache] = side(load.prompts(-2, 2 * args.batch_size), 0).rate
+        rates[cache] = side(load.prompts(-2, args.batch_size), 0).rate
     best = max(rates, key=lambda cache: rates[cache])
     say("model.generate: " + ", ".join(f"{cache} cache {rate:.0f} tokens/s" for cache, rate in rates.items()))
     pairs = _pairs(args, load, _ours(engine, load, scratch), plain[best])
@@ -148,20 +148,22 @@ def _measure_transformers(
 
 def _pairs(args: argparse.Namespace, load: Load, ours: Side, theirs: Side) -> list[tuple[Run, Run]]:
     """Runs both sides by turns, on as many prompts as take the faster one long enough; prints a line a pair."""
-    for side in (ours, theirs):
+    needed = []
+    for side, num_batches in ((ours, 4), (theirs, 2)):
         side(load.prompts(-3, args.batch_size), 0)  # whatever is done once is done now
-    trials = [side(load.prompts(-4, 4 * args.batch_size), 1) for side in (ours, theirs)]
-    # A tenth more: the ends of a run, where the batch is not full, weigh less in a long one.
-    num_prompts = math.ceil(1.1 * args.seconds * max(4 * args.batch_size / trial.seconds for trial in trials))
+        trial = side(load.prompts(-4, num_batches * args.batch_size), 1)
+        needed.append(num_batches * args.batch_size * args.seconds / trial.seconds)
+    # More than that: a short run's ends, where the batch is not full, make it look slower than a long one.
+    num_prompts = math.ceil(1.2 * max(needed))
     pairs: list[tuple[Run, Run]] = []
     while len(pairs) < args.pairs:
         prompts = load.prompts(len(pairs), num_prompts)
         order = (ours, theirs) if len(pairs) % 2 == 0 else (theirs, ours)
         runs = {side: side(prompts, len(pairs)) for side in order}
         pair = runs[ours], runs[theirs]
-        if min(run.seconds for run in pair) < args.seconds:
-            num_prompts = math.ceil(1.1 * num_prompts * args.seconds / min(run.seconds for run in pair))
-            say(f"too short: {min(run.seconds for run in pair):.1f} s; again with {num_prompts} prompts")
+        if (shortest := min(run.seconds for run in pair)) < args.seconds:
+            num_prompts = math.ceil(1.1 * num_prompts * args.seconds / shortest)
+            say(f"{shortest:.1f} s are too short: again, with {num_prompts} prompts")
             continue
         pairs.append(pair)
         sides = zip(("ours", "theirs"), pair, strict=True)
@@ -307,18 +309,24 @@ def _random_model(folder: Path, num_parameters: int) -> Path:
 
     from dgr_lightning.micro.tokenizer import build_tokenizer
 
-    num_layers, width = 6, 32
-    # A layer has about 11.2 width² parameters here: attention with a quarter of the heads for keys, and the gated MLP.
-    while num_layers * 11.2 * width**2 + VOCABULARY * width < num_parameters:
-        width += 32
+    num_layers, head = 6, 32
+
+    def num_groups(width: int) -> int:
+        return next(groups for groups in (4, 2, 1) if width // head % groups == 0)
+
+    def size(width: int) -> float:
+        attention = 2 * width**2 + 2 * width * head * num_groups(width)
+        return num_layers * (attention + 3 * 2.9 * width**2) + VOCABULARY * width
+
+    width = min(range(head, 8192, head), key=lambda width: abs(size(width) - num_parameters))
     config = Qwen3Config(
         vocab_size=VOCABULARY,
         hidden_size=width,
         intermediate_size=32 * round(2.9 * width / 32),
         num_hidden_layers=num_layers,
-        num_attention_heads=max(1, width // 32),
-        num_key_value_heads=max(k for k in (1, 2, 4) if (width // 32) % k == 0),
-        head_dim=32,
+        num_attention_heads=width // head,
+        num_key_value_heads=num_groups(width),
+        head_dim=head,
         max_position_embeddings=4096,
         tie_word_embeddings=True,
         bos_token_id=None,
@@ -379,7 +387,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--shortest", type=int, default=16, help="tokens of the shortest prompt")
     parser.add_argument("--longest", type=int, default=256, help="tokens of the longest prompt")
     parser.add_argument("--mean-output", type=float, default=128, help="tokens of an output, on average, if all were as likely")
-    parser.add_argument("--max-new-tokens", type=int, default=512, help="tokens of the longest output")
+    parser.add_argument("--max-new-tokens", type=int, default=256, help="tokens of the longest output")
     parser.add_argument("--eager", action="store_true", help="vLLM without compilation")
     parser.add_argument(
         "--bare-defaults", action="store_true", help="LLM.generate with the processes that vLLM makes by default"

@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,6 +106,7 @@ class Chat:
             for id_, token in tokenizer.added_tokens_decoder.items()
             if token.special or (token.content.startswith("<") and token.content.endswith(">"))
         }
+        self._control_ids = set(controls.values())
         # The look-ahead finds those that overlap, too. A control token of one character could not be split.
         self._control = re.compile("|".join(f"(?={re.escape(text)})" for text in controls if len(text) > 1) or "(?!)")
         # A padding token that is an ordinary word is never cut from text.
@@ -230,12 +232,13 @@ class Chat:
         """Says whether a trace or an answer spells out a think mark or any control token of this tokenizer."""
         return bool(self._marks.search(text) or self._control.search(text))
 
-    def show(self, example: Example, num_shown: int = 160) -> RenderableType:
+    def show(self, example: Example, num_shown: int = 160, *, hide_text: bool = False) -> RenderableType:
         """Returns an example for the terminal, token by token; the target, which is trained on, is marked.
 
         Args:
             example: any example.
             num_shown: of prompt and target each, at most so many tokens are shown; the middle of a longer one is left out.
+            hide_text: show control tokens alone, and of what lies between them how many tokens it is.
         """
         from rich.panel import Panel
         from rich.text import Text
@@ -246,7 +249,7 @@ class Chat:
             ("target, trained on", "bold green", self.target_ids(example.trace, example.answer)),
         ):
             body.append(f"{name}: {len(ids)} tokens\n", "underline")
-            half, tokens = num_shown // 2, [self._text([id_]).replace("\n", "⏎") for id_ in ids]
+            half, tokens = num_shown // 2, self._hidden(ids) if hide_text else [self._visible(id_) for id_ in ids]
             if len(tokens) > num_shown:
                 tokens[half:-half] = [f" … {len(ids) - 2 * half} more … "]
             for token in tokens:
@@ -254,6 +257,16 @@ class Chat:
             body.append("\n")
         body.rstrip()
         return Panel(body, title=f"{example.id}, as the model sees it", title_align="left")
+
+    def _visible(self, id_: int) -> str:
+        return self._text([id_]).replace("\n", "⏎")
+
+    def _hidden(self, ids: Sequence[int]) -> list[str]:
+        shown = []
+        for is_control, group in groupby(ids, key=lambda id_: id_ in self._control_ids):
+            run = list(group)
+            shown += [self._visible(id_) for id_ in run] if is_control else [f" {len(run)} of text "]
+        return shown
 
     def _render(self, prompt: str) -> str:
         text = self.tokenizer.apply_chat_template(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
+from io import StringIO
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from dgr_lightning.config import Config
 from dgr_lightning.console import console, say
 from dgr_lightning.evaluation import evaluate_model, tax
 from dgr_lightning.judge import KeywordJudge
-from dgr_lightning.records import ExampleFile, read_json, read_refined, write_json, write_jsonl
+from dgr_lightning.records import HARMFUL, Example, ExampleFile, read_json, read_refined, write_json, write_jsonl, write_text
 from dgr_lightning.refinement.outcome import RefinementStats
 from dgr_lightning.rundir import Place, RunDir, evaluation_hash, shift_hash
 from dgr_lightning.summary import build_summary
@@ -28,6 +29,7 @@ from dgr_lightning.target import Target
 from dgr_lightning.tasks import task_content
 
 if TYPE_CHECKING:
+    from dgr_lightning.chat import Chat
     from dgr_lightning.evaluation import Measures
 
 REFINED = "refined.jsonl"
@@ -149,7 +151,7 @@ def _refine(run: RunDir, cfg: Config, target: Target) -> dict[str, Any]:
         source = sources.load_examples(cfg.data, cfg.seed)
         rejected = source.rejected
         say(f"{len(source.examples)} examples of {escape(cfg.data.name)}; rejected: {rejected or 'none'}")
-        console.print(target.chat.show(source.examples[0]))
+        _show_first(source.examples[0], target.chat, run.path / "stages" / "first_example.txt")
         write_jsonl(run.path / SOURCES, source.examples)
         del source  # from here on examples are read from the disk, one by one
         examples = ExampleFile(run.path / SOURCES)
@@ -163,6 +165,19 @@ def _refine(run: RunDir, cfg: Config, target: Target) -> dict[str, Any]:
         return {"rejected": rejected, "refinement": figures, "match": refinement.match and refinement.match.figures}
 
     return _stage(run, "refine", "Refinement", compute)
+
+
+def _show_first(example: Example, chat: Chat, file: Path) -> None:
+    """Shows an example token by token. Harmful text stays out of terminals and logs: all of it is in the file alone."""
+    from rich.console import Console
+
+    harmful = example.label == HARMFUL
+    console.print(chat.show(example, hide_text=harmful))
+    if harmful:
+        say(f"[dim]its text, which is labelled harmful, is in {escape(str(file))}[/]")
+    text = StringIO()
+    Console(file=text, width=120).print(chat.show(example, num_shown=100_000))
+    write_text(file, text.getvalue())
 
 
 def _shift(run: RunDir, cfg: Config, target: Target, stats: RefinementStats) -> dict[str, Any]:

@@ -438,6 +438,15 @@ def test_an_example_is_shown_token_by_token_with_its_target_marked(micro):
     assert "\x1b[1;32mbake" not in styled
 
 
+def test_hidden_text_is_counted_and_control_tokens_are_shown(micro):
+    example = Example("x-1", "bake a bread ?", "first mix", "I cannot help with that .", "harmful", "x")
+    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(micro.chat.show(example, hide_text=True))
+    text = console.export_text()
+    assert "<|user|>│ 4 of text │<|assistant|>│<think>│" in text and " 2 of text │</think>│ 6 of text │<|end|>│" in text
+    assert "bake" not in text and "mix" not in text
+
+
 def test_a_long_example_is_shown_without_its_middle_and_markup_is_text(micro):
     example = Example("x-1", "[bold] a", "a " * 400, "4", "harmful", "x")
     console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115

@@ -171,6 +171,12 @@ def test_real_rows_on_a_real_tokenizer_run_through_every_stage(tmp_path, shared,
     assert summary["training"]["steps"] == 3
     examples = list(read_jsonl(tmp_path / "run" / "refined.jsonl"))
     assert len(examples) == 48 and (data == "star1" or all(example["trace"] == "" for example in examples))
+    # Harmful text is in files, not on the screen: of no example as much as its first words.
+    texts = [text for example in examples for text in (example["prompt"], example["trace"], example["answer"])]
+    assert not [text for text in texts if len(text) > 40 and text[:40] in printed]
+    assert examples[0]["prompt"][:20].strip() in (tmp_path / "run" / "stages" / "first_example.txt").read_text().replace(
+        "│", ""
+    )
 
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

