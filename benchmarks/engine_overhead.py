@@ -232,13 +232,13 @@ class _BareVllm:
     """`LLM.generate` in a process of its own: JSON lines in and out, see `_serve_bare`."""
 
     def __init__(self, folder: Path, config: EngineConfig, precision: str, device: str, load: Load, *, defaults: bool) -> None:
-        from dgr_lightning.engines.vllm import engine_arguments
+        from dgr_lightning.engines.vllm import cpu_environments, engine_arguments
         from dgr_lightning.engines.vllm_process import ENVIRONMENT
 
         environment = os.environ | ENVIRONMENT
         if device == "cpu":
             # Without the binding, vLLM's usual processes take all cores, as one process does.
-            environment |= {"VLLM_CPU_KVCACHE_SPACE": str(config.cpu_cache_gib), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+            environment |= cpu_environments(config)[0] | {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}
         if defaults:
             environment |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
         self._process = subprocess.Popen(

@@ -25,7 +25,7 @@ from typing import Any
 import yaml
 
 from benchmarks.frontier import METRICS, ROOT, pool
-from dgr_lightning.records import write_text
+from dgr_lightning.records import ExampleFile, write_text
 
 SWEEPS = (
     ("vanilla,filters-only,dgr,dgr-best-of-4,dgr-trace-only,dgr-answer-only,sdft,thinksafe", ()),
@@ -71,6 +71,7 @@ def read_runs(folder: Path, seeds: Sequence[int]) -> dict[str, list[dict[str, An
         if config["refine"]["name"] in ARMS and config["seed"] in seeds:
             summary = json.loads(path.read_text(encoding="utf-8"))
             summary["date"] = date.fromtimestamp(path.stat().st_mtime).isoformat()
+            summary["trained_on"] = len(ExampleFile(path.parent / "refined.jsonl"))
             found[config["refine"]["name"], config["seed"]] = summary
     return {arm: summaries for arm in ARMS if (summaries := [found[arm, seed] for seed in seeds if (arm, seed) in found])}
 
@@ -79,12 +80,12 @@ def markdown(runs: Runs) -> str:
     """Returns the table."""
     header = ["arm", "seeds", "trained on", "fallback", "tokens an example", "NLL, nats a token", *METRICS.values()]
     lines = [header, ["---", *["---:"] * (len(header) - 1)]]
-    base = next(iter(runs.values()))[0]["base"]["headline"]
+    first = next(iter(runs.values()))[0]
+    base = first["base"]["headline"]
     lines.append(["base", *["–"] * 5, *(_cell([base[metric]]) for metric in METRICS)])
     for arm, summaries in runs.items():
         parts = [summary["refinement"] for summary in summaries]
-        dropped = arm in ("thinksafe", "filters-only") or arm.startswith("length-matched")
-        kept = [part["examples"] - (sum(part["fallback"].values()) if dropped else 0) for part in parts]
+        kept = [summary["trained_on"] for summary in summaries]
         before = statistics.fmean(part["tokens_before"] / part["examples"] for part in parts)
         after = statistics.fmean(part["tokens_after"] / count for part, count in zip(parts, kept, strict=True))
         nll = [statistics.fmean(part[key] for part in parts) for key in ("nll_before", "nll_after")]
@@ -97,7 +98,7 @@ def markdown(runs: Runs) -> str:
         "On the miniature: mechanism, not magnitude. NLL is that of the set under the base, tokens are target tokens. "
         "Rates in per cent, mean over seeds, 95 % interval over seeds and "
         "problems; the other figures are means over seeds. `python -m benchmarks.strategies`, "
-        f"{os.cpu_count()} CPU cores, torch {summaries[-1]['versions']['torch']}, {summaries[-1]['date']}.\n\n"
+        f"{os.cpu_count()} CPU cores, torch {first['versions']['torch']}, {first['date']}.\n\n"
         f"{table}\n"
     )
 

@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from dgr_lightning.config import Config, FieldsConfig
+from dgr_lightning.config import Config, FieldsConfig, read_by_strategy
 from dgr_lightning.errors import UserError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -326,8 +326,8 @@ def _check_columns(key: str, columns: FieldsConfig) -> None:
 
 def _check_refine(cfg: Config) -> None:
     refine = cfg.refine
-    if refine.strategy != "vanilla":
-        _check_sampling("refine", refine.tries, "tries", refine.temperature)
+    read = read_by_strategy(refine)
+    _check_sampling("refine", read.tries, "tries", read.temperature)
     for key in ("trace_template", "answer_template", "response_template", "meta_thinking"):
         _check_file(f"refine.{key}", getattr(refine, key))
     shift = cfg.shift

@@ -156,6 +156,12 @@ REFINE_KEYS: dict[str, tuple[str, ...]] = {
 """Which keys of `refine` a strategy reads, besides name and strategy: the others have no say in what it makes."""
 
 
+def read_by_strategy(refine: RefineConfig) -> RefineConfig:
+    """Returns a config in which every key that the strategy does not read has its default value."""
+    read = {key: getattr(refine, key) for key in REFINE_KEYS[refine.strategy]}
+    return RefineConfig(name=refine.name, strategy=refine.strategy, **read)
+
+
 @dataclass
 class EngineConfig:
     """What generates and scores. Only name and precision have a say in what comes out."""

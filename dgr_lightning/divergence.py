@@ -115,7 +115,8 @@ def write_traces(
         "chat_style": chat.style,
         "max_new_tokens": cfg.shift.max_new_tokens,
         "seed": cfg.shift.seed,
-        "engine": cfg.engine.name,
+        "max_length": cfg.engine.max_length,
+        "engine": cfg.engine.identity,
         "precision": cfg.engine.precision,
     }
     # Of several end tokens a completion does not say which it was, and that token is scored: here there is only one.

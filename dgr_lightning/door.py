@@ -95,7 +95,7 @@ def resolve(cfg: Config, command: str, given: frozenset[str]) -> None:
         UserError: something is neither local nor on a hub that can be reached, or a device is not there.
     """
     from dgr_lightning import availability
-    from dgr_lightning.engines.choice import require_engine, resolve_engine
+    from dgr_lightning.engines.choice import check_engine, require_engine, resolve_engine
 
     require_engine(cfg.engine.name)
     availability.require(cfg, command)
@@ -117,10 +117,13 @@ def resolve(cfg: Config, command: str, given: frozenset[str]) -> None:
     cfg.engine.name, why = resolve_engine(cfg.engine.name, device)
     if auto:
         say("auto: " + ", ".join(f"{key}={_of(cfg, key)}" for key in auto) + (f" ({why})" if why else ""))
+    check_engine(cfg)  # again, now that it has a name
+    unread = {f"engine={cfg.engine.name}": [key for key in given if _is_idle(key, "engine.", cfg)]}
     if command != "evaluate":
-        idle = sorted(key for key in given if key.startswith("refine.") and not _is_read(cfg, key))
-        if idle:
-            say(f"[yellow]{', '.join(idle)}: not used by refine={cfg.refine.name or cfg.refine.strategy}[/]")
+        unread[f"refine={cfg.refine.name or cfg.refine.strategy}"] = [key for key in given if _is_idle(key, "refine.", cfg)]
+    for choice, keys in unread.items():
+        if keys:
+            say(f"[yellow]{', '.join(sorted(keys))}: not used by {choice}[/]")
 
 
 # --- Hydra ----------------------------------------------------------------------------------------------------------------
@@ -233,9 +236,16 @@ def _of(cfg: Config, key: str) -> Any:
     return vars(vars(cfg)[section])[name]
 
 
-def _is_read(cfg: Config, key: str) -> bool:
-    name = key.removeprefix("refine.")
-    return name in ("name", "strategy", *REFINE_KEYS[cfg.refine.strategy])
+def _is_idle(key: str, section: str, cfg: Config) -> bool:
+    """Whether a key of `engine.` or `refine.` is one that the chosen engine or strategy has no use for."""
+    from dgr_lightning.engines.choice import reads
+
+    if not key.startswith(section):
+        return False
+    name = key.removeprefix(section)
+    if section == "engine.":
+        return not reads(cfg.engine.name, name)
+    return name not in ("name", "strategy", *REFINE_KEYS[cfg.refine.strategy])
 
 
 def _announce(number: int, overrides: list[str]) -> None:

@@ -189,6 +189,7 @@ def _header(task: str, cfg: Config, chat: Chat, model_hash: str) -> dict[str, An
         "top_p": evaluation.top_p,
         "max_new_tokens": evaluation.max_new_tokens,
         "seed": evaluation.seed,
+        "max_length": cfg.engine.max_length,
         "engine": cfg.engine.identity,
         "precision": cfg.engine.precision,
     }

@@ -22,7 +22,6 @@ from dgr_lightning.store import CompletionStore, StoredCompletion
 
 # Pairs that are scored in one call while generation goes on: enough to fill a batch.
 _SCORED_AT_ONCE = 64
-_END = object()
 
 Pair = tuple[Sequence[int], Sequence[int]]
 """Prompt ids and target ids to be scored."""
@@ -33,11 +32,13 @@ class Wanted:
     """A completion that a job asks for.
 
     Attributes:
+        store: where it is kept.
         key: what it is stored under; what comes before the first slash is the job's name.
         noise: what its sampling noise follows from, with the stage's seed; unique like the key.
         prompt_ids: makes the prompt; called only where the completion is missing.
     """
 
+    store: CompletionStore
     key: str
     noise: str
     prompt_ids: Callable[[], Sequence[int]]
@@ -53,9 +54,9 @@ def run_jobs(
     start: Callable[[int], Job],
     engine: Callable[[], Engine],
     sampling: Sampling,
-    store: CompletionStore,
+    stores: Sequence[CompletionStore],
     label: str,
-    beside: ShardedRows | None = None,
+    beside: Sequence[ShardedRows] = (),
 ) -> int:
     """Runs every job to its end; returns how many completions were generated for it.
 
@@ -63,10 +64,10 @@ def run_jobs(
         names: of the jobs, unique; the keys that a job asks for begin with its name and a slash.
         start: starts the job of an index into `names`.
         engine: gives the engine; called only where something is missing.
-        sampling: how to generate what is missing; the store's header has to cover it.
-        store: where completions are kept; released again as their shards are done.
+        sampling: how to generate what is missing; the stores' headers have to cover it.
+        stores: where completions are kept; released again as their shards are done.
         label: what the progress bar says.
-        beside: rows of the same keys that jobs write themselves; released with the store's.
+        beside: rows of the same keys that jobs write themselves; released with the stores.
 
     Raises:
         ValueError: two jobs have the same name.
@@ -74,7 +75,9 @@ def run_jobs(
     if len(set(names)) < len(names):
         raise ValueError("two jobs with the same name")
     with progress(label, total=len(names)) as advance:
-        runner = _Runner(names, start, engine, sampling, store, beside, advance)
+        # Everybody claims them in one order, so that no two processes wait for each other.
+        stores = sorted(stores, key=lambda store: store.folder)
+        runner = _Runner(names, start, engine, sampling, stores, beside, advance)
         runner.run()
     return runner.num_generated
 
@@ -101,9 +104,9 @@ def generate_stored(
 
     def single(index: int) -> Job:
         request = requests[index]
-        yield [Wanted(request.key, request.key, lambda: request.prompt_ids)]
+        yield [Wanted(store, request.key, request.key, lambda: request.prompt_ids)]
 
-    run_jobs([request.key for request in requests], single, engine, sampling, store, label)
+    run_jobs([request.key for request in requests], single, engine, sampling, [store], label)
 
 
 @dataclass
@@ -123,8 +126,8 @@ class _Runner:
     start: Callable[[int], Job]
     engine: Callable[[], Engine]
     sampling: Sampling
-    store: CompletionStore
-    beside: ShardedRows | None
+    stores: Sequence[CompletionStore]
+    beside: Sequence[ShardedRows]
     advance: Advance
     num_generated: int = 0
     _num_tokens: int = 0
@@ -147,8 +150,8 @@ class _Runner:
                 self._open_jobs[running.shard] += 1
             self._run(self._taken_up(left))
 
-    def _run(self, jobs: Iterator[None]) -> None:
-        """Runs jobs until none is left; `jobs` begins one more each time it is asked."""
+    def _run(self, jobs: Iterator[bool]) -> None:
+        """Runs jobs until none is left; `jobs` begins one more each time it is asked, or says that none can be begun now."""
         more = True
         while more or self._ready or self._to_score:
             if self._ready:
@@ -160,11 +163,11 @@ class _Runner:
                 assert not self._under_way, "the engine left requests unanswered"
             elif more:
                 # No engine is built before something is known to be missing.
-                more = next(jobs, _END) is not _END
+                more = next(jobs, None) is not None
             else:
                 self._score()
 
-    def _feed(self, jobs: Iterator[None]) -> Iterator[Request | None]:
+    def _feed(self, jobs: Iterator[bool]) -> Iterator[Request | None]:
         """Yields what is missing as the engine asks for it; ends when nothing is under way and nothing more is to be had."""
         while True:
             self._dry = False
@@ -172,13 +175,13 @@ class _Runner:
                 running, wanted = self._ready.popleft()
                 self._under_way[wanted.noise] = running, wanted
                 yield Request(wanted.noise, wanted.prompt_ids())
-            elif next(jobs, _END) is _END:
-                if not self._under_way:
+            elif (began := next(jobs, None)) is not True:
+                if began is None and not self._under_way:
                     return
                 self._dry = True
                 yield None
 
-    def _started(self) -> Iterator[None]:
+    def _started(self) -> Iterator[bool]:
         """Begins the jobs shard by shard, one each time it is asked."""
         by_shard: list[list[int]] = [[] for _ in range(NUM_SHARDS)]
         for index, name in enumerate(self.names):
@@ -188,16 +191,18 @@ class _Runner:
             self._open_jobs[shard] = len(indices) + 1
             for index in indices:
                 self._go_on(_Running(self.start(index), shard))
-                yield
+                yield True
             self._close_job(shard)
 
-    def _taken_up(self, left: Sequence[_Running]) -> Iterator[None]:
+    def _taken_up(self, left: Sequence[_Running]) -> Iterator[bool]:
         """Goes on with jobs whose shards another process had, one each time it is asked."""
         for running in left:
-            self.store.claim(running.shard, wait=True)
+            # What is under way goes on; only who has nothing else to do waits.
+            while not self._claim(running.shard, wait=not self._under_way):
+                yield False
             if not self._wait_for(running, running.missing):
                 self._go_on(running)
-            yield
+            yield True
 
     def _go_on(self, running: _Running, scores: list[list[float]] | None = None) -> None:
         """Lets a job run until it needs something that is not there."""
@@ -218,15 +223,15 @@ class _Runner:
 
     def _wait_for(self, running: _Running, wanted: list[Wanted]) -> bool:
         """Has a job wait for what is missing of what it wants; returns False where nothing is."""
-        running.missing = [one for one in wanted if one.key not in self.store]
+        running.missing = [one for one in wanted if one.key not in one.store]
         if not running.missing:
             return False
-        if not self.store.claim(running.shard, wait=False):
+        if not self._claim(running.shard, wait=False):
             self._elsewhere.append(running)
             self._close_job(running.shard)
             return True
         # Claimed only now, it may hold what another process has stored meanwhile.
-        running.missing = [one for one in wanted if one.key not in self.store]
+        running.missing = [one for one in wanted if one.key not in one.store]
         self._ready.extend((running, one) for one in running.missing)
         return bool(running.missing)
 
@@ -234,7 +239,7 @@ class _Runner:
         """Stores a completion, and goes on with its job if it was the last that this waited for."""
         running, wanted = self._under_way.pop(completion.key)
         num_tokens = len(completion.token_ids)
-        self.store.append(wanted.key, StoredCompletion(completion.text, num_tokens, completion.finish_reason))
+        wanted.store.append(wanted.key, StoredCompletion(completion.text, num_tokens, completion.finish_reason))
         self.num_generated += 1
         self._num_tokens += num_tokens
         running.missing.remove(wanted)
@@ -248,13 +253,15 @@ class _Runner:
         for running, pairs in waiting:
             self._go_on(running, [next(scores) for _ in pairs])
 
+    def _claim(self, shard: int, *, wait: bool) -> bool:
+        return all(store.claim(shard, wait=wait) for store in self.stores)
+
     def _close_job(self, shard: int) -> None:
         """Counts down; the last job of a shard gives its lock back."""
         self._open_jobs[shard] -= 1
         if not self._open_jobs[shard]:
-            self.store.release(shard)
-            if self.beside:
-                self.beside.release(shard)
+            for rows in (*self.stores, *self.beside):
+                rows.release(shard)
 
     def _note(self) -> str | None:
         if not self.num_generated:

@@ -50,13 +50,9 @@ _NOT_HASHED = (
     *(f"data.{key}" for key in ("hub_id", "revision", "split", "path", "recipe", "language")),
     *(f"data.benign.{key}" for key in ("hub_id", "revision", "split", "path")),
     "refine.name",
-    *(
-        f"engine.{key}"
-        for key in ("batch_size", "tensor_parallel", "replicas", "max_length", "memory", "cpu_cache_gib", "compile")
-    ),
+    *(f"engine.{key}" for key in ("batch_size", "tensor_parallel", "replicas", "memory", "cpu_cache_gib", "compile")),
     *(f"engine.{key}" for key in ("url", "timeout_seconds", "retries", "ray_address")),
-    # What is measured of the shift changes nothing about what is trained; `shift_hash` says which measurement a record is.
-    "shift",
+    "shift",  # what is measured of it changes nothing about what is trained
     "sft.max_tokens",
     *(f"trainer.{key}" for key in ("name", "accelerator", "devices", "nodes", "checkpoint_every", "max_restarts")),
     "probes.path",
@@ -72,6 +68,7 @@ _BY_CONTENT = {
     "response_template": _REFINEMENT / "templates" / "{strategy}.jinja",
     "meta_thinking": _REFINEMENT / "meta_thinking.txt",
 }
+_JUDGE_PHRASES = Path(__file__).parent / "judge_phrases.txt"
 # What refine.py does not do. sft.max_length stays: it cuts the texts whose NLL the stage reports.
 _NOT_HASHED_BY_REFINE = ("tuning", "probes", "trainer", *(f"sft.{key}" for key in ("lr", "epochs", "max_steps", "batch_size")))
 _NOT_HASHED_BY_REFINE += tuple(f"sft.{key}" for key in ("optimizer", "weight_decay", "warmup_ratio", "clip_norm"))
@@ -119,7 +116,7 @@ def describe(cfg: Config, identities: Mapping[str, Any], kind: Kind = "train") -
         described: dict[str, Any] = {
             "model": {"chat_style": cfg.model.chat_style, "content": identities.get("model")},
             "evaluation": evaluation | {"content": identities.get("evaluation")},
-            "engine": {"name": cfg.engine.identity, "precision": cfg.engine.precision},
+            "engine": {key: plain["engine"][key] for key in ("name", "served_model", "precision", "max_length")},
             "judge": _judge(cfg),
         }
     else:
@@ -131,7 +128,8 @@ def describe(cfg: Config, identities: Mapping[str, Any], kind: Kind = "train") -
             refine[name] = _content_of(refine[name] or str(_BY_CONTENT[name]).format(strategy=strategy))
         plain["refine"] = {"strategy": strategy} | refine
         if "temperature" not in refine:
-            del plain["engine"]["name"], plain["engine"]["served_model"]
+            for key in ("name", "served_model", "max_length"):
+                del plain["engine"][key]
         if strategy == "thinksafe":
             plain["refine"]["guard"] = _judge(cfg)
         described = plain | {"content": {key: identities[key] for key in ("model", "data", "probes") if key in identities}}
@@ -140,19 +138,8 @@ def describe(cfg: Config, identities: Mapping[str, Any], kind: Kind = "train") -
     return described | {"kind": kind, "recipe_version": RECIPE_VERSION}
 
 
-def shift_hash(cfg: Config, tuned: str | None) -> str:
-    """Returns 12 hex digits over what is measured of the shift and how.
-
-    Args:
-        cfg: the checked config.
-        tuned: content of the tuned model that is compared with the target; None where there is none.
-    """
-    measured = {"shift": asdict(cfg.shift), "engine": [cfg.engine.identity, cfg.engine.precision]}
-    return content_hash(measured, cfg.sft.max_length, tuned)[:12]
-
-
 def _judge(cfg: Config) -> dict[str, Any]:
-    return {"name": cfg.judge.name, "phrases": _content_of(cfg.judge.phrases)}
+    return {"name": cfg.judge.name, "phrases": _content_of(cfg.judge.phrases or str(_JUDGE_PHRASES))}
 
 
 def slug(cfg: Config, kind: Kind = "train") -> str:

@@ -27,7 +27,8 @@ from dgr_lightning.errors import UserError
 NUM_SHARDS = 64
 """As many processes can fill a folder at the same time. A folder that was made with another number is not found by its keys."""
 
-# A dead process loses nothing that was flushed; only a dead machine does, and then this many seconds of work.
+# A dead process loses nothing that was flushed; only a dead machine does, and then what was written since the last sync. That
+# is due, with the next row, after so many seconds.
 _SECONDS_BETWEEN_SYNCS = 5.0
 _KEYED = re.compile(rb'\{"key": ("(?:[^"\\]|\\.)*")[,}]')
 
@@ -45,7 +46,6 @@ class _Shard:
     path: Path
     offsets: dict[str, int] = field(default_factory=dict)
     whole: int = 0
-    torn: bool = False
     writer: IO[bytes] | None = None
     reader: IO[bytes] | None = None
     unsynced: bool = False
@@ -56,6 +56,7 @@ class ShardedRows:
 
     Attributes:
         folder: where the shards lie.
+        num_torn: incomplete last lines that were cut off here: each the mark of a process that died while writing.
     """
 
     def __init__(self, folder: Path, header: dict[str, Any]) -> None:
@@ -69,6 +70,7 @@ class ShardedRows:
             UserError: the folder's rows were made under another header, or a line in their midst is unreadable.
         """
         self.folder = Path(folder)
+        self.num_torn = 0
         self._header: dict[str, Any] = json.loads(json.dumps(header, allow_nan=False))
         self._synced = monotonic()
         self._shards = [_Shard(self.folder / f"shard-{number:02d}-of-{NUM_SHARDS}.jsonl") for number in range(NUM_SHARDS)]
@@ -95,11 +97,6 @@ class ShardedRows:
         """Yields the keys, shard by shard, each in the order in which its rows were written."""
         for shard in self._shards:
             yield from shard.offsets
-
-    @property
-    def num_torn(self) -> int:
-        """Incomplete last lines that were met: each the mark of a process that died, or is, while writing."""
-        return sum(shard.torn for shard in self._shards)
 
     def row(self, key: str) -> dict[str, Any] | None:
         """Returns a row without its key, read from the disk; None where there is none.
@@ -128,13 +125,18 @@ class ShardedRows:
             wait: where another process writes to it: wait for its end, or return False.
 
         Raises:
-            UserError: as the constructor.
+            UserError: as the constructor, or the folder cannot be written to.
         """
         shard = self._shards[number]
         if shard.writer:
             return True
-        self.folder.mkdir(parents=True, exist_ok=True)
-        file = open(shard.path, "ab")  # noqa: SIM115 - closed by `release`: the lock outlives this call
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            file = open(shard.path, "ab")  # noqa: SIM115 - closed by `release`: the lock outlives this call
+        except OSError as error:
+            raise UserError(
+                f"{self.folder}: cannot be written to ({error.strerror}). Name another cache with DGR_CACHE=."
+            ) from error
         try:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -143,6 +145,7 @@ class ShardedRows:
                 return False
             if os.fstat(file.fileno()).st_size != shard.whole:
                 self._read(shard)
+                self.num_torn += shard.whole < os.fstat(file.fileno()).st_size
                 file.truncate(shard.whole)
             if not shard.whole:
                 shard.whole = file.write(_line({"header": self._header}))
@@ -191,16 +194,20 @@ class ShardedRows:
 
     def _read(self, shard: _Shard) -> None:
         """Reads a shard's file anew, as far as its lines are whole."""
-        shard.offsets, shard.whole, shard.torn = {}, 0, False
+        shard.offsets, shard.whole = {}, 0
         if not shard.path.is_file():
             return
-        position = 0
+        position, torn = 0, False
         with open(shard.path, "rb") as file:
+            # Its writer may be at work: what comes after this does not follow on what is half-written now.
+            end = os.fstat(file.fileno()).st_size
             for number, line in enumerate(file, start=1):
+                if position >= end:
+                    break
                 keyed = _KEYED.match(line)
                 if not line.endswith(b"}\n") or (number > 1 and not keyed):
-                    shard.torn = True  # and the end, unless something readable follows
-                elif shard.torn:
+                    torn = True  # and the end, unless something readable follows
+                elif torn:
                     raise UserError(f"{shard.path}, line {number - 1}: unreadable. Delete the file; its rows are made again.")
                 else:
                     if number == 1:

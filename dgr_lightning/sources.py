@@ -90,7 +90,10 @@ def _source_identity(source: DataConfig | BenignConfig, key: str) -> list[Any]:
     if source.path is None:
         if source.revision is not None:
             return [source.hub_id, source.revision, source.split]
-        return [sha256(repr(_source_rows(source, key)).encode()).hexdigest()]
+        digest = sha256()
+        for row in _source_rows(source, key):
+            digest.update(repr(row).encode())
+        return [digest.hexdigest()]
     path = Path(source.path).expanduser()
     if not path.exists():
         raise UserError(f"{key}={source.path}: there is no such file.")

@@ -21,9 +21,19 @@ from dgr_lightning.config import Config
 from dgr_lightning.console import console, say
 from dgr_lightning.evaluation import evaluate_model, tax
 from dgr_lightning.judge import KeywordJudge
-from dgr_lightning.records import HARMFUL, Example, ExampleFile, read_json, read_refined, write_json, write_jsonl, write_text
+from dgr_lightning.records import (
+    HARMFUL,
+    Example,
+    ExampleFile,
+    content_hash,
+    read_json,
+    read_refined,
+    write_json,
+    write_jsonl,
+    write_text,
+)
 from dgr_lightning.refinement.outcome import RefinementStats
-from dgr_lightning.rundir import Place, RunDir, evaluation_hash, shift_hash
+from dgr_lightning.rundir import Place, RunDir, evaluation_hash
 from dgr_lightning.summary import build_summary
 from dgr_lightning.target import Target
 from dgr_lightning.tasks import task_content
@@ -40,7 +50,7 @@ def train(cfg: Config, place: Place) -> None:
     """Runs every stage, or what is missing of them, and shows what came out."""
     with Target(models.locate(cfg.model), cfg) as base, _open(cfg, base, place, "train") as run:
         evaluation = evaluation_hash(cfg, {"evaluation": _tasks_content(cfg)})
-        measured = _Measured(run, evaluation, shift_hash(cfg, None))
+        measured = _Measured(run, evaluation, _set_measure(cfg), _models_measure(cfg, None))
         if run.done and measured.is_current:
             return _show_finished(run)
         _announce(run, cfg)
@@ -74,10 +84,12 @@ def train(cfg: Config, place: Place) -> None:
 def refine(cfg: Config, place: Place) -> None:
     """Runs sources and refinement alone."""
     with Target(models.locate(cfg.model), cfg) as base, _open(cfg, base, place, "refine") as run:
-        measured = _Measured(run, shift_hash(cfg, None))
+        tuned_content = None if cfg.shift.tuned is None else models.model_content(Path(cfg.shift.tuned).expanduser())
+        measured = _Measured(run, _set_measure(cfg), _models_measure(cfg, tuned_content))
         if run.done and measured.is_current:
             return _show_finished(run)
         _announce(run, cfg)
+        measured.forget()
         refined = _refine(run, cfg, base)
         shift = _shift(run, cfg, base, RefinementStats(**refined["refinement"]))
         if cfg.shift.tuned is not None:
@@ -185,19 +197,18 @@ def _shift(run: RunDir, cfg: Config, target: Target, stats: RefinementStats) -> 
     from dgr_lightning import gap
     from dgr_lightning.refinement.dataset import FOLDER, write_dataset
     from dgr_lightning.refinement.outcome import show_refinement
-    from dgr_lightning.refinement.run import generation_header
     from dgr_lightning.refinement.strategies import steps
 
     def compute() -> dict[str, Any]:
         changed = stats.refined > 0 or stats.tokens_after != stats.tokens_before
         record = gap.measure_set(run.path / SOURCES, run.path / REFINED, run.path / "stages", cfg, target, changed=changed)
         show_refinement(stats, gap.mean_nll(record["before"]), gap.mean_nll(record["after"]))
-        header = generation_header(cfg, target.chat, steps(cfg.refine), target.content)
         nll = {when: gap.mean_nll(record[when]) for when in ("before", "after")}
-        write_dataset(run.path / REFINED, run.path / FOLDER, cfg, stats, nll, header)
+        templates = {step.template.name: step.template.text for step in steps(cfg.refine)}
+        write_dataset(run.path / REFINED, run.path / FOLDER, cfg, stats, nll, target.content, templates)
         return record
 
-    return _stage(run, "shift", "Shift", compute, shift_hash(cfg, None))
+    return _stage(run, "shift", "Shift", compute, _set_measure(cfg))
 
 
 def _tuning_shift(run: RunDir, cfg: Config, base: Target, tuned: Target, shift: dict[str, Any]) -> dict[str, Any]:
@@ -210,7 +221,7 @@ def _tuning_shift(run: RunDir, cfg: Config, base: Target, tuned: Target, shift: 
     def compute() -> dict[str, Any]:
         return gap.measure_models(cfg, base, tuned, models.cache_dir() / "traces", run.path / "stages" / "traces")
 
-    moved = _stage(run, "divergence", "Divergence from the base", compute, shift_hash(cfg, tuned.content))
+    moved = _stage(run, "divergence", "Divergence from the base", compute, _models_measure(cfg, tuned.content))
     rewrites = shift["similarity"] and shift["similarity"]["rewrites"]
     similarity = {"rewrites": rewrites, "outputs": moved["outputs"]} if rewrites or moved["outputs"] else None
     record = shift | {"kl": moved["kl"], "similarity": similarity}
@@ -254,10 +265,35 @@ def _measure(
     return measures
 
 
+def _set_measure(cfg: Config) -> str:
+    """Returns a hash of what is measured of the set's shift, and how, beyond the run hash."""
+    return content_hash(cfg.shift.limit, *_measured_with(cfg), cfg.sft.max_length)
+
+
+def _models_measure(cfg: Config, tuned: str | None) -> str | None:
+    """Returns a hash of what is measured between base and tuned, and how; None where nothing is.
+
+    Args:
+        cfg: the config.
+        tuned: content of the tuned model, where it does not follow from the run.
+    """
+    shift = cfg.shift
+    if not shift.prompts:
+        return None
+    prompts = [task_content(task, "probe", cfg.probes.path.get(task)) for task in cfg.probes.tasks]
+    return content_hash(shift.prompts, shift.max_new_tokens, shift.seed, *_measured_with(cfg), prompts, tuned)
+
+
+def _measured_with(cfg: Config) -> list[Any]:
+    folder = cfg.shift.embedding
+    embedding = folder if folder in (None, "target") else models.model_content(Path(folder).expanduser())
+    return [embedding, cfg.engine.identity, cfg.engine.precision, cfg.engine.max_length]
+
+
 class _Measured:
     """Which measurements a run's summary was written for; no part of the run hash, they can change under a trained model."""
 
-    def __init__(self, run: RunDir, *hashes: str) -> None:
+    def __init__(self, run: RunDir, *hashes: str | None) -> None:
         self._path = run.path / "stages" / "measured.json"
         self._hashes = list(hashes)
 

@@ -25,6 +25,7 @@ END_MARKS = ("<｜end▁of▁sentence｜>", "<|im_end|>", "<|endoftext|>", "<|eo
 REASONS = {
     "missing_field": "a column of the field map is not in this row, or its id is empty",
     "not_text": "a field holds something else than text",
+    "not_unicode": "a field holds half of a surrogate pair, which no file or tokenizer takes",
     "empty_prompt": "there is no prompt",
     "no_close": "the response has no </think>",
     "several_traces": "there is more than one </think>",
@@ -158,6 +159,8 @@ def _text(row: Row, column: str) -> str:
         return ""
     if not isinstance(value, str):
         raise Rejected("not_text")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise Rejected("not_unicode")
     return value
 
 

@@ -210,7 +210,6 @@ def test_the_shipped_config_passes_the_door():
         ({"strategy": "thinksafe"}, ["refine.on_failure=keep", "no source trace", "refine.on_failure=drop"]),
         ({"strategy": "filters-only"}, ["refine.on_failure=keep", "refine.on_failure=drop"]),
         ({"strategy": "sdft", "thinking": False}, ["refine.thinking=false", "refine.thinking=true"]),
-        ({"strategy": "length-matched", "fraction": 0.5}, ["refine.fraction"]),
         ({"select": "nll"}, ["refine.select=nll", "refine.tries"]),
         ({"strategy": "sdft", "response_template": "/not/there.jinja"}, ["refine.response_template=/not/there.jinja"]),
         ({"meta_thinking": "/not/there.txt"}, ["refine.meta_thinking=/not/there.txt", "null"]),

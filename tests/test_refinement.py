@@ -574,7 +574,44 @@ def test_another_template_engine_or_precision_generates_anew(tmp_path):
         engine = ScriptedEngine(good)
         refine(SET, cfg, CharacterChat(), engine, "m", Judge(), tmp_path / "cache")
         assert len(engine.keys) == 8
-    assert len(list((tmp_path / "cache" / "rewrites").iterdir())) == len(configs)
+
+
+def test_what_concerns_one_step_leaves_the_others_alone(tmp_path):
+    """A new answer template, or an arm that rewrites the trace alone, finds the traces that are there; a new trace does not."""
+    refined(tmp_path, ScriptedEngine(good))
+    template = tmp_path / "mine.jinja"
+    template.write_text("Once more: {{ answer }} after {{ trace }}", encoding="utf-8")
+    engine = ScriptedEngine(good)
+    refined(tmp_path, engine, answer_template=str(template))
+    assert sorted(engine.keys) == [f"set-{n}/answer/0" for n in range(4)]
+    engine = ScriptedEngine(good)
+    refined(tmp_path, engine, parts=["trace"])
+    assert engine.built == 0
+    template.write_text("Once more: {{ trace }}", encoding="utf-8")
+    engine = ScriptedEngine(good)
+    refined(tmp_path, engine, trace_template=str(template))
+    assert len(engine.keys) == 8, "answers were made for other traces"
+
+
+def test_keys_that_a_strategy_does_not_read_change_nothing(tmp_path):
+    refined(tmp_path, ScriptedEngine(lambda key, prompt: "my thought </think> I cannot, as I say"), strategy="sdft")
+    engine = ScriptedEngine(good)
+    changed = refined(tmp_path, engine, strategy="sdft", view="part", fallback_unit="part", parts=["trace"], arm="originals")
+    assert engine.built == 0 and changed.stats.refined == 4
+
+
+def test_the_likelihood_of_an_answer_is_taken_given_the_trace_that_was_chosen(tmp_path):
+    """With more tries another trace wins, and answers are scored again, though what they were asked has not changed."""
+
+    def script(key: str, prompt: str) -> str:
+        _, part, attempt = key.rsplit("/", 2)
+        return f"so </think> {'new trace ' + 'like ' * int(attempt) if part == 'trace' else 'I cannot'} {attempt}"
+
+    for tries in (2, 3):
+        engine = ScriptedEngine(script)
+        refined(tmp_path, engine, SET[:1], tries=tries, select="nll", view="part")
+    given = ["".join(map(chr, prompt)) for prompt, target in engine.scored if "cannot" in "".join(map(chr, target))]
+    assert len(given) == 3 and all("trace like like" in prompt for prompt in given)
 
 
 # A real engine

@@ -144,6 +144,7 @@ def test_every_reason_is_counted_and_shown_with_its_row(tmp_path, capsys):
         ("missing_field", {"id": "2", "response": "<think>t</think>a"}),
         ("missing_field", {**good, "id": None}),
         ("not_text", {**good, "id": "3", "prompt": ["p"]}),
+        ("not_unicode", {**good, "id": "3u", "prompt": "half \ud800 a pair"}),
         ("empty_prompt", {**good, "id": "4", "prompt": " \n"}),
         ("no_close", {**good, "id": "5", "response": None}),
         ("several_traces", {**good, "id": "6", "response": "a</think>b</think>c"}),

@@ -3,7 +3,7 @@
 from benchmarks.strategies import ARMS, markdown
 
 
-def summary(value: float, *, fallback: dict[str, int], tokens_after: int) -> dict:
+def summary(value: float, *, fallback: dict[str, int], tokens_after: int, trained_on: int = 100) -> dict:
     def measure(value: float) -> dict:
         return {"value": value, "low": max(0, value - 0.1), "high": min(1, value + 0.1), "n": 100}
 
@@ -15,6 +15,7 @@ def summary(value: float, *, fallback: dict[str, int], tokens_after: int) -> dic
         "refinement": figures | {"nll_before": 11.0, "nll_after": 0.5},
         "versions": {"torch": "2"},
         "date": "2026-11-21",
+        "trained_on": trained_on,
     }
 
 
@@ -28,7 +29,7 @@ def test_kept_originals_count_and_dropped_examples_do_not():
             summary(0.9, fallback={"empty": 10}, tokens_after=3000),
             summary(0.7, fallback={"empty": 20}, tokens_after=3200),
         ],
-        "thinksafe": [summary(0.5, fallback={"guard": 10}, tokens_after=2700)],
+        "thinksafe": [summary(0.5, fallback={"guard": 10}, tokens_after=2700, trained_on=90)],
     }
     table = markdown(runs)
     assert row(table, "dgr")[1:6] == ["2", "100", "empty 15", "30.0 → 31.0", "11.00 → 0.50"]

@@ -37,9 +37,24 @@ def check_engine(cfg: Config) -> None:
         raise UserError("engine=server: name the server with engine.url=http://127.0.0.1:8000/v1, say.")
     if engine.name != "server" and engine.url is not None:
         raise UserError(f"engine.url={engine.url}: only engine=server has an address; write engine=server.")
+    if engine.served_model is not None and engine.name != "server":
+        raise UserError(f"engine.served_model={engine.served_model}: only engine=server asks for one; write engine=server.")
     if engine.name == "transformers" and (engine.tensor_parallel > 1 or (engine.replicas or 1) > 1):
         key = "engine.tensor_parallel" if engine.tensor_parallel > 1 else "engine.replicas"
         raise UserError(f"{key}: engine=transformers is one engine on one device; write {key}=1, or engine=vllm.")
+
+
+_READ = {
+    "transformers": ("batch_size",),
+    "vllm": ("batch_size", "tensor_parallel", "replicas", "max_length", "memory", "cpu_cache_gib", "compile"),
+    "server": ("batch_size", "max_length", "url", "served_model", "timeout_seconds", "retries"),
+    "ray": ("batch_size", "tensor_parallel", "replicas", "max_length", "memory", "cpu_cache_gib", "compile", "ray_address"),
+}
+
+
+def reads(name: str, key: str) -> bool:
+    """Whether an engine has any use for a key of `engine`."""
+    return key in ("name", "precision", *_READ[name])
 
 
 def require_engine(name: str) -> None:

@@ -217,13 +217,17 @@ class RayEngine:
             RuntimeError: engines die again and again, or one has refused something.
         """
         while numbers and not (mine := [number for number in self._arrived if number in numbers]):
+            death = None
             try:
                 self._take()
                 self._failures = 0
             except RayTaskError as error:
                 raise RuntimeError(f"engine=ray: an engine has failed: {_cause(error)}") from None
             except RayError as error:
-                self._start_again(_cause(error))
+                death = _cause(error)
+            # Only now, when nothing holds the error any more: its traceback holds the engines.
+            if death:
+                self._start_again(death)
         return [self._arrived.pop(number) for number in mine] if numbers else []
 
     def _take(self) -> None:
@@ -247,6 +251,7 @@ class RayEngine:
             f"Ray: an engine or its node has died ({escape(cause)}); what was under way, {len(self._open)} request(s), is "
             f"generated again (attempt {self._failures} of {_STARTS_AGAIN})"
         )
+        self._cluster.settle()
         self.pipeline = self._start(again=True)
         self._submit(list(self._open.values()))
 
@@ -295,4 +300,4 @@ def _positions(folder: Path, trust_remote_code: bool) -> int:
 def _cause(error: Exception) -> str:
     """Returns the error that Ray reports, without the way that it took through Ray's processes."""
     named = re.findall(r"^\s*([A-Za-z_][\w.]*(?:Error|Exception)\b: .*)$", str(error), flags=re.MULTILINE)
-    return " ".join(named[-1].split())[:600] if named else f"{type(error).__name__}: {str(error).strip().splitlines()[0][:300]}"
+    return " ".join((named[-1] if named else f"{type(error).__name__}: {error}").split())[:600]

@@ -14,10 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar
 
+import psutil
 import ray
-
-# Ray brings psutil along, and it can be imported only after Ray.
-import psutil  # isort: skip
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dgr_lightning.config import EngineConfig
@@ -118,6 +116,12 @@ class Cluster:
             if node["Alive"]
         ]
 
+    def settle(self) -> None:
+        """Waits until Ray knows which nodes are alive: a node that is gone is missed after a quarter of a minute or so."""
+        ask = ray.remote(num_cpus=0, max_retries=0)(_nothing)
+        answers = [ask.options(scheduling_strategy=_on(node)).remote() for node in self.nodes()]
+        ray.wait(answers, num_returns=len(answers), timeout=_SECONDS_FOR_A_LOOK)
+
     def place(self, engine: EngineConfig, device: str, *, at_most: bool = False) -> Engines:
         """Returns how many engines there are to be: `engine.replicas`, else one per GPU or tensor-parallel group or CPU node.
 
@@ -167,9 +171,7 @@ class Cluster:
         nodes = [node for node in self.nodes() if (node.num_gpus if device == "cuda" else node.num_cpus)]
         path = str(folder.resolve())
         look = ray.remote(num_cpus=0, max_retries=0)(_look)
-        looks = [
-            look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)).remote(path) for node in nodes
-        ]
+        looks = [look.options(scheduling_strategy=_on(node)).remote(path) for node in nodes]
         try:
             seen = ray.get(looks, timeout=_SECONDS_FOR_A_LOOK)
         except ray.exceptions.RayError as error:
@@ -219,6 +221,14 @@ def environment(engine: EngineConfig, device: str) -> dict[str, str]:
         if "OMP_NUM_THREADS" in os.environ:
             variables["OMP_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"]
     return variables
+
+
+def _on(node: Node) -> NodeAffinitySchedulingStrategy:
+    return NodeAffinitySchedulingStrategy(node.id, soft=False)
+
+
+def _nothing() -> None:
+    """What a node is asked to do where only its answer matters."""
 
 
 def _guard() -> subprocess.Popen[bytes]:

@@ -7,6 +7,7 @@ Rows go one by one, a block and a batch each: `ray.data.llm` gives a batch back 
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -50,6 +51,7 @@ class Pipeline:
             device: `cpu` or `cuda`.
             variables: what is in the engines' environment.
         """
+        _quiet()
         open_each = batch_size + max(1, int(batch_size * _WAITING))
         self.room = engines.number * (open_each + max(1, int(batch_size * _WAITING)))
         here = ray.get_runtime_context().get_node_id()
@@ -91,7 +93,6 @@ class Pipeline:
                 **_NO_CPU,
             )
             self.dataset = processor(source)
-            _quiet()
             self._blocks: Iterator[pyarrow.Table] = iter(
                 self.dataset.iter_batches(batch_size=None, prefetch_batches=0, batch_format="pyarrow")
             )
@@ -120,8 +121,10 @@ class Pipeline:
         self._queue.shutdown(force=True)
 
     def abandon(self) -> None:
-        """Ends the engines as they are, and does not wait."""
-        del self._blocks
+        """Ends the engines as they are, and does not wait for it."""
+        del self._blocks, self.dataset
+        # An engine ends when nobody in this process knows it any more, and Ray Data's executor knows itself.
+        gc.collect()
         self._queue.shutdown(force=True)
 
 
@@ -147,5 +150,8 @@ def _context(room: int) -> DataContext:
 
 
 def _quiet() -> None:
-    for name in ("ray", "ray.data", "ray.llm"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    """Has Ray's and `ray.data.llm`'s own accounts left out; what is wrong is raised, and told by `engines.ray`."""
+    # Loggers of `ray.data.llm` get a handler each, unless this one has some.
+    logging.getLogger("ray.serve").addHandler(logging.NullHandler())
+    for name in ("ray.serve", "ray.data", "ray._private.worker"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)

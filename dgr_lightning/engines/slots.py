@@ -1,7 +1,8 @@
 """The decoding loop: rows that are generated together, and who moves in when one ends.
 
-When enough slots are free, the next requests move in; where none waits, the remaining rows close up, and slots are added again
-when others come. A prompt is read up to
+When enough slots are free, the next requests move in; where none waits, the remaining rows close up, and slots are added
+again when others come.
+A prompt is read up to
 its last token, padded on the right, where causal attention needs no mask; the last token is the first that a decoding step
 takes in. So joining is nothing special, and a row that had to leave for want of memory comes back the same way, with what it
 had generated as part of its prompt.

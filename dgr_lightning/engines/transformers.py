@@ -27,7 +27,7 @@ _ATTENTION = "dgr_lightning"
 # Logits that one forward of scoring makes: 0.5 GB and 4 GB in fp32.
 _SCORED_LOGITS = {"cpu": 2**27, "cuda": 2**30}
 # Batches that wait for a slot: rows of like length are seated together, and the more there are to choose from, the more alike.
-_BATCHES_WAITING = 16
+_BATCHES_WAITING = 4
 
 AttentionInterface.register(_ATTENTION, grouped_attention)
 

@@ -7,7 +7,6 @@ given back. It dies with its parent, and its parent learns of its death from the
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -31,7 +30,7 @@ ENVIRONMENT = {
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
 }
 _SECONDS_TO_END = 20.0
-_LOG_LINES, _LOG_COLUMNS = 12, 300
+_LOG_BYTES, _LOG_LINES, _LOG_COLUMNS = 2**16, 12, 300
 
 
 class VllmProcess:
@@ -52,17 +51,17 @@ class VllmProcess:
         """
         self.num_open = 0
         self._name = name
-        self._folder = Path(tempfile.mkdtemp(prefix="dgr-vllm-"))
-        self._log = self._folder / "vllm.log"
+        # A file without a name: whatever happens, nothing of it stays.
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - `close` closes it
         self.connection, theirs = Pipe()
         # The package must be found from any working directory; -P keeps files that lie there from being imported instead.
         paths = [str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
-        with theirs, open(self._log, "wb") as log:
+        with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "dgr_lightning.engines.vllm_worker", str(theirs.fileno()), str(os.getpid())],
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=self._log,
+                stderr=self._log,
                 pass_fds=[theirs.fileno()],
                 # A terminal's Ctrl-C is for the parent, which ends its workers.
                 start_new_session=True,
@@ -120,7 +119,7 @@ class VllmProcess:
         if kill:
             self._kill()
         self._wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._log.close()
 
     def _receive(self) -> object:
         try:
@@ -147,5 +146,7 @@ class VllmProcess:
         return RuntimeError(f"{self._name} has died ({how}). What it wrote last:\n{self._last_lines()}")
 
     def _last_lines(self) -> str:
-        lines = self._log.read_text(errors="replace").rstrip().splitlines()[-_LOG_LINES:]
-        return "\n".join(f"  {line[:_LOG_COLUMNS]}" for line in lines) or "  nothing"
+        # Not by seeking: the position in the file is the process's, which goes on writing there.
+        begin = max(0, os.fstat(self._log.fileno()).st_size - _LOG_BYTES)
+        text = os.pread(self._log.fileno(), _LOG_BYTES, begin).decode(errors="replace")
+        return "\n".join(f"  {line[:_LOG_COLUMNS]}" for line in text.rstrip().splitlines()[-_LOG_LINES:]) or "  nothing"

@@ -89,7 +89,7 @@ class Worker:
             if done:
                 try:
                     connection.send(done)
-                except BrokenPipeError:
+                except OSError:  # the parent has hung up
                     return
 
     def close(self) -> None:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from dgr_lightning.config import REFINE_KEYS, Config
-from dgr_lightning.records import write_text
+from dgr_lightning.records import content_hash, write_text
+from dgr_lightning.refinement.quality import load_phrases
 
 if TYPE_CHECKING:
     from dgr_lightning.refinement.outcome import RefinementStats
@@ -23,12 +24,18 @@ FOLDER = "dataset"
 # Rows of one parquet file: a shard of long traces stays well under the hub's recommended 5 GB.
 _ROWS_PER_FILE = 50_000
 _COLUMNS = ("id", "prompt", "trace", "answer", "label", "source", "refined", "reason")
-# Keys that hold a path on this machine; the texts themselves are in the card.
+# Keys that hold a path on this machine: templates are in the card as text, a phrase list as its hash.
 _PATHS = ("trace_template", "answer_template", "response_template", "meta_thinking")
 
 
 def write_dataset(
-    refined: Path, folder: Path, cfg: Config, stats: RefinementStats, nll: Mapping[str, float | None], header: Mapping[str, Any]
+    refined: Path,
+    folder: Path,
+    cfg: Config,
+    stats: RefinementStats,
+    nll: Mapping[str, float | None],
+    model_hash: str,
+    templates: Mapping[str, str],
 ) -> None:
     """Writes the folder; it has its name when it is whole, and replaces an earlier one.
 
@@ -38,7 +45,8 @@ def write_dataset(
         cfg: the run.
         stats: figures of the refinement.
         nll: `before` and `after`, mean nats per target token under the target.
-        header: what the completions were generated under (`generation_header`).
+        model_hash: hash of the target's content.
+        templates: name → text of what the target was asked; empty where nothing was generated.
     """
     import tempfile
 
@@ -60,12 +68,18 @@ def write_dataset(
             del rows  # before the folder that it is mapped from goes
     finally:
         enable_progress_bars()
-    write_text(partial / "README.md", card(cfg, stats, nll, header))
+    write_text(partial / "README.md", card(cfg, stats, nll, model_hash, templates))
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
 
 
-def card(cfg: Config, stats: RefinementStats, nll: Mapping[str, float | None], header: Mapping[str, Any]) -> str:
+def card(
+    cfg: Config,
+    stats: RefinementStats,
+    nll: Mapping[str, float | None],
+    model_hash: str,
+    templates: Mapping[str, str],
+) -> str:
     """Returns the dataset card: the hub's YAML header, and how the set was made, in words and figures."""
     front = {
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/*.parquet"}]}],
@@ -80,7 +94,7 @@ def card(cfg: Config, stats: RefinementStats, nll: Mapping[str, float | None], h
         yaml.safe_dump(front, sort_keys=False).strip(),
         "---",
         "",
-        f"# {source}, refined by {model} ({cfg.refine.name or cfg.refine.strategy})",
+        f"# {source}, {'refined by' if templates else 'for'} {model} ({cfg.refine.name or cfg.refine.strategy})",
         "",
         "A safety set for supervised fine-tuning of a reasoning model. It holds harmful prompts; the answers to them are meant",
         f"to refuse. Rows with `refined` true are text of {model} itself; the others are as the source has them, and `reason`",
@@ -88,13 +102,13 @@ def card(cfg: Config, stats: RefinementStats, nll: Mapping[str, float | None], h
         "",
         "| | |",
         "| --- | --- |",
-        f"| target model | {model}, revision {cfg.model.revision or 'not pinned'}, content {header['model']} |",
+        f"| target model | {model}, revision {cfg.model.revision or 'not pinned'}, content {model_hash} |",
         f"| source set | {source}, revision {cfg.data.revision or 'not pinned'} |",
         f"| examples | {stats.examples} in the source, {stats.refined} refined |",
         f"| fallback | {kept} ({', '.join(f'{reason} {count}' for reason, count in stats.fallback.items()) or 'none'}) |",
         f"| target tokens | {stats.tokens_before} before, {stats.tokens_after} after |",
         f"| NLL under the target, nats per token | {_nats(nll['before'])} before, {_nats(nll['after'])} after |",
-        f"| engine | {header['engine']}, {header['precision']} |",
+        f"| generated with | {f'{cfg.engine.identity}, {cfg.engine.precision}' if templates else 'nothing was generated'} |",
         "",
         "## Settings",
         "",
@@ -103,13 +117,16 @@ def card(cfg: Config, stats: RefinementStats, nll: Mapping[str, float | None], h
         "```",
         "",
     ]
-    for name, text in header["templates"].items():
+    for name, text in templates.items():
         lines += [f"## Template {name}", "", "````jinja", text.rstrip("\n"), "````", ""]
     return "\n".join(lines)
 
 
 def _settings(cfg: Config) -> dict[str, Any]:
-    read = {key: getattr(cfg.refine, key) for key in REFINE_KEYS[cfg.refine.strategy] if key not in _PATHS}
+    keys = REFINE_KEYS[cfg.refine.strategy]
+    read = {key: getattr(cfg.refine, key) for key in keys if key not in _PATHS}
+    if "meta_thinking" in keys:
+        read["meta_thinking"] = content_hash(load_phrases(cfg.refine.meta_thinking))
     return {"refine": {"strategy": cfg.refine.strategy} | read, "data": {"limit": cfg.data.limit, "seed": cfg.seed}}
 
 

@@ -2,7 +2,7 @@
 
 Overthinking and meta-thinking are DGR's (arXiv 2602.02136); its phrase list is not published, ours is `meta_thinking.txt`. The
 guard is ThinkSafe's (arXiv 2601.23143). The other checks are ours. A changed limit or list judges anew what was generated
-before, and generates nothing.
+before; only what a new verdict makes necessary (an answer for a newly accepted trace, another try) is generated.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dgr_lightning.chat import Chat
-from dgr_lightning.config import RefineConfig
+from dgr_lightning.config import RefineConfig, read_by_strategy
 from dgr_lightning.engines import STOP
 from dgr_lightning.errors import UserError
 from dgr_lightning.judge import KeywordJudge
@@ -190,7 +190,7 @@ def load_phrases(path: str | None) -> tuple[str, ...]:
     Raises:
         UserError: the file is missing, is not UTF-8 text, or holds no phrase.
     """
-    file = Path(path) if path is not None else SHIPPED_PHRASES
+    file = Path(path).expanduser() if path is not None else SHIPPED_PHRASES
     place = f"refine.meta_thinking={file}"
     phrases = tuple(_plain(line) for line in read_lines(place, file))
     if not phrases:
@@ -204,6 +204,7 @@ def check_quality_config(refine: RefineConfig) -> None:
     Raises:
         UserError: naming the override and what may stand there.
     """
+    refine = read_by_strategy(refine)
     known = ", ".join(CHECKS)
     if unknown := [name for name in refine.checks if name not in CHECKS]:
         raise UserError(f"refine.checks: there is no check {', '.join(map(repr, unknown))}; there are {known}.")
@@ -220,8 +221,6 @@ def check_quality_config(refine: RefineConfig) -> None:
         raise UserError(
             f"refine.thinking=false: with {refine.strategy} the trace is what the model thinks; write refine.thinking=true."
         )
-    if refine.strategy == "length-matched" and refine.fraction < 1:
-        raise UserError("refine.fraction: length-matched compares whole rewritten sets; write refine.fraction=1.")
     if refine.select == "nll" and refine.tries == 1:
         raise UserError("refine.select=nll with refine.tries=1: there is nothing to choose from; give refine.tries=4, say.")
     if refine.fallback_unit == "part" and refine.on_failure == "drop":

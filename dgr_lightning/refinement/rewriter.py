@@ -8,6 +8,7 @@ from typing import Any
 
 from dgr_lightning.chat import Chat
 from dgr_lightning.config import RefineConfig
+from dgr_lightning.errors import UserError
 from dgr_lightning.generation import Asked, Job, Pair, Wanted
 from dgr_lightning.records import Example, content_hash
 from dgr_lightning.refinement.outcome import Outcome
@@ -29,8 +30,9 @@ def generation_key(id_: str, part: str, attempt: int, content: str, trace: str |
         part: the step.
         attempt: number of the try, from 0.
         content: hash of the example.
-        trace: where the prompt shows a trace that was rewritten before, the key of that trace. So an answer that was made for
-            one trace is never met by another: a changed check that accepts another trace asks for another answer.
+        trace: where the prompt shows a trace that was rewritten before, the generation hash and the key of that trace. So an
+            answer that was made for one trace is never met by another: a changed check that accepts another trace asks for
+            another answer.
     """
     return f"{id_}/{part}/{attempt}/{content if trace is None else content_hash(content, trace)}"
 
@@ -45,8 +47,8 @@ class Rewriter:
         chat: Chat,
         control: QualityControl,
         steps: Sequence[Step],
-        store: CompletionStore,
-        verdicts: ShardedRows,
+        stores: Mapping[str, CompletionStore],
+        verdicts: Mapping[str, ShardedRows],
         outcomes: Mapping[str, Outcome],
     ) -> None:
         """Asks nothing yet.
@@ -57,13 +59,13 @@ class Rewriter:
             chat: the target's chat format.
             control: judges what comes back.
             steps: what the model is asked about every example, in order.
-            store: the completions.
-            verdicts: what `control` said before, by the keys of the completions.
+            stores: step → its completions.
+            verdicts: step → what `control` said of them before, by the same keys.
             outcomes: by example id, in source order; filled in here.
         """
         self._examples, self._refine, self._chat, self._control = examples, refine, chat, control
         self._steps = {step.part: step for step in steps}
-        self._store, self._verdicts, self._outcomes = store, verdicts, outcomes
+        self._stores, self._verdicts, self._outcomes = stores, verdicts, outcomes
         # Verdicts that could not be stored, because another process is writing theirs.
         self._unstored: dict[str, dict[str, Any]] = {}
         self._rejected: dict[str, Judgement] = {}
@@ -92,7 +94,9 @@ class Rewriter:
             if accepted is not None:
                 outcome.accepted[step.part] = accepted
                 continue
-            outcome.reasons[step.part] = self.judgement(index, step.part, wanted[-1].key).reason or ""
+            reason = self.judgement(index, step.part, wanted[-1].key).reason
+            assert reason is not None, "what passes every check is accepted"
+            outcome.reasons[step.part] = reason
             # A whole example falls back with its trace, so its answer need not be generated.
             if self._refine.fallback_unit == "example":
                 break
@@ -117,11 +121,11 @@ class Rewriter:
 
     def judgement(self, index: int, part: str, key: str) -> Judgement:
         """Returns what quality control says of a completion, asking it only where it has not been asked before."""
-        row = self._verdict(key)
+        row = self._verdict(part, key)
         if row is not None:
             return Judgement(**row)
         judgement = self._control.judge_candidate(self._candidate(self._examples[index], self._steps[part], key))
-        self._keep(key, asdict(judgement))
+        self._keep(part, key, asdict(judgement))
         return judgement
 
     def verdict_rows(self) -> Iterator[dict[str, Any]]:
@@ -139,10 +143,10 @@ class Rewriter:
                     texts = self._candidate(example, self._steps[part], key).texts if verdict.reason else None
                     text = None if texts is None else "\n\n".join(texts.values())
                     row = {"id": example.id, "part": part, "attempt": attempt, **asdict(verdict)}
-                    yield row | {"nll": self._nll(key), "text": text}
+                    yield row | {"nll": self._nll(part, key, outcome), "text": text}
 
     def _wanted(self, index: int, example: Example, content: str, step: Step, attempt: int) -> Wanted:
-        trace = self._outcomes[example.id].accepted.get(TRACE) if step.sees_trace else None
+        trace = self._trace(self._outcomes[example.id]) if step.sees_trace else None
 
         def prompt_ids() -> list[int]:
             shown = self.texts(index)[TRACE] if trace is not None else example.trace
@@ -150,7 +154,13 @@ class Rewriter:
 
         # The noise does not follow from content, so that two templates are sampled with the same random numbers.
         noise = f"{example.id}/{step.part}/{attempt}"
-        return Wanted(generation_key(example.id, step.part, attempt, content, trace), noise, prompt_ids)
+        key = generation_key(example.id, step.part, attempt, content, trace)
+        return Wanted(self._stores[step.part], key, noise, prompt_ids)
+
+    def _trace(self, outcome: Outcome) -> str | None:
+        """Returns what identifies the accepted trace; None where it is the source's."""
+        key = outcome.accepted.get(TRACE)
+        return None if key is None else f"{self._stores[TRACE].folder.name}/{key}"
 
     def _likeliest(self, index: int, step: Step, keys: Sequence[str]) -> Generator[Asked, list[list[float]], str | None]:
         """Of the tries that pass every check, returns the one with the lowest NLL per token; None where none passes.
@@ -158,18 +168,23 @@ class Rewriter:
         To be delegated to by a job, since it asks for scores.
         """
         good = [key for key in keys if self.judgement(index, step.part, key).reason is None]
-        nlls = {key: nll for key in good if (nll := self._nll(key)) is not None}
+        outcome = self._outcomes[self._examples[index].id]
+        nlls = {key: nll for key in good if (nll := self._nll(step.part, key, outcome)) is not None}
         unknown = [key for key in good if key not in nlls]
         if unknown and len(good) > 1:
             scores = yield [self._pair(index, step, key) for key in unknown]
             for key, logprobs in zip(unknown, scores, strict=True):
                 nlls[key] = -sum(logprobs) / max(1, len(logprobs))
-                self._keep(f"{key}/nll", {"nll": nlls[key]})
+                self._keep(step.part, self._nll_key(step.part, key, outcome), {"nll": nlls[key]})
         return min(good, key=lambda key: (nlls.get(key, 0.0), keys.index(key)), default=None)
 
-    def _nll(self, key: str) -> float | None:
-        row = self._verdict(f"{key}/nll")
+    def _nll(self, part: str, key: str, outcome: Outcome) -> float | None:
+        row = self._verdict(part, self._nll_key(part, key, outcome))
         return None if row is None else row["nll"]
+
+    def _nll_key(self, part: str, key: str, outcome: Outcome) -> str:
+        """Returns where the NLL of a candidate is kept; that of an answer is one given the accepted trace."""
+        return f"{key}/nll" if part != ANSWER else f"{key}/nll/{content_hash(self._trace(outcome))}"
 
     def _pair(self, index: int, step: Step, key: str) -> Pair:
         """Returns prompt and target ids that say how likely a candidate is to the target, as an answer to the question."""
@@ -182,7 +197,7 @@ class Rewriter:
         return self._chat.prompt_ids(example.prompt), self._chat.target_ids(texts[TRACE], texts[ANSWER])
 
     def _candidate(self, example: Example, step: Step, key: str) -> Candidate:
-        completion = self._store.get(key)
+        completion = self._stores[step.part].get(key)
         assert completion is not None, f"{key} is not in the store"
         parsed = self._chat.parse(completion.text, self._refine.thinking)
         kept = step.kept(example, parsed)
@@ -194,11 +209,17 @@ class Rewriter:
             finish_reason=completion.finish_reason,
         )
 
-    def _verdict(self, key: str) -> dict[str, Any] | None:
-        return self._unstored.get(key) or self._verdicts.row(key)
+    def _verdict(self, part: str, key: str) -> dict[str, Any] | None:
+        return self._unstored.get(key) or self._verdicts[part].row(key)
 
-    def _keep(self, key: str, row: dict[str, Any]) -> None:
-        if not self._verdicts.claim(shard_of(key), wait=False):
+    def _keep(self, part: str, key: str, row: dict[str, Any]) -> None:
+        """Stores a verdict, or remembers it where another process is writing its own, or the cache may only be read."""
+        verdicts = self._verdicts[part]
+        try:
+            claimed = verdicts.claim(shard_of(key), wait=False)
+        except UserError:
+            claimed = False
+        if not claimed:
             self._unstored[key] = row
-        elif key not in self._verdicts:
-            self._verdicts.write(key, row)
+        elif key not in verdicts:
+            verdicts.write(key, row)

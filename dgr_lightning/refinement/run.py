@@ -1,22 +1,23 @@
 """Runs a refinement strategy over a source set: a job an example, stored completions, quality control, fallback.
 
 What the model generated is stored under a key that covers everything it depends on, and what quality control said of it under
-everything that this depends on. So a run that was interrupted, or that changes only what is accepted, generates nothing twice;
-the engine, and the model behind it, is not even built where everything is stored. No text stays in memory: examples are read
-from their file, rewrites from the store, when they are needed.
+everything that this depends on. So nothing that is stored is generated again, whatever interrupted the run or changed since;
+the engine, and the model behind it, is not even built where nothing is missing. No text stays in memory: examples are read from
+their file, rewrites from the store, when they are needed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.panel import Panel
 
 from dgr_lightning.chat import Chat
-from dgr_lightning.config import Config
+from dgr_lightning.config import Config, read_by_strategy
 from dgr_lightning.console import console, say
 from dgr_lightning.engines import Engine, Sampling
 from dgr_lightning.errors import UserError
@@ -54,7 +55,7 @@ def refine(
         examples: the source set, in source order.
         cfg: the run; `refine` says how, `engine.name` and `engine.precision` (values, not `auto`) are part of what is stored.
         chat: the target's chat format.
-        engine: builds the engine; called at most once, and only where a completion is missing from the store.
+        engine: gives the engine; called only where a completion is missing from the store.
         model_hash: hash of the target's content.
         judge: says whether an answer refuses.
         cache_dir: rewrites are stored in `rewrites/<generation hash>/` under it, with the verdicts on them.
@@ -65,24 +66,29 @@ def refine(
     Raises:
         UserError: a template or the phrase list cannot be used, or nothing is left with `refine.on_failure=drop`.
     """
+    cfg = replace(cfg, refine=read_by_strategy(cfg.refine))
     ids = [example.id for example in examples]
     outcomes = {id_: Outcome() for id_ in ids}
     asked = steps(cfg.refine)
     chosen = _choose(ids, cfg.refine.fraction) if asked else []
     control = QualityControl.of(cfg.refine, chat, judge)
-    header = generation_header(cfg, chat, asked, model_hash)
-    folder = cache_dir / "rewrites" / content_hash(header)
-    with (
-        CompletionStore(folder, header) as store,
-        ShardedRows(folder / f"verdicts-{content_hash(control.content)}", control.content) as verdicts,
-    ):
+    with ExitStack() as stack:
+        stores: dict[str, CompletionStore] = {}
+        verdicts: dict[str, ShardedRows] = {}
+        for step in asked:
+            header = generation_header(cfg, chat, step, model_hash)
+            folder = cache_dir / "rewrites" / content_hash(header)
+            stores[step.part] = stack.enter_context(CompletionStore(folder, header))
+            judged = folder / f"verdicts-{content_hash(control.content)}"
+            verdicts[step.part] = stack.enter_context(ShardedRows(judged, control.content))
         sampling = Sampling(cfg.refine.temperature, cfg.refine.top_p, cfg.refine.max_new_tokens, cfg.refine.seed, chat.stop_ids)
-        rewriter = Rewriter(examples, cfg.refine, chat, control, asked, store, verdicts, outcomes)
+        rewriter = Rewriter(examples, cfg.refine, chat, control, asked, stores, verdicts, outcomes)
         if chosen:
             names = [ids[index] for index in chosen]
-            run_jobs(names, lambda i: rewriter.job(chosen[i]), cache(engine), sampling, store, "rewriting", beside=verdicts)
-            if store.num_torn:
-                say(f"[yellow]{store.num_torn} torn lines in the store: what was cut off was generated again[/]")
+            written, beside = list(stores.values()), list(verdicts.values())
+            run_jobs(names, lambda i: rewriter.job(chosen[i]), engine, sampling, written, "rewriting", beside)
+            if torn := sum(store.num_torn for store in written):
+                say(f"[yellow]{torn} torn lines were cut off, each the mark of a process that died while writing[/]")
         elif cfg.refine.strategy == "filters-only":
             rewriter.judge_sources()
     match = _match(examples, rewriter, outcomes, chat) if cfg.refine.strategy == "length-matched" else None
@@ -106,20 +112,24 @@ def refine(
     return Refinement(refined, stats, rewriter.verdict_rows, match)
 
 
-def generation_header(cfg: Config, chat: Chat, asked: Sequence[Step], model_hash: str) -> dict[str, Any]:
-    """Returns all that a completion depends on besides its own example, part and try; its hash is the generation hash."""
+def generation_header(cfg: Config, chat: Chat, step: Step, model_hash: str) -> dict[str, Any]:
+    """Returns all that a completion of a step depends on besides its example and try; its hash is the generation hash.
+
+    Other steps have no say in it: trace-only arms and edits to the answer's template find the traces that are there.
+    """
     assert "auto" not in (cfg.engine.name, cfg.engine.precision), "the door resolves engine.name and engine.precision"
     return {
         "version": GENERATION_VERSION,
         "model": model_hash,
         "chat_style": chat.style,
-        "templates": {step.template.name: step.template.text for step in asked},
+        "template": {step.template.name: step.template.text},
         "view": cfg.refine.view,
         "thinking": cfg.refine.thinking,
         "temperature": cfg.refine.temperature,
         "top_p": cfg.refine.top_p,
         "max_new_tokens": cfg.refine.max_new_tokens,
         "seed": cfg.refine.seed,
+        "max_length": cfg.engine.max_length,
         "engine": cfg.engine.identity,
         "precision": cfg.engine.precision,
     }
