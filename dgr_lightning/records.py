@@ -106,8 +106,8 @@ def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
     """Writes rows (dicts or dataclasses), a line each, atomically; no more than one of them is held in memory."""
     with _whole(path) as file:
         for row in rows:
-            json.dump(row if isinstance(row, dict) else asdict(row), file, ensure_ascii=False, allow_nan=False)
-            file.write("\n")
+            plain = row if isinstance(row, dict) else asdict(row)
+            file.write(json.dumps(plain, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:

@@ -159,8 +159,10 @@ def _text(row: Row, column: str) -> str:
         return ""
     if not isinstance(value, str):
         raise Rejected("not_text")
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        raise Rejected("not_unicode")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise Rejected("not_unicode") from None
     return value
 
 

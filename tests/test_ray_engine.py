@@ -1,4 +1,4 @@
-"""engine=ray on a test cluster of two nodes, real processes on this machine: what comes out, who did it, and what a death costs."""
+"""engine=ray on a test cluster of two nodes, real processes on this machine: what comes out, from where, and after a death."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if not find_spec("ray") or not find_spec("vllm"):
 
 import psutil
 import ray
-from ray.cluster_utils import Cluster as TestCluster
+from ray.cluster_utils import Cluster as ProcessCluster
 
 from dgr_lightning.engines import ray_cluster
 from dgr_lightning.engines.ray import RayEngine
@@ -45,12 +45,14 @@ class Words:
 
 
 @pytest.fixture
-def two_nodes() -> Iterator[TestCluster]:
+def two_nodes() -> Iterator[ProcessCluster]:
     """A head and a further node, a CPU each."""
     node = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
     # Ray misses a dead node after five seconds instead of fifteen.
     health = {"health_check_period_ms": 1000, "health_check_initial_delay_ms": 1000}
-    cluster = TestCluster(initialize_head=True, head_node_args={**node, "include_dashboard": False, "_system_config": health})
+    cluster = ProcessCluster(
+        initialize_head=True, head_node_args={**node, "include_dashboard": False, "_system_config": health}
+    )
     try:
         cluster.add_node(**node)
         yield cluster
@@ -69,7 +71,7 @@ def keyed(completions: Iterator[Completion]) -> dict[str, Completion]:
 
 
 @pytest.mark.slow
-def test_two_nodes_make_what_one_process_makes_and_outlive_one_of_them(two_nodes: TestCluster, micro_folder: Path) -> None:
+def test_two_nodes_make_what_one_process_makes_and_outlive_one_of_them(two_nodes: ProcessCluster, micro_folder: Path) -> None:
     from dgr_lightning import models
     from dgr_lightning.engines.transformers import TransformersEngine
 
@@ -129,7 +131,7 @@ def test_two_nodes_make_what_one_process_makes_and_outlive_one_of_them(two_nodes
 
 
 @pytest.mark.slow
-def test_a_node_without_the_model_is_named(two_nodes: TestCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_without_the_model_is_named(two_nodes: ProcessCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     driver = os.getpid()
     (tmp_path / "config.json").write_text("{}")
 
@@ -165,10 +167,25 @@ def test_a_cluster_started_here_dies_with_this_process() -> None:
         sleep(0.2)
 
 
-@pytest.mark.parametrize("address", ["ray://10.0.0.1:10001", "127.0.0.1:1"])
-def test_a_cluster_that_is_not_there_is_named(address: str) -> None:
-    with pytest.raises(UserError, match=f"engine.ray_address={address}.*engine.ray_address"):
-        Cluster(address, {})
+def test_a_cluster_that_cannot_be_joined_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def init(address: str, **options: object) -> None:
+        asked.append((address, options.get("include_dashboard")))
+        raise ConnectionError("nobody there")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(UserError, match=r"engine\.ray_address=10\.0\.0\.1:6379: .*nobody there.*ray start --head"):
+        Cluster("10.0.0.1:6379", {})
+    with pytest.raises(UserError):
+        Cluster(None, {})
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.2:6379")
+    with pytest.raises(UserError):
+        Cluster(None, {})
+    assert asked == [("10.0.0.1:6379", None), ("local", False), ("10.0.0.2:6379", None)]
+    with pytest.raises(UserError, match=r"engine\.ray_address=ray://10\.0\.0\.1:10001.*engine\.ray_address=auto"):
+        Cluster("ray://10.0.0.1:10001", {})
 
 
 def test_engines_are_placed_by_devices(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,9 +197,7 @@ def test_engines_are_placed_by_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cluster.place(EngineConfig(tensor_parallel=4), "cuda") == Engines(3, 1, 4)
     assert cluster.place(EngineConfig(), "cpu") == Engines(2, 16, 0)
     assert cluster.place(EngineConfig(replicas=4), "cpu") == Engines(4, 8, 0)
-    with pytest.raises(
-        UserError, match=r"engine\.replicas=4 engine\.tensor_parallel=4: the Ray cluster has 14 GPU.*room for 3"
-    ):
+    with pytest.raises(UserError, match=r"replicas=4 engine\.tensor_parallel=4: the Ray cluster has 14 GPU.*room for 3"):
         cluster.place(EngineConfig(replicas=4, tensor_parallel=4), "cuda")
     # After a death, what is left is right too, but something has to be left.
     assert cluster.place(EngineConfig(replicas=4, tensor_parallel=4), "cuda", at_most=True) == Engines(3, 1, 4)

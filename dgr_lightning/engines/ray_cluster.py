@@ -90,6 +90,9 @@ class Cluster:
             )
         os.environ.update(_ENVIRONMENT)
         self.started = address == _LOCAL
+        if not self.started:
+            # One attempt, which takes half a minute, and not twenty.
+            os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")
         options: dict[str, Any] = {"include_dashboard": False} if self.started else {}
         brought = {"env_vars": variables, "py_modules": [str(_PACKAGE)], "excludes": ["**/__pycache__"]}
         try:
