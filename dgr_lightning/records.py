@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TextIO, overload
 
@@ -103,10 +103,10 @@ def read_json(path: Path) -> Any:
 
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
-    """Writes rows (dicts or dataclasses), a line each, atomically; no more than one of them is held in memory."""
+    """Writes rows (dicts or flat dataclasses), a line each, atomically; no more than one of them is held in memory."""
     with _whole(path) as file:
         for row in rows:
-            plain = row if isinstance(row, dict) else asdict(row)
+            plain = row if isinstance(row, dict) else vars(row)
             file.write(json.dumps(plain, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -163,7 +163,7 @@ class ExampleFile(Sequence[Example]):
             return [self[i] for i in range(*index.indices(len(self)))]
         self._file.seek(self._offsets[index])
         row = json.loads(self._file.readline())
-        return Example(**{field.name: row[field.name] for field in fields(Example)})
+        return Example(row["id"], row["prompt"], row["trace"], row["answer"], row["label"], row["source"])
 
 
 def read_refined(path: Path) -> list[RefinedExample]:

@@ -18,6 +18,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from time import monotonic
 from typing import IO, Any, Self
@@ -35,7 +36,11 @@ _KEYED = re.compile(rb'\{"key": ("(?:[^"\\]|\\.)*")[,}]')
 
 def shard_of(key: str) -> int:
     """Returns the shard of a key: the same for all keys with the same text before the first slash."""
-    name = key.partition("/")[0]
+    return _shard_of_name(key.partition("/")[0])
+
+
+@lru_cache(maxsize=1024)  # an example's keys are looked up one after the other
+def _shard_of_name(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little") % NUM_SHARDS
 
 
@@ -213,7 +218,8 @@ class ShardedRows:
                     if number == 1:
                         self._refuse_other(shard.path, line)
                     elif keyed:
-                        shard.offsets[json.loads(keyed[1])] = position
+                        plain = keyed[1][1:-1].decode()
+                        shard.offsets[json.loads(keyed[1]) if "\\" in plain else plain] = position
                     shard.whole = position + len(line)
                 position += len(line)
 

@@ -35,7 +35,7 @@ _STARTS_AGAIN = 3
 # Requests that are taken in one go: the first are generated while the next prompts are made.
 _SENT_AT_ONCE = 32
 # What vLLM raises where settings, memory or the model are to blame.
-_MENDABLE = ("ValueError", "NotImplementedError", "MemoryError", "torch.OutOfMemoryError", "torch.cuda.OutOfMemoryError")
+_MENDABLE = ("ValueError", "ValidationError", "NotImplementedError", "MemoryError", "OutOfMemoryError")
 _DTYPES = {"bf16": "bfloat16", "fp32": "float32"}
 
 
@@ -194,7 +194,8 @@ class RayEngine:
             raise kind(
                 f"engine=ray: vLLM does not start with {self._arguments['model']}: {cause}\n"
                 f"As the message has it, write a smaller engine.max_length than {self.max_length}, or another engine.memory or "
-                "engine.tensor_parallel; engine=transformers takes most models that vLLM does not."
+                "engine.tensor_parallel; engine=transformers takes most models that vLLM does not. What is not named "
+                "here stands in Ray's logs on the node, by default in /tmp/ray/session_latest/logs/worker-*."
             ) from None
         self._arrived.clear()
 
@@ -299,5 +300,6 @@ def _positions(folder: Path, trust_remote_code: bool) -> int:
 
 def _cause(error: Exception) -> str:
     """Returns the error that Ray reports, without the way that it took through Ray's processes."""
-    named = re.findall(r"^\s*([A-Za-z_][\w.]*(?:Error|Exception)\b: .*)$", str(error), flags=re.MULTILINE)
-    return " ".join((named[-1] if named else f"{type(error).__name__}: {error}").split())[:600]
+    text = str(error)
+    named = list(re.finditer(r"^\s*(?:\w+\.)*(?=\w+(?:Error|Exception)\b: )", text, flags=re.MULTILINE))
+    return " ".join((text[named[-1].end() :] if named else f"{type(error).__name__}: {text}").split())[:600]

@@ -150,8 +150,9 @@ def _context(room: int) -> DataContext:
 
 
 def _quiet() -> None:
-    """Has Ray's and `ray.data.llm`'s own accounts left out; what is wrong is raised, and told by `engines.ray`."""
-    # Loggers of `ray.data.llm` get a handler each, unless this one has some.
-    logging.getLogger("ray.serve").addHandler(logging.NullHandler())
-    for name in ("ray.serve", "ray.data", "ray._private.worker"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    """Has Ray's, `ray.data.llm`'s and vLLM's own accounts left out; what is wrong is raised, and told by `engines.ray`."""
+    for name in ("ray.data", "ray.llm", "ray._private.worker", "vllm"):
+        # Loggers of `ray.data.llm` that are made later get a handler and a level of their own, unless this one has a handler.
+        logging.getLogger(name).addHandler(logging.NullHandler())
+        for known in (name, *(other for other in logging.root.manager.loggerDict if other.startswith(f"{name}."))):
+            logging.getLogger(known).setLevel(logging.CRITICAL)
