@@ -66,7 +66,7 @@ def require_engine(name: str) -> None:
     if name in ("vllm", "ray") and not _installed(*_VLLM):
         raise UserError(f"engine={name}: vLLM is not installed here. On GPUs: {_GPU}; on a CPU: {_CPU}.")
     if name == "ray" and not _installed("ray"):
-        raise UserError("engine=ray: Ray is not installed here: pip install -r requirements-ray.txt.")
+        raise UserError(f"engine=ray: Ray is not installed here. On GPUs: {_GPU}; on a CPU: {_CPU}.")
     if name == "server" and not _installed("httpx2"):
         raise UserError("engine=server: its client is not installed here: pip install -r requirements.txt.")
 

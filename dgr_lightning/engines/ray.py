@@ -28,6 +28,7 @@ from dgr_lightning.engines.feed import Feed
 from dgr_lightning.engines.ray_cluster import Cluster, environment
 from dgr_lightning.engines.ray_pipeline import Pipeline
 from dgr_lightning.engines.sampling import noise_stream
+from dgr_lightning.engines.vllm import engine_arguments
 from dgr_lightning.engines.vllm_messages import Done, Generate, Generated, Score, Scored, Work
 from dgr_lightning.errors import UserError
 
@@ -36,7 +37,6 @@ _STARTS_AGAIN = 3
 _SENT_AT_ONCE = 32
 # What vLLM raises where settings, memory or the model are to blame.
 _MENDABLE = ("ValueError", "ValidationError", "NotImplementedError", "MemoryError", "OutOfMemoryError")
-_DTYPES = {"bf16": "bfloat16", "fp32": "float32"}
 
 
 class RayEngine:
@@ -267,24 +267,8 @@ def _arguments(
     folder: Path, engine: EngineConfig, precision: str, device: str, trust_remote_code: bool, max_length: int
 ) -> dict[str, Any]:
     """Returns the arguments of vLLM's `EngineArgs`."""
-    arguments: dict[str, Any] = {
-        "model": str(folder.resolve()),
-        "trust_remote_code": trust_remote_code,
-        "load_format": "safetensors",
-        "dtype": _DTYPES[precision],
-        # Tokens go in and come out. transformers' AutoTokenizer, which vLLM would load, breaks some of them.
-        "skip_tokenizer_init": True,
-        # What ends a generation is said with each request.
-        "generation_config": "vllm",
-        "max_model_len": max_length,
-        "max_num_seqs": engine.batch_size,
-        "gpu_memory_utilization": engine.memory,
-        "tensor_parallel_size": engine.tensor_parallel,
-        "enforce_eager": not engine.compile,
-        "enable_prefix_caching": True,
-        "disable_log_stats": True,
-        "seed": 0,
-    }
+    arguments = engine_arguments(folder.resolve(), engine, precision, trust_remote_code) | {"max_model_len": max_length}
+    del arguments["scheduling_policy"]  # ray.data.llm gives requests no priority
     if device == "cpu":
         arguments["logits_processors"] = ["dgr_lightning.engines.vllm_noise:RequestNoise"]
     return arguments
