@@ -7,7 +7,7 @@ from the stage's seed and its key; greedy text is the model's, sampled text depe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, FIRST_EXCEPTION, Future, wait
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, Future, wait
 from typing import TypeVar
 
 from dgr_lightning.config import EngineConfig
@@ -74,12 +74,17 @@ class ServerEngine:
                         yield Completion(request.key, (), "", LENGTH)
                 if not under_way:
                     continue
-                finished, _ = wait(under_way, return_when=FIRST_COMPLETED)
+                # After a failure nothing more is asked, but what the server is at work on may be hours of it and is waited for.
+                last, waited_for = failed, ALL_COMPLETED if failed else FIRST_COMPLETED
+                finished, _ = wait(under_way, return_when=waited_for)
                 good = [future for future in finished if future.exception() is None]
                 failed = len(good) < len(finished)
-                for future in good or finished:
+                for future in good:
                     choice = self._result(future, under_way[future].prompt_ids)
                     yield self._completion(under_way.pop(future), choice, sampling)
+                if last:
+                    for future, request in under_way.items():
+                        self._result(future, request.prompt_ids)  # raises
         finally:
             for future in under_way:
                 future.cancel()
