@@ -666,7 +666,8 @@ def test_leaving_a_generation_cancels_what_is_under_way(stand_in, connect):
 
 
 INTERRUPTED = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 from dgr_lightning.config import EngineConfig
 from dgr_lightning.engines import Request, Sampling
 from dgr_lightning.engines.server import ServerEngine
