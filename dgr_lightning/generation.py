@@ -5,7 +5,7 @@ answer that shows the trace, another try after a bad one. Jobs are started as th
 costs the memory of those under way, and a job's next request joins the running batch instead of waiting for a next one.
 
 A store's shards are claimed as their jobs come up. Where another process works on a shard, its jobs are left for the end, and
-mostly done by then: the same command on several machines with one file system shares the work.
+mostly done by then: several processes on one file system, each with a run directory of its own, share the work.
 """
 
 from __future__ import annotations
@@ -16,15 +16,12 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 from dgr_lightning.console import Advance, progress, say
-from dgr_lightning.engines import Completion, Engine, Request, Sampling
+from dgr_lightning.engines import Completion, Engine, Pair, Request, Sampling
 from dgr_lightning.shards import NUM_SHARDS, ShardedRows, shard_of
 from dgr_lightning.store import CompletionStore, StoredCompletion
 
 # Pairs that are scored in one call while generation goes on: enough to fill a batch.
 _SCORED_AT_ONCE = 64
-
-Pair = tuple[Sequence[int], Sequence[int]]
-"""Prompt ids and target ids to be scored."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from dgr_lightning.console import progress
 from dgr_lightning.distribution import mean_per, spread
-from dgr_lightning.engines import Engine
+from dgr_lightning.engines import Engine, Pair
 from dgr_lightning.intervals import Measure
 from dgr_lightning.records import Example, write_jsonl
 
@@ -29,9 +29,6 @@ PARTS = ("trace", "answer", "both")
 # Encoded examples are held until they have so many tokens, and are then scored together: enough for the engine to find batches
 # of like length in, and for a long set's memory to stay flat.
 _TOKENS_AT_ONCE = 2**16
-
-Pair = tuple[list[int], list[int]]
-"""Prompt ids and target ids to be scored."""
 
 
 @dataclass(frozen=True)

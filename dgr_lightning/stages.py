@@ -195,7 +195,7 @@ def _show_first(example: Example, chat: Chat, file: Path) -> None:
 def _shift(run: RunDir, cfg: Config, target: Target, stats: RefinementStats) -> dict[str, Any]:
     """How far the set lies from the target, before and after; with that, the refined set as a dataset with its card."""
     from dgr_lightning import gap
-    from dgr_lightning.refinement.dataset import FOLDER, write_dataset
+    from dgr_lightning.refinement.dataset import FOLDER, card, write_dataset
     from dgr_lightning.refinement.outcome import show_refinement
     from dgr_lightning.refinement.strategies import steps
 
@@ -205,7 +205,7 @@ def _shift(run: RunDir, cfg: Config, target: Target, stats: RefinementStats) -> 
         show_refinement(stats, gap.mean_nll(record["before"]), gap.mean_nll(record["after"]))
         nll = {when: gap.mean_nll(record[when]) for when in ("before", "after")}
         templates = {step.template.name: step.template.text for step in steps(cfg.refine)}
-        write_dataset(run.path / REFINED, run.path / FOLDER, cfg, stats, nll, target.content, templates)
+        write_dataset(run.path / REFINED, run.path / FOLDER, card(cfg, stats, nll, target.content, templates))
         return record
 
     return _stage(run, "shift", "Shift", compute, _set_measure(cfg))

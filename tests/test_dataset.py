@@ -31,15 +31,8 @@ def test_what_datasets_loads_is_the_refined_set(tmp_path, monkeypatch):
 
     write_jsonl(tmp_path / "refined.jsonl", EXAMPLES)
     for _ in range(2):  # a second time replaces the first
-        write_dataset(
-            tmp_path / "refined.jsonl",
-            tmp_path / "dataset",
-            config(),
-            STATS,
-            {"before": 9.0, "after": 0.5},
-            "abc123",
-            TEMPLATES,
-        )
+        text = card(config(), STATS, {"before": 9.0, "after": 0.5}, "abc123", TEMPLATES)
+        write_dataset(tmp_path / "refined.jsonl", tmp_path / "dataset", text)
     rows = load_dataset(str(tmp_path / "dataset"), split="train", cache_dir=str(tmp_path / "cache"))
     assert [RefinedExample(**row) for row in rows] == EXAMPLES == read_refined(tmp_path / "refined.jsonl")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "dataset", "refined.jsonl"]
@@ -50,7 +43,7 @@ def test_a_set_in_which_nothing_failed_keeps_its_columns(tmp_path):
 
     write_jsonl(tmp_path / "refined.jsonl", EXAMPLES[1:])
     write_dataset(
-        tmp_path / "refined.jsonl", tmp_path / "d", config(), STATS, {"before": None, "after": None}, "abc123", TEMPLATES
+        tmp_path / "refined.jsonl", tmp_path / "d", card(config(), STATS, {"before": None, "after": None}, "abc123", TEMPLATES)
     )
     rows = load_dataset(str(tmp_path / "d"), split="train", cache_dir=str(tmp_path / "cache"))
     assert rows.features["reason"].dtype == "string" and rows["reason"][:] == [None] * 4

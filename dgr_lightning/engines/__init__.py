@@ -55,6 +55,10 @@ class Completion:
     finish_reason: str
 
 
+Pair = tuple[Sequence[int], Sequence[int]]
+"""Prompt ids and target ids to be scored."""
+
+
 class Decoder(Protocol):
     """What an engine needs of a tokenizer; `chat.Chat` is one.
 
@@ -83,7 +87,7 @@ class Engine(Protocol):
         """
         ...
 
-    def score(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
+    def score(self, pairs: Sequence[Pair]) -> list[list[float]]:
         """Returns for each (prompt ids, target ids) the natural-log probability of every target token, in order.
 
         It may be called between two completions of a `generate` that goes on afterwards.

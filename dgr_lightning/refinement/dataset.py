@@ -28,25 +28,13 @@ _COLUMNS = ("id", "prompt", "trace", "answer", "label", "source", "refined", "re
 _PATHS = ("trace_template", "answer_template", "response_template", "meta_thinking")
 
 
-def write_dataset(
-    refined: Path,
-    folder: Path,
-    cfg: Config,
-    stats: RefinementStats,
-    nll: Mapping[str, float | None],
-    model_hash: str,
-    templates: Mapping[str, str],
-) -> None:
+def write_dataset(refined: Path, folder: Path, card_text: str) -> None:
     """Writes the folder; it has its name when it is whole, and replaces an earlier one.
 
     Args:
         refined: the run's `refined.jsonl`.
         folder: where the dataset goes.
-        cfg: the run.
-        stats: figures of the refinement.
-        nll: `before` and `after`, mean nats per target token under the target.
-        model_hash: hash of the target's content.
-        templates: name → text of what the target was asked; empty where nothing was generated.
+        card_text: from `card`.
     """
     import tempfile
 
@@ -68,7 +56,7 @@ def write_dataset(
             del rows  # before the folder that it is mapped from goes
     finally:
         enable_progress_bars()
-    write_text(partial / "README.md", card(cfg, stats, nll, model_hash, templates))
+    write_text(partial / "README.md", card_text)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
 
@@ -80,7 +68,15 @@ def card(
     model_hash: str,
     templates: Mapping[str, str],
 ) -> str:
-    """Returns the dataset card: the hub's YAML header, and how the set was made, in words and figures."""
+    """Returns the dataset card: the hub's YAML header, and how the set was made, in words and figures.
+
+    Args:
+        cfg: the run.
+        stats: figures of the refinement.
+        nll: `before` and `after`, mean nats per target token under the target.
+        model_hash: hash of the target's content.
+        templates: name → text of what the target was asked; empty where nothing was generated.
+    """
     front = {
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/*.parquet"}]}],
         "task_categories": ["text-generation"],

@@ -8,8 +8,9 @@ from typing import Any
 
 from dgr_lightning.chat import Chat
 from dgr_lightning.config import RefineConfig
+from dgr_lightning.engines import Pair
 from dgr_lightning.errors import UserError
-from dgr_lightning.generation import Asked, Job, Pair, Wanted
+from dgr_lightning.generation import Asked, Job, Wanted
 from dgr_lightning.records import Example, content_hash
 from dgr_lightning.refinement.outcome import Outcome
 from dgr_lightning.refinement.quality import Candidate, Judgement, QualityControl

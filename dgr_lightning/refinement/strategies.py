@@ -90,8 +90,8 @@ class Rewriting:
 
 
 @dataclass(frozen=True)
-class OwnResponse:
-    """SDFT's step: the model answers the question itself, with trace and answer of the source before its eyes."""
+class _Response:
+    """A step that asks for trace and answer at once, of every example."""
 
     template: RewritingTemplate
     part: str = RESPONSE
@@ -100,6 +100,10 @@ class OwnResponse:
     def applies(self, example: Example) -> bool:
         """Always."""
         return True
+
+
+class OwnResponse(_Response):
+    """SDFT's step: the model answers the question itself, with trace and answer of the source before its eyes."""
 
     def prompt(self, example: Example, trace: str) -> str:
         """Returns the instruction with its reference."""
@@ -115,17 +119,8 @@ class OwnResponse:
         return own | {ANSWER: parsed.answer}
 
 
-@dataclass(frozen=True)
-class SteeredResponse:
+class SteeredResponse(_Response):
     """ThinkSafe's step: the question behind the steering text where it is harmful, the plain question where it is benign."""
-
-    template: RewritingTemplate
-    part: str = RESPONSE
-    sees_trace: bool = False
-
-    def applies(self, example: Example) -> bool:
-        """Always."""
-        return True
 
     def prompt(self, example: Example, trace: str) -> str:
         """Returns the prompt."""
