@@ -19,7 +19,7 @@ from dgr_lightning.config import EngineConfig
 from dgr_lightning.engines import LENGTH, STOP, Completion, Request, Sampling
 from dgr_lightning.engines.transformers import TransformersEngine
 from dgr_lightning.engines.vllm import VllmEngine
-from dgr_lightning.engines.vllm_messages import Generated, Scored
+from dgr_lightning.engines.vllm_messages import Generated, Score, Scored
 from dgr_lightning.errors import UserError
 
 CONFIG = EngineConfig(name="vllm", precision="fp32", batch_size=16, compile=False)
@@ -74,7 +74,7 @@ class StandIn:
             for number in self.random.sample([*own][:16], min(3, len(own))):
                 assert number in numbers
                 piece = own.pop(number)
-                if hasattr(piece, "ids"):
+                if isinstance(piece, Score):
                     done.append(Scored(number, [float(token) for token in piece.ids[piece.num_prompt :]]))
                 else:
                     done.append(Generated(number, (piece.max_tokens, len(piece.prompt_ids)), STOP))
