@@ -34,7 +34,7 @@ def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedT
     Raises:
         UserError: no tokenizer there, one that needs code of its own to run, or one that disagrees with its tokenizer.json.
     """
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     file = folder / "tokenizer.json"
     try:
@@ -42,6 +42,8 @@ def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedT
             tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
             check_tokenizer(tokenizer, file)
         else:
+            from transformers import AutoTokenizer  # brings torch with it: seconds that most folders need not spend
+
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
         advice = "" if trust_remote_code else " If its tokenizer is code of its own, model.trust_remote_code=true lets it run."
