@@ -14,10 +14,11 @@ import types
 from collections.abc import Iterable, Iterator
 from dataclasses import Field, asdict, fields, is_dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from dgr_lightning.config import Config, FieldsConfig, read_by_strategy
+from dgr_lightning.config import LAYER_RANGE, OPTIMIZERS, Config, FieldsConfig, read_by_strategy
 from dgr_lightning.errors import UserError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -241,6 +242,8 @@ def check(cfg: Config, command: str) -> None:
     from dgr_lightning.engines.choice import check_engine
 
     check_engine(cfg)
+    if command == "train":
+        check_tuning(cfg)
     if command != "evaluate":
         _check_data(cfg)
         _check_refine(cfg)
@@ -289,6 +292,54 @@ def _check_machine(cfg: Config) -> None:
         raise UserError(
             f"trainer.max_restarts={cfg.trainer.max_restarts}: this version does not restart by itself; give 0. "
             "The same command again goes on from the last checkpoint."
+        )
+
+
+def check_tuning(cfg: Config) -> None:
+    """Raises a UserError where method, optimizer and strategy do not go together, or a package for them is not installed."""
+    tuning, optimizer = cfg.tuning, cfg.sft.optimizer
+    strategy = getattr(cfg.trainer, "strategy", "single")
+    packages = [(f"sft.optimizer={optimizer}", OPTIMIZERS[optimizer])]
+    if strategy == "fsdp" and OPTIMIZERS[optimizer] == "bitsandbytes":
+        other = "adamw" if optimizer == "paged-adamw" else "adamw8bit-torchao"
+        raise UserError(
+            f"sft.optimizer={optimizer} with trainer.strategy=fsdp: bitsandbytes' states cannot be sharded; "
+            f"write sft.optimizer={other}, or trainer.strategy=ddp."
+        )
+    if tuning.method != "full":
+        packages.append((f"tuning={tuning.method}", "peft"))
+        if optimizer == "muon":
+            raise UserError(
+                f"sft.optimizer=muon with tuning={tuning.method}: Muon orthogonalises the update of a whole matrix, and of an "
+                "adapter there are only two thin factors. Write sft.optimizer=adamw, or tuning=full."
+            )
+        _check_layers(tuning.layers)
+        if not tuning.target_modules:
+            raise UserError("tuning.target_modules=[]: nothing to train; name modules, or write [all-linear].")
+    if tuning.method == "qlora":
+        packages.append(("tuning=qlora", "bitsandbytes"))
+        # The computation's type is the one that sharding casts to; a cast destroys what is packed in another.
+        precision = cfg.trainer.precision
+        good = ("auto",) if precision == "auto" else ("auto", precision)
+        if strategy == "fsdp" and tuning.quant_storage not in good:
+            raise UserError(
+                f"tuning.quant_storage={tuning.quant_storage} with trainer.strategy=fsdp: sharded 4-bit weights are packed into "
+                f"the computation's own type (trainer.precision={precision}); write tuning.quant_storage=auto."
+            )
+    for choice, package in packages:
+        if package is not None and find_spec(package) is None:
+            raise UserError(f"{choice}: {package} is not installed. pip install -r requirements.txt brings it.")
+
+
+def _check_layers(layers: str | None) -> None:
+    if layers is None:
+        return
+    match = LAYER_RANGE.fullmatch(layers)
+    first, last, low, high = match.groups() if match else (None,) * 4
+    if not (first and int(first) <= int(last) or low and float(low) < float(high) <= 100):
+        raise UserError(
+            f"tuning.layers={layers}: expected the first and the last decoder layer, such as 16-31 (counted from 0, both "
+            "included), or two shares of the depth in per cent, such as 33%-67%."
         )
 
 

@@ -6,6 +6,7 @@ checks it and hands it on: nothing further down ever sees a DictConfig. This mod
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
@@ -219,9 +220,45 @@ class ShiftConfig:
 
 @dataclass
 class TuningConfig:
-    """Which weights are trained."""
+    """Which weights are trained: all of them, or adapters of low rank beside a frozen model."""
 
-    method: str = setting("full", "full: every weight", choices=("full",))
+    method: str = setting(
+        "full",
+        "full: every weight; lora: adapters beside a frozen model; qlora: beside one whose matrices have 4 bits",
+        choices=("full", "lora", "qlora"),
+    )
+    rank: int = setting(16, "rank of an adapter", low=1)
+    alpha: float = setting(32.0, "what an adapter adds is multiplied by alpha / rank", above=0.0)
+    dropout: float = setting(0.0, "dropout on what goes into an adapter", low=0.0, high=0.9)
+    target_modules: list[str] = setting(
+        ["all-linear"], "linear layers with an adapter, by the end of their name, such as [up_proj]; all-linear: every one"
+    )
+    layers: Optional[str] = setting(
+        None, "decoder layers with adapters: 16-31 (from 0, both included) or 33%-67% of the depth; null: all"
+    )
+    quant_storage: str = setting(
+        "auto",
+        "qlora: type that the 4-bit weights are packed into, no part of the result; auto: the computation's",
+        choices=("auto", "bf16", "fp32", "uint8"),
+    )
+
+
+_ADAPTERS = ("rank", "alpha", "dropout", "target_modules", "layers")
+TUNING_KEYS: dict[str, tuple[str, ...]] = {"full": (), "lora": _ADAPTERS, "qlora": (*_ADAPTERS, "quant_storage")}
+"""Which keys of `tuning` a method reads, besides method: the others have no say in what is trained."""
+
+LAYER_RANGE = re.compile(r"(\d+)-(\d+)|(\d+(?:\.\d+)?)%-(\d+(?:\.\d+)?)%")
+"""What `tuning.layers` looks like: first and last layer, or from which to which share of the depth."""
+
+OPTIMIZERS: dict[str, str | None] = {
+    "adamw": None,
+    "adamw8bit": "bitsandbytes",
+    "paged-adamw": "bitsandbytes",
+    "paged-adamw8bit": "bitsandbytes",
+    "adamw8bit-torchao": "torchao",
+    "muon": None,
+}
+"""The choices of `sft.optimizer`, and the package beyond PyTorch that brings each."""
 
 
 @dataclass
@@ -234,7 +271,11 @@ class SftConfig:
     batch_size: int = setting(8, "examples per optimizer step over all ranks", low=1)
     max_length: int = setting(16384, "tokens per example; a longer one loses the end of its trace, never its answer", low=8)
     max_tokens: int = setting(8192, "capacity of a packed row: memory, not recipe", low=8)
-    optimizer: str = setting("adamw", "adamw, or bitsandbytes' 8-bit AdamW", choices=("adamw", "adamw8bit"))
+    optimizer: str = setting(
+        "adamw",
+        "adamw8bit and paged ones are bitsandbytes' (no fsdp); muon takes the decoder's matrices, AdamW the rest",
+        choices=tuple(OPTIMIZERS),
+    )
     weight_decay: float = setting(1e-4, "decoupled weight decay on matrices", low=0.0, high=10.0)
     warmup_ratio: float = setting(
         0.1, "share of the steps that the learning rate rises; then a cosine to zero", low=0.0, high=1.0

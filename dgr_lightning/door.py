@@ -21,7 +21,7 @@ from typing import Any
 
 from dgr_lightning import checks
 from dgr_lightning.command_line import CONF, CommandLine, read_command_line
-from dgr_lightning.config import REFINE_KEYS, Config
+from dgr_lightning.config import REFINE_KEYS, TUNING_KEYS, Config
 from dgr_lightning.errors import UserError
 from dgr_lightning.rundir import Place
 
@@ -121,6 +121,8 @@ def resolve(cfg: Config, command: str, given: frozenset[str]) -> None:
     unread = {f"engine={cfg.engine.name}": [key for key in given if _is_idle(key, "engine.", cfg)]}
     if command != "evaluate":
         unread[f"refine={cfg.refine.name or cfg.refine.strategy}"] = [key for key in given if _is_idle(key, "refine.", cfg)]
+    if command == "train":
+        unread[f"tuning={cfg.tuning.method}"] = [key for key in given if _is_idle(key, "tuning.", cfg)]
     for choice, keys in unread.items():
         if keys:
             say(f"[yellow]{', '.join(sorted(keys))}: not used by {choice}[/]")
@@ -237,7 +239,7 @@ def _of(cfg: Config, key: str) -> Any:
 
 
 def _is_idle(key: str, section: str, cfg: Config) -> bool:
-    """Whether a key of `engine.` or `refine.` is one that the chosen engine or strategy has no use for."""
+    """Whether a key of `engine.`, `refine.` or `tuning.` is one that the chosen engine, strategy or method has no use for."""
     from dgr_lightning.engines.choice import reads
 
     if not key.startswith(section):
@@ -245,6 +247,8 @@ def _is_idle(key: str, section: str, cfg: Config) -> bool:
     name = key.removeprefix(section)
     if section == "engine.":
         return not reads(cfg.engine.name, name)
+    if section == "tuning.":
+        return name not in ("method", *TUNING_KEYS[cfg.tuning.method])
     return name not in ("name", "strategy", *REFINE_KEYS[cfg.refine.strategy])
 
 

@@ -6,6 +6,7 @@ another shape is refused, where `from_pretrained` would go on with random ones a
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 from rich.markup import escape
 
 from dgr_lightning.config import ModelConfig
@@ -25,6 +27,10 @@ from dgr_lightning.records import content_hash, file_hash, read_json, write_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+# transformers and peft import these two wherever they are installed, which then name every kernel that they cannot load.
+for _name in ("torchao", "torch.utils._pytree", "bitsandbytes"):
+    logging.getLogger(_name).setLevel(logging.ERROR)
 
 # Files from this size on have their hash remembered: 16 MiB are hashed in a hundredth of a second.
 REMEMBERED_BYTES = 16 * 2**20
@@ -110,7 +116,9 @@ class _HashMemory:
             write_json(self.path, self._read() | self.added)
 
 
-def load_model(folder: Path, precision: str, device: str, trust_remote_code: bool = False) -> PreTrainedModel:
+def load_model(
+    folder: Path, precision: str, device: str, trust_remote_code: bool = False, quantization: Any = None
+) -> PreTrainedModel:
     """Loads a causal language model from a local folder, in eval mode, without touching the network.
 
     Args:
@@ -118,12 +126,13 @@ def load_model(folder: Path, precision: str, device: str, trust_remote_code: boo
         precision: type of the weights: `bf16`; `fp32`; `master` is fp32 too, for weights that training updates.
         device: cpu or cuda.
         trust_remote_code: run code that lies in the folder, for models that transformers does not know.
+        quantization: a quantization config of transformers, applied to each weight as it is loaded; None: none.
 
     Raises:
         UserError: the folder is no whole model, its weights do not fill its config, it is no causal language model, or it
             needs code that is not trusted.
     """
-    return _load(folder, precision, device, trust_remote_code, head=True)
+    return _load(folder, precision, device, trust_remote_code, head=True, quantization=quantization)
 
 
 def load_encoder(folder: Path, precision: str, device: str, trust_remote_code: bool = False) -> PreTrainedModel:
@@ -143,11 +152,15 @@ def load_encoder(folder: Path, precision: str, device: str, trust_remote_code: b
     return _load(folder, precision, device, trust_remote_code, head=False)
 
 
-def _load(folder: Path, precision: str, device: str, trust_remote_code: bool, *, head: bool) -> PreTrainedModel:
+def _load(
+    folder: Path, precision: str, device: str, trust_remote_code: bool, *, head: bool, quantization: Any = None
+) -> PreTrainedModel:
     from safetensors import SafetensorError
     from transformers import AutoModel, AutoModelForCausalLM
 
     check_folder(folder, str(folder))
+    # Weights that are quantised as they are loaded have to be loaded onto their device.
+    place = {} if quantization is None else {"quantization_config": quantization, "device_map": {"": _index(device)}}
     size = sum(file.stat().st_size for file in weight_files(folder, str(folder)))
     try:
         with _quiet_transformers(bars=size >= SILENT_BYTES):
@@ -159,6 +172,7 @@ def _load(folder: Path, precision: str, device: str, trust_remote_code: bool, *,
                 trust_remote_code=trust_remote_code,
                 ignore_mismatched_sizes=True,  # so that they can be named below
                 output_loading_info=True,
+                **place,
             )
     except (ValueError, OSError, SafetensorError) as error:
         what = "causal language model" if head else "model of text"
@@ -182,21 +196,25 @@ def _load(folder: Path, precision: str, device: str, trust_remote_code: bool, *,
     return model.to(device).eval()
 
 
+def _index(device: str) -> str | int:
+    return torch.cuda.current_device() if device == "cuda" else device
+
+
 @contextmanager
 def _quiet_transformers(bars: bool) -> Iterator[None]:
     """Keeps transformers' load report off the screen (its content is checked instead), and its bars unless asked for."""
-    from transformers.utils import logging
+    from transformers.utils import logging as theirs
 
-    verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
+    verbosity, had_bars = theirs.get_verbosity(), theirs.is_progress_bar_enabled()
+    theirs.set_verbosity(theirs.CRITICAL)
     if not bars:
-        logging.disable_progress_bar()
+        theirs.disable_progress_bar()
     try:
         yield
     finally:
-        logging.set_verbosity(verbosity)
+        theirs.set_verbosity(verbosity)
         if had_bars:
-            logging.enable_progress_bar()
+            theirs.enable_progress_bar()
 
 
 def _cause(error: Exception) -> str:
@@ -208,6 +226,22 @@ def _cause(error: Exception) -> str:
 
 def _some(names: list[str]) -> str:
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def decoder_layers(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
+    """Returns the decoder layers of a causal language model, in order, and the name of their list, such as `model.layers`.
+
+    Raises:
+        UserError: the model keeps them in another way than one list as long as its config says.
+    """
+    depth = model.config.get_text_config().num_hidden_layers
+    for name, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) == depth:
+            return name, module
+    raise UserError(
+        f"{type(model).__name__} has no list of {depth} decoder layers, which tuning.method=lora and qlora and "
+        "sft.optimizer=muon look for. Take tuning.method=full with sft.optimizer=adamw."
+    )
 
 
 # --- The machine ----------------------------------------------------------------------------------------------------------

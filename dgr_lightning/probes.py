@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+import torch
+
 from dgr_lightning.config import Config
 from dgr_lightning.engines import Request, Sampling
 from dgr_lightning.engines.transformers import TransformersEngine
@@ -61,7 +63,8 @@ class Probes:
             model: the model in training; its modes are as they were afterwards.
             step: not used; what is asked is the same at every step.
         """
-        precision = resolve_precision(self._engine.precision, model.device.type)
+        # A frozen model in bf16 is decoded in bf16: it has nothing finer to offer.
+        precision = "bf16" if model.dtype == torch.bfloat16 else resolve_precision(self._engine.precision, model.device.type)
         engine = TransformersEngine(model, self._chat, precision, self._engine.batch_size)
         answers = {
             completion.key: self._chat.parse(completion.text).answer

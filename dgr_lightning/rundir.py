@@ -24,7 +24,7 @@ from typing import IO, Any, Literal
 import yaml
 from rich.markup import escape
 
-from dgr_lightning.config import REFINE_KEYS, Config
+from dgr_lightning.config import REFINE_KEYS, TUNING_KEYS, Config
 from dgr_lightning.console import say
 from dgr_lightning.errors import UserError
 from dgr_lightning.records import content_hash, file_hash, read_json, write_json, write_text
@@ -53,6 +53,7 @@ _NOT_HASHED = (
     *(f"engine.{key}" for key in ("batch_size", "tensor_parallel", "replicas", "memory", "cpu_cache_gib", "compile")),
     *(f"engine.{key}" for key in ("url", "timeout_seconds", "retries", "ray_address")),
     "shift",  # what is measured of it changes nothing about what is trained
+    "tuning.quant_storage",
     "sft.max_tokens",
     *(f"trainer.{key}" for key in ("name", "accelerator", "devices", "nodes", "checkpoint_every", "max_restarts")),
     "probes.path",
@@ -107,8 +108,8 @@ def evaluation_hash(cfg: Config, identities: Mapping[str, Any]) -> str:
 def describe(cfg: Config, identities: Mapping[str, Any], kind: Kind = "train") -> dict[str, Any]:
     """Returns what the run hash is made of, nested and JSON-able: the config without what does not determine the result.
 
-    Of `refine` there is what the strategy reads; where nothing is generated, no engine is in it. ThinkSafe's guard is the
-    configured judge, which for every other strategy serves evaluation alone.
+    Of `refine` and `tuning` there is what the strategy and the method read; where nothing is generated, no engine is in it.
+    ThinkSafe's guard is the configured judge, which for every other strategy serves evaluation alone.
     """
     plain = asdict(cfg)
     if kind == "evaluate":
@@ -127,6 +128,9 @@ def describe(cfg: Config, identities: Mapping[str, Any], kind: Kind = "train") -
         for name in refine.keys() & _BY_CONTENT.keys():
             refine[name] = _content_of(refine[name] or str(_BY_CONTENT[name]).format(strategy=strategy))
         plain["refine"] = {"strategy": strategy} | refine
+        if "tuning" in plain:
+            read = ("method", *TUNING_KEYS[cfg.tuning.method])
+            plain["tuning"] = {key: value for key, value in plain["tuning"].items() if key in read}
         if "temperature" not in refine:
             for key in ("name", "served_model", "max_length"):
                 del plain["engine"][key]
@@ -149,7 +153,9 @@ def slug(cfg: Config, kind: Kind = "train") -> str:
         parts = [f"evaluate-{model}", cfg.evaluation.name]
     else:
         parts = [model, cfg.data.name, cfg.refine.name or cfg.refine.strategy]
-        parts += [f"lr{cfg.sft.lr:g}"] if kind == "train" else []
+        if kind == "train":
+            parts += [] if cfg.tuning.method == "full" else [f"{cfg.tuning.method}-r{cfg.tuning.rank}"]
+            parts += [f"lr{cfg.sft.lr:g}"]
         parts += [f"seed{cfg.seed}"]
         parts[0] = parts[0] if kind == "train" else f"refine-{parts[0]}"
     return re.sub(r"[^A-Za-z0-9._-]+", "-", "_".join(part for part in parts if part)).lstrip(".-")

@@ -20,12 +20,13 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.plugins.environments import LightningEnvironment
 
+from dgr_lightning import optimizers, tuning
 from dgr_lightning.checkpoints import Checkpoints, WholeFileIO, export
 from dgr_lightning.config import Config, SftConfig
 from dgr_lightning.console import progress, say
 from dgr_lightning.curves import Curves, wandb_settings
 from dgr_lightning.errors import UserError
-from dgr_lightning.models import load_model, resolve_device, resolve_precision
+from dgr_lightning.models import resolve_device, resolve_precision
 from dgr_lightning.packing import StepBatch, StepLoader
 from dgr_lightning.recorder import Probe, Recorder, quiet_lightning
 from dgr_lightning.records import Example
@@ -92,10 +93,10 @@ class Totals:
 
 
 class SafetySft(LightningModule):
-    """Cross entropy on target tokens with AdamW, warm-up and cosine, and clipping of the gradient's norm.
+    """Cross entropy on target tokens with any of `optimizers`, warm-up and cosine, and clipping of the gradient's norm.
 
     Attributes:
-        model: fp32 master weights.
+        model: trained weights in fp32; frozen ones in any type.
         last: what the latest optimizer step came to.
         totals: what the training came to so far, over all resumes.
     """
@@ -104,7 +105,7 @@ class SafetySft(LightningModule):
         """Takes the model to be trained.
 
         Args:
-            model: fp32 weights.
+            model: trained weights in fp32; frozen ones require no gradient.
             sft: the recipe.
             num_steps: optimizer steps of the whole training; the learning rate ends there.
             precision: type of the computation: `bf16` (autocast; weights, gradients and optimizer stay fp32) or `fp32`.
@@ -118,20 +119,12 @@ class SafetySft(LightningModule):
         self.precision = precision
         self.last: StepReport | None = None
         self.totals = Totals()
+        self.strict_loading = all(weight.requires_grad for weight in model.parameters())
+        optimizers.require(sft.optimizer)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Returns the optimizer: decoupled weight decay on matrices (embeddings are among them), none on the rest."""
-        weights = [weight for weight in self.model.parameters() if weight.requires_grad]
-        groups = [
-            {"params": [weight for weight in weights if weight.ndim >= 2], "weight_decay": self.sft.weight_decay},
-            {"params": [weight for weight in weights if weight.ndim < 2], "weight_decay": 0.0},
-        ]
-        if self.sft.optimizer == "adamw8bit":
-            from bitsandbytes.optim import AdamW8bit
-
-            optimizer: torch.optim.Optimizer = AdamW8bit(groups, lr=self.sft.lr)
-            return optimizer
-        return torch.optim.AdamW(groups, lr=self.sft.lr, fused=True)
+        """Returns the optimizer that `sft.optimizer` names."""
+        return optimizers.build(self.model, self.sft, self.precision)
 
     def training_step(self, batch: StepBatch, batch_idx: int) -> None:
         """Makes one optimizer step from the rows of a batch.
@@ -142,8 +135,7 @@ class SafetySft(LightningModule):
         start = perf_counter()
         optimizer: Any = self.optimizers()
         lr = self.sft.lr * rate(self.global_step, self.num_steps, self.sft.warmup_ratio)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
+        optimizers.set_rate(optimizer, lr)
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for row in batch["rows"]:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
@@ -164,8 +156,11 @@ class SafetySft(LightningModule):
         self.totals.add(self.last)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the totals so far."""
+        """Adds the totals so far, and leaves frozen weights out: they are in the base's folder."""
         checkpoint["totals"] = asdict(self.totals)
+        if not self.strict_loading:
+            trained = tuning.trained_names(self)
+            checkpoint["state_dict"] = {name: checkpoint["state_dict"][name] for name in trained}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Goes on from the totals."""
@@ -206,7 +201,7 @@ def fit(
         model_folder: the base model.
         chat: its tokenizer and template.
         examples: the refined set.
-        cfg: `seed`, `sft`, `trainer`, `probes.every` and `logger` are read.
+        cfg: `seed`, `tuning`, `sft`, `trainer`, `probes.every` and `logger` are read.
         run_dir: where everything goes.
         probe: called with the live model and the step, before the first step, every `probes.every` steps and after the last;
             what it returns goes into the curves.
@@ -222,7 +217,8 @@ def fit(
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     encoded = _encode(chat, examples, cfg.sft.max_length)
-    model = load_model(model_folder, "master", device, cfg.model.trust_remote_code)
+    precision = resolve_precision(cfg.trainer.precision, device)
+    model = tuning.load(model_folder, cfg.tuning, precision, device, cfg.seed, cfg.model.trust_remote_code)
     loader = StepLoader(
         encoded,
         batch_size=cfg.sft.batch_size,
@@ -231,7 +227,7 @@ def fit(
         epochs=cfg.sft.epochs,
         max_steps=cfg.sft.max_steps,
     )
-    module = SafetySft(model, cfg.sft, loader.num_steps, resolve_precision(cfg.trainer.precision, device))
+    module = SafetySft(model, cfg.sft, loader.num_steps, precision)
     if not module.target_loss.isolates:
         say(f"[yellow]{type(model).__name__} lets packed documents see each other: each has a row of its own.[/]")
         loader.max_tokens = 0
@@ -272,6 +268,8 @@ def fit(
         loss_last=totals.loss_last,
         resumed_from_step=start,
     )
+    if cfg.tuning.method != "full":
+        model = tuning.merged(tuning.adapters(model), model_folder, cfg.model.trust_remote_code)
     export(model, model_folder, run_dir / "model")
     return result
 

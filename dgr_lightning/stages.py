@@ -37,6 +37,7 @@ from dgr_lightning.rundir import Place, RunDir, evaluation_hash
 from dgr_lightning.summary import build_summary
 from dgr_lightning.target import Target
 from dgr_lightning.tasks import task_content
+from dgr_lightning.tuning import check_model
 
 if TYPE_CHECKING:
     from dgr_lightning.chat import Chat
@@ -54,6 +55,7 @@ def train(cfg: Config, place: Place) -> None:
         if run.done and measured.is_current:
             return _show_finished(run)
         _announce(run, cfg)
+        check_model(base.folder, cfg.tuning, cfg.model.trust_remote_code)  # now, not after hours of refinement
         refined = _refine(run, cfg, base)
         shift = _shift(run, cfg, base, RefinementStats(**refined["refinement"]))
         trained = _fit(run, cfg, base)

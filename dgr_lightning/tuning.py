@@ -1,0 +1,263 @@
+"""Which weights are trained: all of them, or adapters of low rank beside a frozen model.
+
+LoRA (arXiv 2106.09685) learns what is added to a matrix as the product of two thin ones, W + alpha / rank · B A; QLoRA (arXiv
+2305.14314) keeps the frozen W in 4-bit NormalFloat, with the scales of its blocks quantised once more. peft puts the adapters
+into the model that transformers loaded, in place: its class, attributes and forward stay what loss, probes and generation know.
+
+Frozen weights are in the type of the computation, which is what autocast would make of fp32 ones at every use; adapters are
+fp32 as all trained weights are. Only adapters change, so only they need to be in a checkpoint. What is exported is a plain
+model: the base's weights, read again from its folder, with the adapters added. After QLoRA too: not to the 4-bit weights, whose
+rounding would then stay in the model, its untouched matrices included, and count as the price of tuning.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from dgr_lightning.checkpoints import stored_dtype
+from dgr_lightning.config import LAYER_RANGE, TuningConfig
+from dgr_lightning.errors import UserError
+from dgr_lightning.models import decoder_layers, load_model
+from dgr_lightning.records import content_hash, read_json
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+ALL_LINEAR = "all-linear"
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32, "uint8": torch.uint8}
+_ADAPTER = "default"  # peft's name for the only one
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """What training learned about one matrix of [out, in]: it becomes `weight + scale * up @ down`.
+
+    Attributes:
+        down: [rank, in], fp32 on the CPU.
+        up: [out, rank], likewise.
+        scale: alpha / rank.
+    """
+
+    down: Tensor
+    up: Tensor
+    scale: float
+
+
+def load(
+    folder: Path, tuning: TuningConfig, precision: str, device: str, seed: int, trust_remote_code: bool = False
+) -> PreTrainedModel:
+    """Loads a model for training: what is trained requires gradients and is fp32, what is frozen has the computation's type.
+
+    Args:
+        folder: the base model.
+        tuning: which weights are trained.
+        precision: type of the computation, `bf16` or `fp32`.
+        device: cpu or cuda.
+        seed: of the adapters' first values.
+        trust_remote_code: as in `load_model`.
+
+    Raises:
+        UserError: as `load_model`, or the model has no place for these adapters.
+    """
+    _check_plain(folder, read_json(folder / "config.json"))
+    if tuning.method == "full":
+        return load_model(folder, "master", device, trust_remote_code)
+    quantization = _four_bit(tuning.quant_storage, precision) if tuning.method == "qlora" else None
+    model = load_model(folder, precision, device, trust_remote_code, quantization)
+    for module in model.modules():
+        # bitsandbytes repacks 4-bit weights for AVX512 at their first use outside training, which the next update then trips over.
+        if "support_avx512bf16_for_cpu" in vars(module):
+            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
+    add_adapters(model, tuning)
+    initialise(model, seed)
+    return model
+
+
+def check_model(folder: Path, tuning: TuningConfig, trust_remote_code: bool = False) -> None:
+    """Checks that a model has a place for the adapters that are asked for, by its config alone, without loading a weight.
+
+    Raises:
+        UserError: it has not, or its weights are quantised already; the message names the override.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    _check_plain(folder, read_json(folder / "config.json"))
+    if tuning.method != "full":
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
+        with torch.device("meta"):
+            targets(AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code), tuning)
+
+
+def targets(model: PreTrainedModel, tuning: TuningConfig) -> list[str]:
+    """Returns the names of the matrices that get an adapter: linear layers inside decoder layers, in the model's order.
+
+    Raises:
+        UserError: there is no such layer or module, or `tuning.rank` is no less than a matrix has rows or columns.
+    """
+    prefix, layers = decoder_layers(model)
+    chosen = _layer_range(tuning.layers, len(layers))
+    inside = {
+        f"{prefix}.{number}.{name}": module
+        for number in chosen
+        for name, module in layers[number].named_modules()
+        if isinstance(module, nn.Linear)
+    }
+    found = []
+    for wanted in tuning.target_modules:
+        names = [name for name in inside if wanted == ALL_LINEAR or f".{name}".endswith(f".{wanted}")]
+        if not names:
+            kinds = dict.fromkeys(name.rpartition(".")[2] for name in inside)
+            raise UserError(
+                f"tuning.target_modules=[{','.join(tuning.target_modules)}]: no linear layer's name ends in {wanted!r} in these "
+                f"decoder layers of {type(model).__name__}. They have: {', '.join(kinds)}; or write [{ALL_LINEAR}]."
+            )
+        found += names
+    for name in found:
+        narrow = min(inside[name].in_features, inside[name].out_features)
+        if tuning.rank >= narrow:
+            raise UserError(
+                f"tuning.rank={tuning.rank}: {name} has {narrow} rows or columns, and an adapter of that rank is no smaller "
+                f"than the matrix. Give a rank below {narrow}, name other tuning.target_modules, or take tuning=full."
+            )
+    return [name for name in inside if name in set(found)]
+
+
+def _layer_range(layers: str | None, depth: int) -> range:
+    """Returns which of `depth` decoder layers `tuning.layers` means; shares are rounded to whole layers, at least one."""
+    if layers is None:
+        return range(depth)
+    match = LAYER_RANGE.fullmatch(layers)
+    if match is None:
+        raise ValueError(f"tuning.layers={layers} went through the door")
+    first, last, low, high = match.groups()
+    if low is not None:
+        start = min(round(float(low) / 100 * depth), depth - 1)
+        return range(start, max(round(float(high) / 100 * depth), start + 1))
+    if int(last) >= depth:
+        raise UserError(f"tuning.layers={layers}: the model has {depth} decoder layers, 0-{depth - 1}.")
+    return range(int(first), int(last) + 1)
+
+
+def add_adapters(model: PreTrainedModel, tuning: TuningConfig) -> None:
+    """Freezes a model and puts an fp32 adapter beside each of the `targets`; the values are `initialise`'s affair.
+
+    Raises:
+        UserError: as `targets`.
+    """
+    from peft import LoraConfig, inject_adapter_in_model
+
+    adapters = LoraConfig(
+        r=tuning.rank,
+        lora_alpha=tuning.alpha,  # type: ignore[arg-type]  # divided by the rank, nothing else
+        lora_dropout=tuning.dropout,
+        target_modules=targets(model, tuning),
+    )
+    inject_adapter_in_model(adapters, model, _ADAPTER)
+    for weight in model.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.float()
+
+
+@torch.no_grad()
+def initialise(model: PreTrainedModel, seed: int) -> None:
+    """Sets adapters to their first values: B to zero, so that nothing is added yet, A to uniform noise as in peft.
+
+    The noise of a matrix follows from the seed and its name: other adapters, devices, ranks and whatever was drawn before have
+    no say in it.
+
+    Args:
+        model: with adapters, sharded or not; not on the meta device.
+        seed: of the run.
+    """
+    for name, weight in model.named_parameters():
+        if not weight.requires_grad:
+            continue
+        values = torch.zeros(weight.shape)
+        if ".lora_A." in name:
+            noise = torch.Generator().manual_seed(int(content_hash(seed, name)[:8], 16))
+            bound = 1 / math.sqrt(weight.shape[1])
+            values.uniform_(-bound, bound, generator=noise)
+        if isinstance(weight, DTensor):  # every rank has drawn all of it: nothing is sent
+            values = distribute_tensor(
+                values.to(weight.device), weight.device_mesh, weight.placements, src_data_rank=None
+            )
+        weight.copy_(values)
+
+
+def trained_names(model: nn.Module) -> list[str]:
+    """Returns the names of the weights that training changes: all that a checkpoint needs beside the base's folder."""
+    return [name for name, weight in model.named_parameters() if weight.requires_grad]
+
+
+def adapters(model: PreTrainedModel) -> dict[str, Adapter]:
+    """Returns the adapters of a model, by the name of the matrix that each belongs to; empty where all weights are trained.
+
+    Of a sharded model every rank has to ask: the parts are gathered.
+    """
+    from peft.tuners.lora import LoraLayer
+
+    return {
+        name: Adapter(
+            _whole(module.lora_A[_ADAPTER].weight), _whole(module.lora_B[_ADAPTER].weight), module.scaling[_ADAPTER]
+        )
+        for name, module in model.named_modules()
+        if isinstance(module, LoraLayer)
+    }
+
+
+@torch.no_grad()
+def merged(adapters: Mapping[str, Adapter], base_folder: Path, trust_remote_code: bool = False) -> PreTrainedModel:
+    """Returns the base model with adapters added to its weights, on the CPU, in the type that its folder stores.
+
+    The sum is made in fp32 and rounded once.
+
+    Args:
+        adapters: by the names of matrices.
+        base_folder: the base model, not quantised.
+        trust_remote_code: as in `load_model`.
+    """
+    stored = "bf16" if stored_dtype(base_folder) == torch.bfloat16 else "fp32"
+    model = load_model(base_folder, stored, "cpu", trust_remote_code)
+    for name, adapter in adapters.items():
+        weight = model.get_submodule(name).get_parameter("weight")
+        weight.copy_(weight.float() + adapter.scale * adapter.up @ adapter.down)
+    return model
+
+
+def _whole(weight: Tensor) -> Tensor:
+    whole = weight.full_tensor() if isinstance(weight, DTensor) else weight
+    return whole.detach().float().cpu()
+
+
+def _four_bit(storage: str, precision: str) -> Any:
+    """Returns QLoRA's way to store frozen matrices, for transformers.
+
+    The storage is a float type by default: FSDP2 shards no integers. It must then be the computation's own, since sharding's
+    mixed precision would cast any other one, and a cast destroys what is packed.
+    """
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=DTYPES[precision],
+        bnb_4bit_quant_storage=DTYPES[precision if storage == "auto" else storage],
+    )
+
+
+def _check_plain(folder: Path, config: Mapping[str, Any]) -> None:
+    if "quantization_config" in config:
+        method = config["quantization_config"].get("quant_method", "unnamed")
+        raise UserError(
+            f"{folder}: its weights are quantised already ({method}), which training cannot start from. Name the unquantised "
+            "model with model.path= or model.hub_id=; tuning=qlora quantises it while it loads."
+        )
