@@ -36,19 +36,18 @@ def small_model(family: str, vocabulary: int = 96, **changes):
     import transformers
 
     torch.manual_seed(0)
+    widths = {"hidden_size": 32, "intermediate_size": 48}
     config = getattr(transformers, f"{family}Config")(
         vocab_size=vocabulary,
-        hidden_size=32,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        intermediate_size=48,
         max_position_embeddings=256,
         initializer_range=0.2,
         bos_token_id=None,
         eos_token_id=1,
         pad_token_id=0,
-        **changes,
+        **widths | changes,
     )
     return getattr(transformers, f"{family}ForCausalLM")(config).eval()
 
