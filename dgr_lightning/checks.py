@@ -323,8 +323,8 @@ def check_tuning(cfg: Config) -> None:
         good = ("auto",) if precision == "auto" else ("auto", precision)
         if strategy == "fsdp" and tuning.quant_storage not in good:
             raise UserError(
-                f"tuning.quant_storage={tuning.quant_storage} with trainer.strategy=fsdp: sharded 4-bit weights are packed into "
-                f"the computation's own type (trainer.precision={precision}); write tuning.quant_storage=auto."
+                f"tuning.quant_storage={tuning.quant_storage} with trainer.strategy=fsdp: 4-bit weights are sharded in the "
+                f"computation's own type (trainer.precision={precision}); write tuning.quant_storage=auto."
             )
     for choice, package in packages:
         if package is not None and find_spec(package) is None:
@@ -335,8 +335,8 @@ def _check_layers(layers: str | None) -> None:
     if layers is None:
         return
     match = LAYER_RANGE.fullmatch(layers)
-    first, last, low, high = match.groups() if match else (None,) * 4
-    if not (first and int(first) <= int(last) or low and float(low) < float(high) <= 100):
+    ends = [float(end) for end in match.groups() if end is not None] if match else []
+    if not ends or ends[0] > ends[1] or ("%" in layers and not ends[0] < ends[1] <= 100):
         raise UserError(
             f"tuning.layers={layers}: expected the first and the last decoder layer, such as 16-31 (counted from 0, both "
             "included), or two shares of the depth in per cent, such as 33%-67%."

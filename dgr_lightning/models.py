@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 from rich.markup import escape
+from torch import nn
 
 from dgr_lightning.config import ModelConfig
 from dgr_lightning.console import say

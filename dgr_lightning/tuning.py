@@ -114,8 +114,8 @@ def targets(model: PreTrainedModel, tuning: TuningConfig) -> list[str]:
         if not names:
             kinds = dict.fromkeys(name.rpartition(".")[2] for name in inside)
             raise UserError(
-                f"tuning.target_modules=[{','.join(tuning.target_modules)}]: no linear layer's name ends in {wanted!r} in these "
-                f"decoder layers of {type(model).__name__}. They have: {', '.join(kinds)}; or write [{ALL_LINEAR}]."
+                f"tuning.target_modules=[{','.join(tuning.target_modules)}]: no linear layer's name ends in {wanted!r} in the "
+                f"chosen layers of {type(model).__name__}. They have: {', '.join(kinds)}; or write [{ALL_LINEAR}]."
             )
         found += names
     for name in found:
@@ -184,9 +184,7 @@ def initialise(model: PreTrainedModel, seed: int) -> None:
             bound = 1 / math.sqrt(weight.shape[1])
             values.uniform_(-bound, bound, generator=noise)
         if isinstance(weight, DTensor):  # every rank has drawn all of it: nothing is sent
-            values = distribute_tensor(
-                values.to(weight.device), weight.device_mesh, weight.placements, src_data_rank=None
-            )
+            values = distribute_tensor(values.to(weight.device), weight.device_mesh, weight.placements, src_data_rank=None)
         weight.copy_(values)
 
 
@@ -202,10 +200,12 @@ def adapters(model: PreTrainedModel) -> dict[str, Adapter]:
     """
     from peft.tuners.lora import LoraLayer
 
+    def whole(factor: nn.Module) -> Tensor:
+        weight = factor.get_parameter("weight")
+        return (weight.full_tensor() if isinstance(weight, DTensor) else weight).detach().float().cpu()
+
     return {
-        name: Adapter(
-            _whole(module.lora_A[_ADAPTER].weight), _whole(module.lora_B[_ADAPTER].weight), module.scaling[_ADAPTER]
-        )
+        name: Adapter(whole(module.lora_A[_ADAPTER]), whole(module.lora_B[_ADAPTER]), module.scaling[_ADAPTER])
         for name, module in model.named_modules()
         if isinstance(module, LoraLayer)
     }
@@ -228,11 +228,6 @@ def merged(adapters: Mapping[str, Adapter], base_folder: Path, trust_remote_code
         weight = model.get_submodule(name).get_parameter("weight")
         weight.copy_(weight.float() + adapter.scale * adapter.up @ adapter.down)
     return model
-
-
-def _whole(weight: Tensor) -> Tensor:
-    whole = weight.full_tensor() if isinstance(weight, DTensor) else weight
-    return whole.detach().float().cpu()
 
 
 def _four_bit(storage: str, precision: str) -> Any:
@@ -267,7 +262,7 @@ def _tame_on_the_cpu(model: PreTrainedModel) -> None:
     for name, module in model.named_modules():
         if isinstance(module, Linear4bit):
             module.support_avx512bf16_for_cpu = False
-            block = module.weight.quant_state.blocksize
+            block = module.weight.blocksize
             if module.in_features % block:
                 raise UserError(
                     f"tuning=qlora on a CPU: {name} has rows of {module.in_features} values, and bitsandbytes reads 4-bit rows "

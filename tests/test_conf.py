@@ -54,11 +54,14 @@ ALL = [(group, choice) for group in groups("train") for choice in choices(group)
 def test_every_file_composes(group, choice, local):
     overrides = [f"{group}={choice}", *companions(group, choice)]
     cfg = door.compose("train", overrides + sources_of(overrides, local))
-    section = yaml.safe_load((CONF / group / f"{choice}.yaml").read_text())
-    if "defaults" in section:  # written at the root of the config
-        section = {key: value for key, value in section.items() if key != "defaults"}
+    text = (CONF / group / f"{choice}.yaml").read_text()
+    section = yaml.safe_load(text)
+    if text.startswith("# @package _global_"):
+        section.pop("defaults", None)
     else:
         section = {group: section}
+    if group == "tuning":
+        section.pop("sft", None)  # the miniature's learning rate wins
     composed = asdict(cfg)
     for name, values in section.items():
         for key, value in values.items():
@@ -138,8 +141,22 @@ def test_the_command_line_wins_over_the_evaluation_that_the_model_brings(tmp_pat
     assert door.compose("evaluate", ["evaluation=micro"]).evaluation.name == "micro"
 
 
+def test_adapters_bring_a_learning_rate_that_everything_else_wins_over():
+    real = ["model=qwen3-0.6b", "data=star1"]
+    for tuning in ("lora", "qlora"):
+        assert door.compose("train", [*real, f"tuning={tuning}"]).sft.lr == 10 * door.compose("train", real).sft.lr
+        assert door.compose("train", [*real, f"tuning={tuning}", "sft.lr=3e-5"]).sft.lr == 3e-5
+        assert door.compose("train", [f"tuning={tuning}"]).sft.lr == door.compose("train", []).sft.lr
+
+
 def test_published_recipes():
     tax = door.compose("train", ["experiment=safety-tax", "model=qwen3-0.6b"])
     assert (tax.data.name, tax.sft.lr, tax.sft.epochs, tax.sft.batch_size) == ("directrefusal", 5e-5, 5, 8)
     star = door.compose("train", ["experiment=star1", "model=qwen3-0.6b", "sft.batch_size=64"])
     assert (star.data.name, star.sft.lr, star.sft.epochs, star.sft.batch_size) == ("star1", 1e-5, 5, 64)
+    lora = door.compose("train", ["experiment=lora-safety", "model=r1-distill-14b"])
+    assert (lora.data.name, lora.sft.lr, lora.sft.epochs, lora.sft.batch_size) == ("directrefusal", 5e-5, 10, 2)
+    assert (lora.tuning.method, lora.tuning.rank, lora.tuning.target_modules) == ("lora", 1, ["up_proj"])
+    act = door.compose("train", ["experiment=r1act", "model=r1-distill-8b", "tuning.rank=8"])
+    assert (act.data.name, act.sft.lr, act.sft.optimizer) == ("r1act", 1e-5, "adamw8bit")
+    assert (act.tuning.method, act.tuning.rank, act.tuning.alpha) == ("qlora", 8, 16.0)

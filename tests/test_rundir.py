@@ -62,6 +62,7 @@ DETERMINES = [
     {"sft__batch_size": 4},
     {"sft__max_length": 64},
     {"sft__optimizer": "adamw8bit"},
+    {"tuning__method": "lora"},
     {"sft__weight_decay": 0.0},
     {"sft__warmup_ratio": 0.0},
     {"sft__clip_norm": 2.0},
@@ -77,6 +78,8 @@ DOES_NOT = [
     {"data__path": "/elsewhere.jsonl", "data__hub_id": "a/b", "data__revision": "c", "data__split": "test"},
     {"refine__name": "mine"},
     {"engine__batch_size": 3},
+    {"tuning__rank": 3, "tuning__layers": "0-1"},  # of adapters, and every weight is trained
+    {"tuning__quant_storage": "uint8"},
     {"sft__max_tokens": 64},
     {"trainer__name": "x", "trainer__accelerator": "cuda", "trainer__devices": 8, "trainer__nodes": 2},
     {"trainer__checkpoint_every": 1, "trainer__max_restarts": 3},
@@ -121,6 +124,17 @@ def test_the_evaluation_tasks_have_a_hash_of_their_own():
 def test_without_refinement_the_keys_of_generation_say_nothing(changes):
     vanilla = config(refine__strategy="vanilla")
     assert run_hash(config(refine__strategy="vanilla", **changes), IDENTITIES) == run_hash(vanilla, IDENTITIES)
+
+
+def test_of_tuning_the_keys_of_its_method_count():
+    assert describe(config(), IDENTITIES)["tuning"] == {"method": "full"}  # as before there were adapters
+    for method in ("lora", "qlora"):
+        reference = run_hash(config(tuning__method=method), IDENTITIES)
+        for key, value in {"rank": 3, "alpha": 5.0, "dropout": 0.1, "target_modules": ["up_proj"], "layers": "0-1"}.items():
+            assert run_hash(config(tuning__method=method, **{f"tuning__{key}": value}), IDENTITIES) != reference, key
+        assert run_hash(config(tuning__method=method, tuning__quant_storage="uint8"), IDENTITIES) == reference
+        assert f"_{method}-r16_" in slug(config(tuning__method=method))
+    assert "_r16_" not in slug(config())
 
 
 def test_texts_count_by_content_and_not_by_path(tmp_path):
