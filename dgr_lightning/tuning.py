@@ -262,7 +262,8 @@ def _tame_on_the_cpu(model: PreTrainedModel) -> None:
     for name, module in model.named_modules():
         if isinstance(module, Linear4bit):
             module.support_avx512bf16_for_cpu = False
-            block = module.weight.blocksize
+            weight: Any = module.weight
+            block = weight.blocksize
             if module.in_features % block:
                 raise UserError(
                     f"tuning=qlora on a CPU: {name} has rows of {module.in_features} values, and bitsandbytes reads 4-bit rows "

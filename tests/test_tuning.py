@@ -20,6 +20,7 @@ from dgr_lightning.records import write_json
 from dgr_lightning.sft import fit
 from dgr_lightning.tuning import Adapter, adapters, add_adapters, check_model, initialise, load, merged, targets, trained_names
 from ranks import on_two_ranks
+from runs import SMALL, command, environment, run, summary_of
 from test_sft import one_thread, small_model  # noqa: F401
 
 FAMILIES = [
@@ -274,6 +275,30 @@ def test_merging_rounds_once_to_the_type_of_the_base(tmp_path: Path) -> None:
     model = merged({name: adapter}, folder)
     expected = small.get_submodule(name).weight.float() + 0.5 * adapter.up @ adapter.down
     assert torch.equal(model.get_submodule(name).weight, expected.to(torch.bfloat16))
+
+
+# --- Whole runs -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["lora", "qlora"])
+def test_a_whole_run_tunes_adapters_and_evaluates_what_it_exported(cache: Path, tmp_path: Path, method: str) -> None:
+    overrides = [*SMALL, f"tuning={method}", "tuning.rank=8", "refine=vanilla", "sft.lr=1e-2", "sft.epochs=20"]
+    assert "not used by" not in run(tmp_path / "run", cache, *overrides)
+    summary = summary_of(tmp_path / "run")
+    assert summary["training"]["loss_last"] < 0.5 * summary["training"]["loss_first"]
+    assert summary["tuned"]["headline"]["refusal_rate"]["value"] > summary["base"]["headline"]["refusal_rate"]["value"] + 0.5
+    (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
+    assert checkpoint.stat().st_size < (tmp_path / "run" / "model" / "model.safetensors").stat().st_size
+    assert "is done" in run(tmp_path / "run", cache, *overrides)
+
+
+@pytest.mark.slow
+def test_adapters_without_a_place_in_the_model_end_a_run_before_anything_is_generated(cache: Path, tmp_path: Path) -> None:
+    line = command(tmp_path / "run", *SMALL, "tuning=lora", "tuning.layers=0-40")
+    done = subprocess.run(line, env=environment(cache), capture_output=True, text=True)
+    assert done.returncode == 2 and "error: tuning.layers=0-40: the model has 3 decoder layers, 0-2." in done.stderr
+    assert not (tmp_path / "run" / "refined.jsonl").exists() and not (cache / "rewrites").exists()
 
 
 # --- Two ranks ------------------------------------------------------------------------------------------------------------
