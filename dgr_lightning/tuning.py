@@ -233,8 +233,8 @@ def merged(adapters: Mapping[str, Adapter], base_folder: Path, trust_remote_code
 def _four_bit(storage: str, precision: str) -> Any:
     """Returns QLoRA's way to store frozen matrices, for transformers.
 
-    The storage is a float type by default: FSDP2 shards no integers. It must then be the computation's own, since sharding's
-    mixed precision would cast any other one, and a cast destroys what is packed.
+    They are packed into the computation's own type by default: mixed precision of a sharded model casts weights of any other
+    float type, and a cast destroys what is packed.
     """
     from transformers import BitsAndBytesConfig
 
