@@ -88,10 +88,15 @@ def check_model(folder: Path, tuning: TuningConfig, trust_remote_code: bool = Fa
     from transformers import AutoConfig, AutoModelForCausalLM
 
     _check_plain(folder, read_json(folder / "config.json"))
-    if tuning.method != "full":
+    if tuning.method == "full":
+        return
+    try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
         with torch.device("meta"):
-            targets(AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code), tuning)
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+    except (ValueError, OSError):
+        return  # no model that can be trained at all: `load_model` says why, and is called first by whoever generates
+    targets(model, tuning)
 
 
 def targets(model: PreTrainedModel, tuning: TuningConfig) -> list[str]:

@@ -251,6 +251,15 @@ def test_auto_becomes_a_value(run_door, capsys):
     assert f"trainer.precision={cfg.trainer.precision}" in capsys.readouterr().out
 
 
+def test_keys_that_the_tuning_method_does_not_read_are_named(run_door, capsys):
+    run_door("tuning.rank=4", "tuning.layers=0-1")
+    assert "tuning.layers, tuning.rank: not used by tuning=full" in capsys.readouterr().out
+    run_door("tuning=lora", "tuning.rank=4", "tuning.quant_storage=fp32")
+    assert "tuning.quant_storage: not used by tuning=lora" in capsys.readouterr().out
+    run_door("tuning=qlora", "tuning.rank=4", "tuning.quant_storage=fp32")
+    assert "not used" not in capsys.readouterr().out
+
+
 def test_nothing_is_written_before_the_stages(run_door, tmp_path):
     run_door("hydra.run.dir=elsewhere")
     assert list(tmp_path.iterdir()) == []

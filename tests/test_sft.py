@@ -36,11 +36,12 @@ def small_model(family: str, vocabulary: int = 96, **changes):
     import transformers
 
     torch.manual_seed(0)
-    widths = {"hidden_size": 32, "intermediate_size": 48, "num_key_value_heads": 2}
+    widths = {"hidden_size": 32, "intermediate_size": 48}
     config = getattr(transformers, f"{family}Config")(
         vocab_size=vocabulary,
         num_hidden_layers=2,
         num_attention_heads=4,
+        num_key_value_heads=2,
         max_position_embeddings=256,
         initializer_range=0.2,
         bos_token_id=None,

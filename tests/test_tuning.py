@@ -266,6 +266,13 @@ def test_rows_that_a_cpu_would_dequantise_wrongly_are_refused(tmp_path: Path) ->
         load(folder, TuningConfig(method="qlora", rank=2), "fp32", "cpu", 1)
 
 
+def test_packed_weights_are_not_cast(base: Path) -> None:
+    model = load(base, TuningConfig(method="qlora", rank=2), "fp32", "cpu", 1)
+    for cast in (lambda: model.to(torch.bfloat16), model.half, model.float):
+        with pytest.raises(ValueError, match=r"cast|not supported for quantized"):
+            cast()
+
+
 def test_merging_rounds_once_to_the_type_of_the_base(tmp_path: Path) -> None:
     folder = save(tmp_path / "model", "Qwen2", {})
     small = load_model(folder, "bf16", "cpu")
