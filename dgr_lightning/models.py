@@ -28,7 +28,7 @@ from dgr_lightning.records import content_hash, file_hash, read_json, write_json
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-# transformers and peft import these two wherever they are installed, which then name every kernel that they cannot load.
+# transformers and peft import these wherever they are installed, which then name every kernel that they cannot load.
 for _name in ("torchao", "torch.utils._pytree", "bitsandbytes"):
     logging.getLogger(_name).setLevel(logging.ERROR)
 

@@ -85,11 +85,11 @@ def check_model(folder: Path, tuning: TuningConfig, trust_remote_code: bool = Fa
     Raises:
         UserError: it has not, or its weights are quantised already; the message names the override.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
-
     _check_plain(folder, read_json(folder / "config.json"))
     if tuning.method == "full":
         return
+    from transformers import AutoConfig, AutoModelForCausalLM
+
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
         with torch.device("meta"):
@@ -113,7 +113,7 @@ def targets(model: PreTrainedModel, tuning: TuningConfig) -> list[str]:
         for name, module in layers[number].named_modules()
         if isinstance(module, nn.Linear)
     }
-    found = []
+    found: set[str] = set()
     for wanted in tuning.target_modules:
         names = [name for name in inside if wanted == ALL_LINEAR or f".{name}".endswith(f".{wanted}")]
         if not names:
@@ -122,15 +122,16 @@ def targets(model: PreTrainedModel, tuning: TuningConfig) -> list[str]:
                 f"tuning.target_modules=[{','.join(tuning.target_modules)}]: no linear layer's name ends in {wanted!r} in the "
                 f"chosen layers of {type(model).__name__}. They have: {', '.join(kinds)}; or write [{ALL_LINEAR}]."
             )
-        found += names
-    for name in found:
+        found |= set(names)
+    adapted = [name for name in inside if name in found]
+    for name in adapted:
         narrow = min(inside[name].in_features, inside[name].out_features)
         if tuning.rank >= narrow:
             raise UserError(
                 f"tuning.rank={tuning.rank}: {name} has {narrow} rows or columns, and an adapter of that rank is no smaller "
                 f"than the matrix. Give a rank below {narrow}, name other tuning.target_modules, or take tuning=full."
             )
-    return [name for name in inside if name in set(found)]
+    return adapted
 
 
 def _layer_range(layers: str | None, depth: int) -> range:
@@ -157,13 +158,13 @@ def add_adapters(model: PreTrainedModel, tuning: TuningConfig) -> None:
     """
     from peft import LoraConfig, inject_adapter_in_model
 
-    adapters = LoraConfig(
+    shape = LoraConfig(
         r=tuning.rank,
         lora_alpha=tuning.alpha,  # type: ignore[arg-type]  # divided by the rank, nothing else
         lora_dropout=tuning.dropout,
         target_modules=targets(model, tuning),
     )
-    inject_adapter_in_model(adapters, model, _ADAPTER)
+    inject_adapter_in_model(shape, model, _ADAPTER)
     for weight in model.parameters():
         if weight.requires_grad:
             weight.data = weight.data.float()
@@ -217,19 +218,19 @@ def adapters(model: PreTrainedModel) -> dict[str, Adapter]:
 
 
 @torch.no_grad()
-def merged(adapters: Mapping[str, Adapter], base_folder: Path, trust_remote_code: bool = False) -> PreTrainedModel:
+def merged(learned: Mapping[str, Adapter], base_folder: Path, trust_remote_code: bool = False) -> PreTrainedModel:
     """Returns the base model with adapters added to its weights, on the CPU, in the type that its folder stores.
 
     The sum is made in fp32 and rounded once.
 
     Args:
-        adapters: by the names of matrices.
+        learned: what `adapters` returned.
         base_folder: the base model, not quantised.
         trust_remote_code: as in `load_model`.
     """
     stored = "bf16" if stored_dtype(base_folder) == torch.bfloat16 else "fp32"
     model = load_model(base_folder, stored, "cpu", trust_remote_code)
-    for name, adapter in adapters.items():
+    for name, adapter in learned.items():
         weight = model.get_submodule(name).get_parameter("weight")
         weight.copy_(weight.float() + adapter.scale * adapter.up @ adapter.down)
     return model
