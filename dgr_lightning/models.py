@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from rich.markup import escape
 
-from dgr_lightning.config import ModelConfig
+from dgr_lightning.config import ModelConfig, TrainerConfig
 from dgr_lightning.console import say
 from dgr_lightning.errors import UserError
 from dgr_lightning.hub import fetch_model
@@ -126,6 +126,18 @@ def load_model(folder: Path, precision: str, device: str, trust_remote_code: boo
     return _load(folder, precision, device, trust_remote_code, head=True)
 
 
+def empty_model(folder: Path, trust_remote_code: bool = False) -> PreTrainedModel:
+    """Returns the causal language model that a folder's config describes, fp32, on the meta device: without any values."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
+    with torch.device("meta"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(
+            config, dtype=torch.float32, trust_remote_code=trust_remote_code
+        )
+    return model
+
+
 def load_encoder(folder: Path, precision: str, device: str, trust_remote_code: bool = False) -> PreTrainedModel:
     """Loads a model without its head, whose output is the last hidden states, as `load_model` does.
 
@@ -224,6 +236,21 @@ def resolve_device(accelerator: str) -> str:
     if accelerator == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return accelerator
+
+
+def resolve_devices(trainer: TrainerConfig) -> None:
+    """Turns `trainer.devices=null` and `trainer.strategy=auto` into values, in place.
+
+    Raises:
+        UserError: more devices are asked for than there are.
+    """
+    there = torch.cuda.device_count() if trainer.accelerator == "cuda" else 1
+    if trainer.devices is None:
+        trainer.devices = 1 if trainer.strategy == "single" else there
+    if trainer.accelerator == "cuda" and trainer.devices > there:
+        raise UserError(f"trainer.devices={trainer.devices}: PyTorch finds {there} CUDA devices here.")
+    if trainer.strategy == "auto":
+        trainer.strategy = "fsdp" if trainer.devices * trainer.nodes > 1 else "single"
 
 
 def resolve_precision(value: str, device: str) -> str:
