@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +24,6 @@ from dgr_lightning.parallel import Ranks
 from dgr_lightning.records import read_json, write_json
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     from torch.optim import Optimizer
 
 PARTIAL = ".partial"
@@ -43,7 +42,8 @@ class Checkpoints:
             keep: how many are kept.
         """
         self._folder, self._ranks, self._keep = folder, ranks, keep
-        self._pending: tuple[int, Future[Any]] | None = None
+        self._naming = ThreadPoolExecutor(1, "checkpoints")
+        self._pending: Future[None] | None = None
         self._group: Any = None
         if ranks.is_first:
             for leftover in folder.glob(f"*{PARTIAL}"):
@@ -79,21 +79,16 @@ class Checkpoints:
             self._group = dist.new_group(backend="gloo")  # of its own: it talks while training does
         self._ranks.agree(None)  # the folder is there
         writer = HuggingFaceStorageWriter(str(partial), save_distributed=True)
-        pending = dcp.async_save(tensors, storage_writer=writer, process_group=self._group, no_dist=self._ranks.size == 1)
-        assert not isinstance(pending, dcp.state_dict_saver.AsyncSaveResponse)
-        self._pending = step, pending
-
-    def poll(self) -> None:
-        """Gives a checkpoint its name if it is whole by now."""
-        if self._pending is not None and self._pending[1].done():
-            self._finish()
+        written = dcp.async_save(tensors, storage_writer=writer, process_group=self._group, no_dist=self._ranks.size == 1)
+        assert not isinstance(written, dcp.state_dict_saver.AsyncSaveResponse)
+        self._pending = self._naming.submit(self._name, step, written)
 
     def settle(self, seconds: float | None = None) -> None:
         """Waits until the checkpoint taken last is whole, or gives it up after `seconds`."""
         if self._pending is not None:
             with suppress(TimeoutError) if seconds is not None else nullcontext():
-                self._pending[1].result(seconds)
-                self._finish()
+                self._pending.result(seconds)
+            self._pending = None
 
     def load(self, step: int, model: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
         """Puts a checkpoint's weights and optimizer state in place, whatever the ranks that wrote it. Collective.
@@ -114,17 +109,15 @@ class Checkpoints:
             optimizer.state[weight].update(stored["optimizer"].get(name, {}))
         return dict(stored["state"])
 
-    def _finish(self) -> None:
-        assert self._pending is not None
-        step, pending = self._pending
-        pending.result()
-        self._pending = None
+    def _name(self, step: int, written: Future[Any]) -> None:
+        """Gives a checkpoint its name as soon as all ranks have written it; in a thread of its own."""
+        written.result()
         if not self._ranks.is_first:
             return
         partial = self.path(step).with_name(self.path(step).name + PARTIAL)
-        for file in partial.iterdir():
-            with open(file, "rb") as written:
-                os.fsync(written.fileno())
+        for path in partial.iterdir():
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
         os.replace(partial, self.path(step))
         for old in self.steps()[: -self._keep]:
             shutil.rmtree(self.path(old))

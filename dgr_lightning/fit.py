@@ -6,8 +6,6 @@ them run this; the first one writes and speaks.
 
 from __future__ import annotations
 
-import resource
-import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -21,7 +19,7 @@ from lightning.pytorch import Trainer
 from dgr_lightning import models, parallel
 from dgr_lightning.checkpoints import Checkpoints
 from dgr_lightning.config import Config
-from dgr_lightning.console import progress
+from dgr_lightning.console import progress, say
 from dgr_lightning.curves import Curves, wandb_settings
 from dgr_lightning.errors import UserError
 from dgr_lightning.export import export
@@ -30,12 +28,15 @@ from dgr_lightning.parallel import Ranks
 from dgr_lightning.recorder import Probe, Recorder, quiet_lightning
 from dgr_lightning.records import Example
 from dgr_lightning.sft import SafetySft
+from dgr_lightning.throughput import peak_memory_bytes
 
 if TYPE_CHECKING:
     from dgr_lightning.chat import Chat, Encoded
 
 
 SILENT_CHARACTERS = 4_000_000  # less text than this is encoded in no time worth a progress bar
+_LOOKED_AT = 50  # steps whose rows are looked at for waste before training
+_MUCH_WASTE = 0.25
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class TrainingResult:
     Attributes:
         steps: optimizer steps.
         target_tokens: tokens learned from, over all steps.
-        tokens_per_second: target tokens per second spent in optimizer steps; probes and checkpoints are not counted.
+        tokens_per_second: tokens of documents, prompts included, per second spent in optimizer steps, on all ranks; probes and
+            checkpoints are not counted.
         peak_memory_bytes: of the rank that needed most: on a GPU the most that torch had allocated during training, on the CPU
             the most that the process ever held.
         loss_first: loss of the first optimizer step.
@@ -107,6 +109,7 @@ def fit(
         rank=ranks.rank,
         num_ranks=ranks.size,
     )
+    _warn(loader, cfg, ranks)
     module = _module(model_folder, cfg, loader.num_steps, ranks, device)
     checkpoints = Checkpoints(run_dir / "checkpoints", ranks, cfg.trainer.keep_checkpoints)
     start = max(checkpoints.steps(), default=0)
@@ -114,7 +117,7 @@ def fit(
     strategy, environment = parallel.strategy(cfg.trainer, ranks)
     with (
         Curves(run_dir / "metrics.csv", start, settings) if ranks.is_first else nullcontext() as curves,
-        progress("training", loader.num_steps) as advance,
+        progress("training", loader.num_steps, start) as advance,
         quiet_lightning(),
     ):
         recorder = Recorder(cfg, ranks, checkpoints, curves, probe, advance, loader)
@@ -139,14 +142,27 @@ def fit(
     result = TrainingResult(
         steps=loader.num_steps,
         target_tokens=totals.target_tokens,
-        tokens_per_second=totals.target_tokens / totals.seconds,
-        peak_memory_bytes=max(ranks.gather(_peak_memory(device))),
+        tokens_per_second=totals.tokens / totals.seconds,
+        peak_memory_bytes=max(ranks.gather(peak_memory_bytes(device))),
         loss_first=totals.loss_first,
         loss_last=totals.loss_last,
         resumed_from_step=recorder.resumed_from_step,
     )
     export(module.model, model_folder, run_dir / "model", ranks)
     return result
+
+
+def _warn(loader: StepLoader, cfg: Config, ranks: Ranks) -> None:
+    """Says what of the set or of the devices' time goes unused."""
+    seen = loader.num_seen()
+    if seen < len(loader.encoded):
+        say(
+            f"[yellow]sft.max_steps={cfg.sft.max_steps} ends before the first epoch does: {len(loader.encoded) - seen} of "
+            f"{len(loader.encoded)} examples are never learned from[/]"
+        )
+    if (waste := loader.waste(_LOOKED_AT)) > _MUCH_WASTE:
+        remedy = "a larger sft.batch_size or fewer devices" if ranks.size > 1 else "a larger sft.max_tokens"
+        say(f"[yellow]{waste:.0%} of what the rows hold is filler, no document: {remedy} would leave less[/]")
 
 
 def _module(folder: Path, cfg: Config, num_steps: int, ranks: Ranks, device: torch.device) -> SafetySft:
@@ -177,10 +193,3 @@ def _encode(chat: Chat, examples: Sequence[Example], max_length: int) -> list[En
             encoded.append(encode(example))
             advance(1)
     return encoded
-
-
-def _peak_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -55,6 +55,7 @@ class StepBatch(TypedDict):
         rows: those of this rank; every rank has as many.
         num_targets: target tokens of the step, on all ranks.
         num_tokens: tokens of its documents, on all ranks.
+        num_pairs: pairs of tokens of which one may see the other, on all ranks.
         num_places: tokens that the rows of all ranks could hold in the time that the step takes: ranks × the most tokens that
             any of them computes. What is no document is waste.
     """
@@ -62,6 +63,7 @@ class StepBatch(TypedDict):
     rows: list[RowTensors]
     num_targets: int
     num_tokens: int
+    num_pairs: int
     num_places: int
 
 
@@ -183,8 +185,11 @@ def collate(row: Sequence[Encoded]) -> RowTensors:
 class StepLoader:
     """All steps of a training in order, one `StepBatch` each; it can stop anywhere and go on from there.
 
-    To Lightning it is one long epoch: its length is the number of optimizer steps, and its state (the next step) lies in
-    every checkpoint. It has no workers: packing a step takes less than a millisecond.
+    To Lightning it is one long epoch: its length is the number of optimizer steps. It has no workers: packing a step takes less
+    than a millisecond.
+
+    Attributes:
+        next_step: the step that is handed out next; a resume sets it.
     """
 
     def __init__(
@@ -223,6 +228,20 @@ class StepLoader:
         """Returns the number of steps of the whole training, those already done included."""
         return self.num_steps
 
+    def num_seen(self) -> int:
+        """Returns how many examples the training learns from at least once."""
+        return min(len(self.encoded), self.num_steps * self.batch_size)
+
+    def waste(self, num_steps: int) -> float:
+        """Returns the share of the places in the rows of the first steps that no document fills."""
+        steps = step_examples(len(self.encoded), self.batch_size, self.seed, 0)[: min(num_steps, self.num_steps)]
+        tokens = places = 0
+        for step in steps:
+            examples = [self.encoded[index] for index in step]
+            tokens += _num_tokens(examples)
+            places += self._num_places(self._deal(examples))
+        return 1 - tokens / places
+
     def __iter__(self) -> Iterator[StepBatch]:
         """Yields the steps from the next one on."""
         per_epoch = -(-len(self.encoded) // self.batch_size)
@@ -236,18 +255,17 @@ class StepLoader:
             yield self._batch([self.encoded[index] for index in order[step]])
 
     def _batch(self, examples: Sequence[Encoded]) -> StepBatch:
-        dealt = deal(examples, self.max_tokens, self._num_ranks)
+        dealt = self._deal(examples)
         return {
             "rows": [collate(row) for row in dealt[self._rank]],
             "num_targets": sum(len(example.ids) - max(example.num_prompt, 1) for example in examples),
             "num_tokens": _num_tokens(examples),
-            "num_places": self._num_ranks * max(sum(_places(row) for row in rows) for rows in dealt),
+            "num_pairs": sum(len(example.ids) * (len(example.ids) + 1) // 2 for example in examples),
+            "num_places": self._num_places(dealt),
         }
 
-    def state_dict(self) -> dict[str, int]:
-        """Returns the position: how many steps were handed out."""
-        return {"next_step": self.next_step}
+    def _deal(self, examples: Sequence[Encoded]) -> list[list[list[Encoded]]]:
+        return deal(examples, self.max_tokens, self._num_ranks)
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Goes on from a position that `state_dict` returned."""
-        self.next_step = state["next_step"]
+    def _num_places(self, dealt: list[list[list[Encoded]]]) -> int:
+        return self._num_ranks * max(sum(_places(row) for row in rows) for rows in dealt)

@@ -21,6 +21,7 @@ from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionP
 from torch.distributed.tensor import DTensor
 
 from dgr_lightning.config import TrainerConfig
+from dgr_lightning.errors import UserError
 from dgr_lightning.model_folder import weight_files
 
 if TYPE_CHECKING:
@@ -157,9 +158,20 @@ def reshard(model: nn.Module) -> None:
 def gathered(model: nn.Module) -> Iterator[None]:
     """Gathers all weights of a sharded model, in the computation's type, for many forward passes. Collective at both ends.
 
-    In between, ranks need not compute in step.
+    In between, ranks need not compute in step. A model that is not sharded is left as it is.
+
+    Raises:
+        UserError: a GPU has no room for the whole model.
     """
     sharded = [module for module in model.modules() if isinstance(module, FSDPModule)]
+    if sharded and torch.cuda.is_initialized():
+        free, _ = torch.cuda.mem_get_info()
+        needed = 2 * sum(weight.numel() for weight in model.parameters())
+        if needed > free:
+            raise UserError(
+                f"Probes gather the whole model on every device: {needed / 2**30:.0f} GiB, and {free / 2**30:.0f} are free. "
+                "Write probes.every=0 to train without them."
+            )
     for module in sharded:
         module.set_reshard_after_forward(False, recurse=False)
         module.unshard()

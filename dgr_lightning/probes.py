@@ -16,6 +16,7 @@ from dgr_lightning.grading import Grader
 from dgr_lightning.judge import KeywordJudge
 from dgr_lightning.metrics import HEADLINES, METRICS
 from dgr_lightning.models import resolve_precision
+from dgr_lightning.parallel import Ranks, gathered
 from dgr_lightning.tasks import PROBE, TASKS, Problem, load_problems
 
 if TYPE_CHECKING:
@@ -57,16 +58,21 @@ class Probes:
     def __call__(self, model: PreTrainedModel, step: int) -> dict[str, float]:
         """Returns `probe/<task>/<metric>` of every task, and `probe/<headline>`, the average over the tasks of a kind.
 
+        Ranks share the problems: each answers its part with the whole model, gathered once. Collective.
+
         Args:
             model: the model in training; its modes are as they were afterwards.
             step: not used; what is asked is the same at every step.
         """
+        ranks = Ranks.here()
         precision = resolve_precision(self._engine.precision, model.device.type)
-        engine = TransformersEngine(model, self._chat, precision, self._engine.batch_size)
-        answers = {
-            completion.key: self._chat.parse(completion.text).answer
-            for completion in engine.generate(self._requests, self._sampling)
-        }
+        with gathered(model):
+            engine = TransformersEngine(model, self._chat, precision, self._engine.batch_size)
+            own = {
+                completion.key: self._chat.parse(completion.text).answer
+                for completion in engine.generate(self._requests[ranks.rank :: ranks.size], self._sampling)
+            }
+        answers = {key: answer for part in ranks.gather(own) for key, answer in part.items()}
         by_task: dict[str, float] = {}
         by_kind: defaultdict[str, list[float]] = defaultdict(list)
         with Grader() as grader:

@@ -18,6 +18,7 @@ from dgr_lightning.curves import Curves
 from dgr_lightning.packing import StepLoader
 from dgr_lightning.parallel import Ranks
 from dgr_lightning.sft import Totals
+from dgr_lightning.throughput import ModelFlops, peak_flops, peak_memory_bytes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -61,7 +62,7 @@ class Recorder(Callback):
         """
         self._cfg, self._ranks, self._loader = cfg, ranks, loader
         self._checkpoints, self._curves, self._probe, self._advance = checkpoints, curves, probe, advance
-        self._ended = perf_counter()
+        self._ended = self._began = perf_counter()
         self.resumed_from_step = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
@@ -76,25 +77,34 @@ class Recorder(Callback):
             module.totals = Totals(**state)
             self._loader.next_step = self.resumed_from_step
             say(f"going on from step {self.resumed_from_step} of {module.num_steps}")
-            self._advance(self.resumed_from_step)
         elif self._probe is not None and self._ranks.agree(self._curves is None or 0 not in self._curves):
             self._advance(0, "probing")
             self._write(0, self._probe(module.model, 0))
+        self._flops, self._peak = ModelFlops.of(module.model), peak_flops(module.device, module.precision)
         self._ended = perf_counter()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Notes when the step has its batch."""
+        self._began = perf_counter()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Records an optimizer step: its row, and what else is due."""
         module: SafetySft = pl_module
         assert module.last is not None
         step, last, done = module.totals.steps, module.last, module.totals.steps == module.num_steps
-        speed = last.num_targets / last.seconds
-        note = f"loss {last.loss:.4f}  lr {last.lr:.1e}  {speed:,.0f} tokens/s"
         row = {
             "train/loss": last.loss,
             "train/lr": last.lr,
             "train/grad_norm": last.grad_norm,
-            "train/tokens_per_second": speed,
+            "train/tokens_per_second": last.num_tokens / last.seconds,
+            "train/target_tokens_per_second": last.num_targets / last.seconds,
+            "train/data_wait_seconds": self._began - self._ended,
+            "train/memory_gib": peak_memory_bytes(module.device) / 2**30,
         }
+        note = f"loss {last.loss:.4f}  lr {last.lr:.1e}  {row['train/tokens_per_second']:,.0f} tokens/s"
+        if self._peak is not None:
+            row["train/mfu"] = self._flops.step(batch) / last.seconds / (self._peak * self._ranks.size)
+            note += f"  MFU {row['train/mfu']:.0%}"
         if self._probe is not None and _due(step, self._cfg.probes.every, done):
             self._advance(0, f"{note}  probing")
             row |= self._probe(module.model, step)
@@ -102,8 +112,8 @@ class Recorder(Callback):
         # After the row: what a checkpoint holds, metrics.csv holds too.
         if _due(step, self._cfg.trainer.checkpoint_every, done):
             self._checkpoints.save(step, module.model, _optimizer(trainer), module.totals.state_dict())
-        self._checkpoints.poll()
         self._advance(1, note)
+        self._ended = perf_counter()
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Waits for the last checkpoint."""
