@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SHARD_SIZE = "5GB"
 
 
-def export(model: PreTrainedModel, base_folder: Path, folder: Path, ranks: Ranks, card: str | None = None) -> None:
+def export(model: PreTrainedModel, base_folder: Path, folder: Path, ranks: Ranks, card: str) -> None:
     """Writes a trained model to disk. Collective.
 
     Config, tokenizer, chat template, generation settings and code are the base folder's files, byte for byte; the weights are
@@ -66,7 +66,7 @@ def _stored(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
     yield from ((name, buffer) for name, buffer in model.named_buffers() if name in persistent)
 
 
-def _write(weights: dict[str, Tensor], base_folder: Path, folder: Path, card: str | None) -> None:
+def _write(weights: dict[str, Tensor], base_folder: Path, folder: Path, card: str) -> None:
     from transformers import GenerationConfig
 
     partial = folder.with_name(folder.name + PARTIAL)
@@ -82,8 +82,7 @@ def _write(weights: dict[str, Tensor], base_folder: Path, folder: Path, card: st
         if "safetensors" not in pattern:
             for file in base_folder.glob(pattern):
                 shutil.copyfile(file, partial / file.name)
-    if card is not None:
-        (partial / "README.md").write_text(card, encoding="utf-8")
+    (partial / "README.md").write_text(card, encoding="utf-8")
     for file in partial.iterdir():
         with open(file, "rb") as written:
             os.fsync(written.fileno())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from dgr_lightning.console import progress, say
 from dgr_lightning.curves import Curves, wandb_settings
 from dgr_lightning.errors import UserError
 from dgr_lightning.export import export
+from dgr_lightning.model_card import model_card
 from dgr_lightning.packing import StepLoader
 from dgr_lightning.parallel import Ranks
 from dgr_lightning.recorder import Probe, Recorder, quiet_lightning
@@ -148,7 +149,8 @@ def fit(
         loss_last=totals.loss_last,
         resumed_from_step=recorder.resumed_from_step,
     )
-    export(module.model, model_folder, run_dir / "model", ranks)
+    card = model_card(cfg, run_hash or run_dir.name, asdict(result))
+    export(module.model, model_folder, run_dir / "model", ranks, card)
     return result
 
 

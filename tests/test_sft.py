@@ -454,7 +454,9 @@ def test_the_exported_folder_is_the_base_with_other_weights(base: Path, tmp_path
     for file in base.iterdir():
         if file.suffix != ".safetensors":
             assert (folder / file.name).read_bytes() == file.read_bytes(), file.name
-    assert {file.name for file in folder.iterdir()} == {file.name for file in base.iterdir()}
+    assert {file.name for file in folder.iterdir()} == {file.name for file in base.iterdir()} | {"README.md"}
+    card = (folder / "README.md").read_text()
+    assert card.startswith("---\npipeline_tag: text-generation\n") and "10 steps" in card and str(tmp_path) not in card
     stored = load_file(folder / "model.safetensors")
     assert {weight.dtype for weight in stored.values()} == {torch.bfloat16}
     assert stored.keys() == load_file(base / "model.safetensors").keys()
