@@ -1,7 +1,9 @@
-"""What training leaves on disk: checkpoints to resume from, and the trained model as a Hugging Face folder.
+"""Checkpoints to resume from: a folder of safetensors and a JSON file, readable on any number of ranks.
 
-Both appear under their final names only when they are whole; whatever a crash leaves half-written has another name and is
-deleted by the next run.
+torch's distributed checkpoints, stored as safetensors: every rank writes what it holds, and a training that goes on with other
+shards, or with none, reads the slices that it needs. Nothing in them is ever unpickled. A checkpoint is copied to memory at
+once and written while training goes on; it takes its name when all of it is on the disk, and what a crash leaves half-written
+has another name and is deleted by the next run.
 """
 
 from __future__ import annotations
@@ -9,126 +11,170 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from dgr_lightning.model_folder import CODE_FILES, MODEL_FILES, weight_files
+from dgr_lightning.parallel import Ranks
+from dgr_lightning.records import read_json, write_json
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from torch.optim import Optimizer
 
 PARTIAL = ".partial"
+_STATE = "state.json"
 
 
 class Checkpoints:
-    """The checkpoints of a run, `step-<optimizer steps>.ckpt`: only the last whole one is kept."""
+    """The checkpoints of a run, `step-<optimizer steps>/`: the last few whole ones are kept."""
 
-    def __init__(self, folder: Path) -> None:
-        """Names the folder, which need not exist; what an earlier process left half-written in it is deleted."""
-        self._folder = folder
-        for leftover in folder.glob(f"*{PARTIAL}"):
-            leftover.unlink()
+    def __init__(self, folder: Path, ranks: Ranks, keep: int = 1) -> None:
+        """Names the folder, which need not exist; what an earlier process left half-written in it is deleted.
 
-    def latest(self) -> tuple[int, Path] | None:
-        """Returns step and file of the last whole checkpoint; None before the first."""
-        found = [
-            (int(match[1]), path) for path in self._folder.glob("*") if (match := re.fullmatch(r"step-(\d+)\.ckpt", path.name))
-        ]
-        return max(found, default=None)
+        Args:
+            folder: of all checkpoints of a run, the same on every rank.
+            ranks: this process.
+            keep: how many are kept.
+        """
+        self._folder, self._ranks, self._keep = folder, ranks, keep
+        self._naming = ThreadPoolExecutor(1, "checkpoints")
+        self._pending: Future[None] | None = None
+        self._group: Any = None
+        if ranks.is_first:
+            for leftover in folder.glob(f"*{PARTIAL}"):
+                shutil.rmtree(leftover)
+
+    def steps(self) -> list[int]:
+        """Returns the steps of all whole checkpoints, in order."""
+        names = [re.fullmatch(r"step-(\d+)", path.name) for path in self._folder.glob("*")]
+        return sorted(int(name[1]) for name in names if name)
 
     def path(self, step: int) -> Path:
-        """Returns the file of a step's checkpoint."""
-        return self._folder / f"step-{step:08d}.ckpt"
+        """Returns the folder of a step's checkpoint."""
+        return self._folder / f"step-{step:08d}"
 
-    def forget_before(self, step: int) -> None:
-        """Deletes the checkpoints of earlier steps."""
-        for path in self._folder.glob("step-*.ckpt"):
-            if path.name < self.path(step).name:
-                path.unlink()
+    def save(self, step: int, model: nn.Module, optimizer: Optimizer, state: dict[str, Any]) -> None:
+        """Takes a checkpoint. It is whole after `settle`, or by itself some time later. Collective.
+
+        Args:
+            step: optimizer steps done.
+            model: its trained weights are taken, sharded or not.
+            optimizer: its state is taken.
+            state: what else there is to know, JSON-able.
+        """
+        import torch.distributed.checkpoint as dcp
+        from torch.distributed.checkpoint import HuggingFaceStorageWriter
+
+        self.settle()
+        tensors, numbers = _contents(model, optimizer)
+        partial = self.path(step).with_name(self.path(step).name + PARTIAL)
+        if self._ranks.is_first:
+            write_json(partial / _STATE, {"state": state, "optimizer": numbers})
+        if self._ranks.size > 1 and self._group is None:
+            self._group = dist.new_group(backend="gloo")  # of its own: it talks while training does
+        self._ranks.agree(None)  # the folder is there
+        writer = HuggingFaceStorageWriter(str(partial), save_distributed=True)
+        written = dcp.async_save(tensors, storage_writer=writer, process_group=self._group, no_dist=self._ranks.size == 1)
+        assert not isinstance(written, dcp.state_dict_saver.AsyncSaveResponse)
+        self._pending = self._naming.submit(self._name, step, written)
+
+    def settle(self, seconds: float | None = None) -> None:
+        """Waits until the checkpoint taken last is whole, or gives it up after `seconds`."""
+        if self._pending is not None:
+            with suppress(TimeoutError) if seconds is not None else nullcontext():
+                self._pending.result(seconds)
+            self._pending = None
+
+    def load(self, step: int, model: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
+        """Puts a checkpoint's weights and optimizer state in place, whatever the ranks that wrote it. Collective.
+
+        Returns:
+            The `state` that it was saved with.
+        """
+        import torch.distributed.checkpoint as dcp
+        from torch.distributed.checkpoint import HuggingFaceStorageReader
+
+        if not optimizer.state:
+            _give_state(optimizer)
+        tensors, _ = _contents(model, optimizer)
+        # In place: these are the weights and the optimizer's own tensors.
+        dcp.load(tensors, storage_reader=HuggingFaceStorageReader(str(self.path(step))), no_dist=self._ranks.size == 1)
+        stored = read_json(self.path(step) / _STATE)
+        for name, weight in _trained(model):
+            optimizer.state[weight].update(stored["optimizer"].get(name, {}))
+            for key, value in optimizer.state[weight].items():
+                if isinstance(value, Tensor) and _packed(value) is not None:
+                    value.copy_(tensors[f"optimizer.{name}.{key}"])
+        return dict(stored["state"])
+
+    def _name(self, step: int, written: Future[Any]) -> None:
+        """Gives a checkpoint its name as soon as all ranks have written it; in a thread of its own."""
+        written.result()
+        if not self._ranks.is_first:
+            return
+        partial = self.path(step).with_name(self.path(step).name + PARTIAL)
+        for path in partial.iterdir():
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
+        os.replace(partial, self.path(step))
+        for old in self.steps()[: -self._keep]:
+            shutil.rmtree(self.path(old))
 
 
-class WholeFileIO(TorchCheckpointIO):
-    """Lightning's reading and writing of checkpoints, written straight to disk.
+def _trained(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    return [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
 
-    Lightning's own makes two copies of a checkpoint in memory before it writes: 170 GB for a model of 7B parameters.
+
+def _contents(model: nn.Module, optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, dict[str, Any]]]:
+    """Returns what a checkpoint holds: tensors, and by weight what the optimizer knows of it besides tensors."""
+    tensors: dict[str, Tensor] = {}
+    numbers: dict[str, dict[str, Any]] = {}
+    for name, weight in _trained(model):
+        tensors[f"model.{name}"] = weight.detach()
+        for key, value in optimizer.state[weight].items():
+            if isinstance(value, Tensor):
+                tensors[f"optimizer.{name}.{key}"] = _unpacked(value)
+            else:
+                numbers.setdefault(name, {})[key] = value
+    return tensors, numbers
+
+
+def _packed(value: Tensor) -> Tensor | None:
+    """Returns this rank's part of a state in torchao's 8 bits (blocks of codes, each with a scale); None of any other."""
+    local = value.to_local() if isinstance(value, DTensor) else value
+    return local if is_traceable_wrapper_subclass(local) else None
+
+
+def _unpacked(value: Tensor) -> Tensor:
+    """Returns a state as numbers, which any number of ranks can read: what blocks there are depends on the shards.
+
+    Torchao's 8-bit states become the fp32 numbers that they stand for; who reads them rounds them to 8 bits once more.
     """
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None) -> None:
-        """Writes a checkpoint; `path` appears when all of it is on the disk."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + PARTIAL)
-        with open(partial, "wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+    packed = _packed(value)
+    if packed is None:
+        return value
+    plain = packed.dequantize()
+    if isinstance(value, DTensor):
+        mesh, shape, stride = value.device_mesh, value.shape, value.stride()
+        plain = DTensor.from_local(plain, mesh, value.placements, run_check=False, shape=shape, stride=stride)
+    return plain
 
 
-def export(model: PreTrainedModel, base_folder: Path, folder: Path) -> None:
-    """Writes a trained model as a Hugging Face folder that is the base's in everything but the values of its weights.
-
-    Config, tokenizer, chat template, generation settings and code are the base folder's files, byte for byte; the weights are
-    safetensors in the base's type. The model itself is cast to that type.
-
-    Args:
-        model: trained weights, in any type, on any device.
-        base_folder: where it was loaded from.
-        folder: appears when it is complete; one that exists is replaced.
-    """
-    from transformers import GenerationConfig
-
-    partial = folder.with_name(folder.name + PARTIAL)
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    torch.nn.Module.to(model, stored_dtype(base_folder))
-    # The base's settings may be ones that transformers refuses to write; its file is copied below.
-    model.generation_config = GenerationConfig()
-    with _quiet_saving():
-        model.save_pretrained(partial)
-    (partial / "generation_config.json").unlink(missing_ok=True)
-    for pattern in (*MODEL_FILES, *CODE_FILES):
-        if "safetensors" not in pattern:
-            for file in base_folder.glob(pattern):
-                shutil.copyfile(file, partial / file.name)
-    for file in partial.iterdir():
-        with open(file, "rb") as written:
-            os.fsync(written.fileno())
-    if folder.exists():
-        shutil.rmtree(folder)
-    os.replace(partial, folder)
-
-
-def stored_dtype(folder: Path) -> torch.dtype:
-    """Returns the type in which most of a folder's weights are stored (some models keep a few in another)."""
-    from safetensors import safe_open
-
-    sizes: dict[torch.dtype, int] = {}
-    names = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "F64": torch.float64}
-    for file in weight_files(folder, str(folder)):
-        with safe_open(file, framework="pt") as weights:
-            for name in weights.keys():  # noqa: SIM118 (no mapping)
-                piece = weights.get_slice(name)
-                dtype = names.get(piece.get_dtype())
-                if dtype is not None:
-                    sizes[dtype] = sizes.get(dtype, 0) + int(torch.Size(piece.get_shape()).numel())
-    return max(sizes, key=lambda dtype: sizes[dtype])
-
-
-@contextmanager
-def _quiet_saving() -> Iterator[None]:
-    """Keeps transformers' progress bar of saving off the screen."""
-    from transformers.utils import logging
-
-    had_bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if had_bars:
-            logging.enable_progress_bar()
+def _give_state(optimizer: Optimizer) -> None:
+    """Has an optimizer make the state that it would make in its first step, and change nothing else."""
+    rates = [group["lr"] for group in optimizer.param_groups]
+    for group in optimizer.param_groups:
+        group["lr"] = torch.zeros_like(group["lr"]) if isinstance(group["lr"], Tensor) else 0.0
+        for weight in group["params"]:
+            weight.grad = torch.zeros_like(weight)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate

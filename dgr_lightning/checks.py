@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from dgr_lightning.config import LAYER_RANGE, OPTIMIZERS, Config, FieldsConfig, read_by_strategy
+from dgr_lightning.config import LAYER_RANGE, OPTIMIZERS, Config, FieldsConfig, TrainerConfig, read_by_strategy
 from dgr_lightning.errors import UserError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -238,7 +238,7 @@ def check(cfg: Config, command: str) -> None:
             "shift.tuned: on how many prompts of each kind is it compared with the target? Write shift.prompts=64, say."
         )
     _check_model(cfg)
-    _check_machine(cfg)
+    check_devices(cfg.trainer)
     from dgr_lightning.engines.choice import check_engine
 
     check_engine(cfg)
@@ -284,21 +284,35 @@ def _check_model(cfg: Config) -> None:
         raise UserError("model=local: name the model with model.path=<Hugging Face folder> or model.hub_id=<owner/name>.")
 
 
-def _check_machine(cfg: Config) -> None:
-    for key, value in (("devices", cfg.trainer.devices), ("nodes", cfg.trainer.nodes)):
-        if value > 1:
-            raise UserError(f"trainer.{key}={value}: this version trains on one device; trainer.{key}=1.")
-    if cfg.trainer.max_restarts > 0:
+def check_devices(trainer: TrainerConfig) -> None:
+    """Checks that strategy, devices and what is asked of them go together.
+
+    Raises:
+        UserError: they do not.
+    """
+    if trainer.nodes > 1:
+        raise UserError(f"trainer.nodes={trainer.nodes}: this version trains on one machine; trainer.nodes=1.")
+    if trainer.strategy == "single" and (trainer.devices or 1) > 1:
         raise UserError(
-            f"trainer.max_restarts={cfg.trainer.max_restarts}: this version does not restart by itself; give 0. "
-            "The same command again goes on from the last checkpoint."
+            f"trainer.devices={trainer.devices} with trainer.strategy=single: one device is what single means. Take "
+            "trainer=fsdp, trainer=ddp, or trainer.devices=1."
+        )
+    if trainer.strategy in ("single", "ddp"):
+        for key, asked in (("shard_size", trainer.shard_size is not None), ("cpu_offload", trainer.cpu_offload)):
+            if asked:
+                raise UserError(
+                    f"trainer.{key} with trainer.strategy={trainer.strategy}: nothing is sharded; take trainer=fsdp."
+                )
+    if trainer.shard_size is not None and trainer.devices is not None and trainer.devices % trainer.shard_size:
+        raise UserError(
+            f"trainer.shard_size={trainer.shard_size}: {trainer.devices} devices cannot be divided into groups of that size."
         )
 
 
 def check_tuning(cfg: Config) -> None:
     """Raises a UserError where method, optimizer and strategy do not go together, or a package for them is not installed."""
     tuning, optimizer = cfg.tuning, cfg.sft.optimizer
-    strategy = getattr(cfg.trainer, "strategy", "single")
+    strategy = cfg.trainer.strategy
     packages = [(f"sft.optimizer={optimizer}", OPTIMIZERS[optimizer])]
     if strategy == "fsdp" and OPTIMIZERS[optimizer] == "bitsandbytes":
         other = "adamw" if optimizer == "paged-adamw" else "adamw8bit-torchao"

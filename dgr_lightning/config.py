@@ -289,11 +289,24 @@ class TrainerConfig:
 
     name: str = setting("auto", "short name")
     accelerator: str = setting("auto", "auto: a CUDA device where there is one", choices=("auto", "cpu", "cuda"))
-    devices: int = setting(1, "devices per node", low=1)
-    nodes: int = setting(1, "machines", low=1)
+    strategy: str = setting(
+        "auto",
+        "single: one device; ddp: each device has the whole model; fsdp: each has a shard of it; auto: fsdp on several",
+        choices=("auto", "single", "ddp", "fsdp"),
+    )
+    devices: Optional[int] = setting(None, "devices per node, each with a process; null: every GPU, or one CPU process", low=1)
+    nodes: int = setting(1, "machines; more than one are started by torchrun, on each of them", low=1)
     precision: str = setting("auto", "type of the computation; master weights stay fp32", choices=("auto", "bf16", "fp32"))
+    recompute_every: int = setting(
+        0, "activation checkpointing: every so-many-th layer computes its activations again; 1: all, 0: none", low=0
+    )
+    shard_size: Optional[int] = setting(
+        None, "fsdp: devices that share one copy of the weights, such as those of a node (HSDP); null: all", low=2
+    )
+    cpu_offload: bool = setting(False, "fsdp: weights and optimizer state lie in the machine's memory, not the GPU's")
     checkpoint_every: int = setting(50, "optimizer steps between checkpoints; 0: only the end", low=0)
-    max_restarts: int = setting(0, "times a failed training is taken up again from its last checkpoint", low=0)
+    keep_checkpoints: int = setting(1, "how many of the last checkpoints are kept", low=1)
+    max_restarts: int = setting(3, "times a training whose process died is taken up again from its last checkpoint", low=0)
 
 
 @dataclass

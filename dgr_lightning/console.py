@@ -40,14 +40,16 @@ class Advance(Protocol):
 
 
 @contextmanager
-def progress(description: str, total: int) -> Iterator[Advance]:
-    """A progress bar over `total` units; the context value advances it by a number of units."""
+def progress(description: str, total: int, before: int = 0) -> Iterator[Advance]:
+    """A progress bar over `total` units, of which `before` were done earlier; the context value advances it by some more."""
     if not console.is_terminal:
-        done, last_note, start = 0, "", monotonic()
+        done, last_note, start = before, "", monotonic()
         said = start
 
         def line() -> None:
-            console.print(f"{description}: {done}/{total} in {monotonic() - start:.1f} s{last_note}", soft_wrap=True)
+            passed = monotonic() - start
+            left = f", about {passed * (total - done) / (done - before) / 60:.0f} min left" if before < done < total else ""
+            console.print(f"{description}: {done}/{total} in {passed:.1f} s{left}{last_note}", soft_wrap=True)
 
         def count(units: int = 1, note: str | None = None) -> None:
             nonlocal done, last_note, said
@@ -70,7 +72,7 @@ def progress(description: str, total: int) -> Iterator[Advance]:
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=console) as bars:
-        task = bars.add_task(description, total=total, note="")
+        task = bars.add_task(description, total=total, completed=before, note="")
 
         def advance(units: int = 1, note: str | None = None) -> None:
             bars.advance(task, units)

@@ -107,12 +107,16 @@ def resolve(cfg: Config, command: str, given: frozenset[str]) -> None:
 
     auto = [
         key
-        for key in ("trainer.accelerator", "trainer.precision", "engine.name", "engine.precision")
+        for key in ("trainer.accelerator", "trainer.strategy", "trainer.precision", "engine.name", "engine.precision")
         if _of(cfg, key) == "auto"
     ]
     device = models.resolve_device(cfg.trainer.accelerator)
     cfg.trainer.accelerator = device
+    models.resolve_devices(cfg.trainer)
+    checks.check_devices(cfg.trainer)  # again, now that there are so many
     cfg.trainer.precision = models.resolve_precision(cfg.trainer.precision, device)
+    if command == "train":
+        checks.check_tuning(cfg)  # likewise
     cfg.engine.precision = models.resolve_precision(cfg.engine.precision, device)
     cfg.engine.name, why = resolve_engine(cfg.engine.name, device)
     if auto:

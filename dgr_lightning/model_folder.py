@@ -53,6 +53,20 @@ def check_folder(folder: Path, named: str) -> None:
         raise UserError(f"{named}: no tokenizer ({', '.join(TOKENIZERS)}). Copy its files from the model's repository.")
 
 
+def check_unquantised(folder: Path) -> None:
+    """Checks that a model's weights are numbers that training can start from.
+
+    Raises:
+        UserError: they are quantised.
+    """
+    quantised = _read_object(folder / "config.json", str(folder)).get("quantization_config")
+    if isinstance(quantised, dict):
+        raise UserError(
+            f"{folder}: its weights are quantised already ({quantised.get('quant_method', 'unnamed')}), which training cannot "
+            "start from. Name the unquantised model with model.path= or model.hub_id=; tuning=qlora quantises it as it loads."
+        )
+
+
 def language(folder: Path) -> str:
     """Returns the language that a model speaks, by its config.json; `natural` where it does not say, or is not there."""
     try:

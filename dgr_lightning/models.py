@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from rich.markup import escape
-from torch import nn
 
-from dgr_lightning.config import ModelConfig
+from dgr_lightning.config import ModelConfig, TrainerConfig
 from dgr_lightning.console import say
 from dgr_lightning.errors import UserError
 from dgr_lightning.hub import fetch_model
@@ -135,6 +134,16 @@ def load_model(
     return _load(folder, precision, device, trust_remote_code, head=True, quantization=quantization)
 
 
+def empty_model(folder: Path, trust_remote_code: bool = False, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """Returns the causal language model that a folder's config describes, on the meta device: without any values."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
+    with torch.device("meta"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)
+    return model
+
+
 def load_encoder(folder: Path, precision: str, device: str, trust_remote_code: bool = False) -> PreTrainedModel:
     """Loads a model without its head, whose output is the last hidden states, as `load_model` does.
 
@@ -160,7 +169,7 @@ def _load(
 
     check_folder(folder, str(folder))
     # Weights that are quantised as they are loaded have to be loaded onto their device.
-    place = {} if quantization is None else {"quantization_config": quantization, "device_map": {"": _index(device)}}
+    place = {} if quantization is None else {"quantization_config": quantization, "device_map": {"": device}}
     size = sum(file.stat().st_size for file in weight_files(folder, str(folder)))
     try:
         with _quiet_transformers(bars=size >= SILENT_BYTES):
@@ -196,10 +205,6 @@ def _load(
     return model.to(device).eval()
 
 
-def _index(device: str) -> str | int:
-    return torch.cuda.current_device() if device == "cuda" else device
-
-
 @contextmanager
 def _quiet_transformers(bars: bool) -> Iterator[None]:
     """Keeps transformers' load report off the screen (its content is checked instead), and its bars unless asked for."""
@@ -228,22 +233,6 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
-def decoder_layers(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
-    """Returns the decoder layers of a causal language model, in order, and the name of their list, such as `model.layers`.
-
-    Raises:
-        UserError: the model keeps them in another way than one list as long as its config says.
-    """
-    depth = model.config.get_text_config().num_hidden_layers
-    for name, module in model.named_modules():
-        if isinstance(module, nn.ModuleList) and len(module) == depth:
-            return name, module
-    raise UserError(
-        f"{type(model).__name__} has no list of {depth} decoder layers, which tuning.method=lora and qlora and "
-        "sft.optimizer=muon look for. Take tuning.method=full with sft.optimizer=adamw."
-    )
-
-
 # --- The machine ----------------------------------------------------------------------------------------------------------
 
 
@@ -258,6 +247,21 @@ def resolve_device(accelerator: str) -> str:
     if accelerator == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return accelerator
+
+
+def resolve_devices(trainer: TrainerConfig) -> None:
+    """Turns `trainer.devices=null` and `trainer.strategy=auto` into values, in place.
+
+    Raises:
+        UserError: more devices are asked for than there are.
+    """
+    there = torch.cuda.device_count() if trainer.accelerator == "cuda" else 1
+    if trainer.devices is None:
+        trainer.devices = 1 if trainer.strategy == "single" else there
+    if trainer.accelerator == "cuda" and trainer.devices > there:
+        raise UserError(f"trainer.devices={trainer.devices}: PyTorch finds {there} CUDA devices here.")
+    if trainer.strategy == "auto":
+        trainer.strategy = "fsdp" if trainer.devices * trainer.nodes > 1 else "single"
 
 
 def resolve_precision(value: str, device: str) -> str:

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from dgr_lightning.config import OPTIMIZERS, SftConfig
-from dgr_lightning.models import decoder_layers
+from dgr_lightning.errors import UserError
+from dgr_lightning.parallel import layers
 
 # Muon as its author runs it, and as torch.optim.Muon does by default.
 MOMENTUM = 0.95
@@ -44,7 +45,9 @@ def build(model: Any, sft: SftConfig, precision: str) -> torch.optim.Optimizer:
     matrices = [weight for weight in weights if weight.ndim >= 2]
     rest = {"params": [weight for weight in weights if weight.ndim < 2], "weight_decay": 0.0}
     if sft.optimizer == "muon":
-        hidden = {id(weight) for weight in decoder_layers(model)[1].parameters() if weight.ndim == 2}
+        hidden = {id(weight) for layer in layers(model) for weight in layer.parameters() if weight.ndim == 2}
+        if not hidden:
+            raise UserError(f"sft.optimizer=muon: {type(model).__name__} does not say what its layers are; take adamw.")
         inner = [weight for weight in matrices if id(weight) in hidden]
         outer = [weight for weight in matrices if id(weight) not in hidden]
         return Muon(

@@ -18,6 +18,7 @@ from dgr_lightning.grading import Grader
 from dgr_lightning.judge import KeywordJudge
 from dgr_lightning.metrics import HEADLINES, METRICS
 from dgr_lightning.models import resolve_precision
+from dgr_lightning.parallel import Ranks, gathered
 from dgr_lightning.tasks import PROBE, TASKS, Problem, load_problems
 
 if TYPE_CHECKING:
@@ -59,17 +60,23 @@ class Probes:
     def __call__(self, model: PreTrainedModel, step: int) -> dict[str, float]:
         """Returns `probe/<task>/<metric>` of every task, and `probe/<headline>`, the average over the tasks of a kind.
 
+        Ranks share the problems: each answers its part with the whole model, gathered once. Collective.
+
         Args:
             model: the model in training; its modes are as they were afterwards.
             step: not used; what is asked is the same at every step.
         """
-        # A frozen model in bf16 is decoded in bf16: it has nothing finer to offer.
-        precision = "bf16" if model.dtype == torch.bfloat16 else resolve_precision(self._engine.precision, model.device.type)
-        engine = TransformersEngine(model, self._chat, precision, self._engine.batch_size)
-        answers = {
-            completion.key: self._chat.parse(completion.text).answer
-            for completion in engine.generate(self._requests, self._sampling)
-        }
+        ranks = Ranks.here()
+        wanted = resolve_precision(self._engine.precision, model.device.type)
+        with gathered(model):
+            # Weights that are bf16 (frozen ones, or shards gathered in it) have nothing finer to offer.
+            precision = "bf16" if model.dtype == torch.bfloat16 else wanted
+            engine = TransformersEngine(model, self._chat, precision, self._engine.batch_size)
+            own = {
+                completion.key: self._chat.parse(completion.text).answer
+                for completion in engine.generate(self._requests[ranks.rank :: ranks.size], self._sampling)
+            }
+        answers = {key: answer for part in ranks.gather(own) for key, answer in part.items()}
         by_task: dict[str, float] = {}
         by_kind: defaultdict[str, list[float]] = defaultdict(list)
         with Grader() as grader:

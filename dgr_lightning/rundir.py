@@ -55,7 +55,8 @@ _NOT_HASHED = (
     "shift",  # what is measured of it changes nothing about what is trained
     "tuning.quant_storage",
     "sft.max_tokens",
-    *(f"trainer.{key}" for key in ("name", "accelerator", "devices", "nodes", "checkpoint_every", "max_restarts")),
+    *(f"trainer.{key}" for key in ("name", "accelerator", "strategy", "devices", "nodes", "recompute_every", "shard_size")),
+    *(f"trainer.{key}" for key in ("cpu_offload", "checkpoint_every", "keep_checkpoints", "max_restarts")),
     "probes.path",
     "evaluation",
     "judge",

@@ -1,95 +1,82 @@
-"""Supervised fine-tuning of any Hugging Face causal language model on a refined set, with PyTorch Lightning on one device.
+"""Supervised fine-tuning of any Hugging Face causal language model, as a LightningModule: the mathematics of a step.
 
-`SafetySft` is the mathematics: one batch is one optimizer step, whose loss is the cross entropy summed over all target tokens
-of the step and divided by their number, however they lie in rows. `fit` is a training from model folder to model folder:
-curves from step 0, checkpoints, and a resume that ends in the same bits as an undisturbed run (on the CPU).
+One batch is one optimizer step, whose loss is the cross entropy summed over all target tokens of the step and divided by their
+number, however they lie in rows and on however many ranks. `fit` is the training around it.
 """
 
 from __future__ import annotations
 
 import math
-import resource
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch import LightningModule
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
 
-from dgr_lightning import optimizers, tuning
-from dgr_lightning.checkpoints import Checkpoints, WholeFileIO, export
-from dgr_lightning.config import Config, SftConfig
-from dgr_lightning.console import progress, say
-from dgr_lightning.curves import Curves, wandb_settings
-from dgr_lightning.errors import UserError
-from dgr_lightning.models import resolve_device, resolve_precision
-from dgr_lightning.packing import StepBatch, StepLoader
-from dgr_lightning.recorder import Probe, Recorder, quiet_lightning
-from dgr_lightning.records import Example
+from dgr_lightning import optimizers
+from dgr_lightning.config import SftConfig
+from dgr_lightning.packing import StepBatch
+from dgr_lightning.parallel import Ranks, reshard
 from dgr_lightning.target_loss import TargetLoss
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from dgr_lightning.chat import Chat, Encoded
-
-
-SILENT_CHARACTERS = 4_000_000  # less text than this is encoded in no time worth a progress bar
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """What a training came to; `training` of summary.json.
-
-    Attributes:
-        steps: optimizer steps.
-        target_tokens: tokens learned from, over all steps.
-        tokens_per_second: target tokens per second spent in optimizer steps; probes and checkpoints are not counted.
-        peak_memory_bytes: on a GPU the most that torch had allocated during training, on the CPU the most that the process
-            ever held.
-        loss_first: loss of the first optimizer step.
-        loss_last: loss of the last one.
-        resumed_from_step: 0 for an undisturbed run.
-    """
-
-    steps: int
-    target_tokens: int
-    tokens_per_second: float
-    peak_memory_bytes: int
-    loss_first: float
-    loss_last: float
-    resumed_from_step: int
-
 
 @dataclass(frozen=True)
 class StepReport:
-    """One optimizer step: its loss, its learning rate, its target tokens and the seconds it took."""
+    """One optimizer step, of all ranks together.
+
+    Attributes:
+        loss: mean cross entropy of its target tokens.
+        grad_norm: of the gradient before it was clipped.
+        lr: learning rate.
+        num_targets: target tokens.
+        num_tokens: tokens of its documents.
+        num_places: tokens that its rows had room for.
+        seconds: from the batch to the new weights.
+    """
 
     loss: float
+    grad_norm: float
     lr: float
     num_targets: int
+    num_tokens: int
+    num_places: int
     seconds: float
 
 
 @dataclass
 class Totals:
-    """What a training came to so far: target tokens, seconds spent in optimizer steps, first and latest loss."""
+    """What a training came to so far; seconds are those spent in optimizer steps."""
 
+    steps: int = 0
     target_tokens: int = 0
+    tokens: int = 0
+    places: int = 0
     seconds: float = 0.0
     loss_first: float = math.nan
     loss_last: float = math.nan
 
     def add(self, step: StepReport) -> None:
         """Counts one more step."""
-        self.loss_first = step.loss if self.target_tokens == 0 else self.loss_first
+        self.loss_first = step.loss if self.steps == 0 else self.loss_first
         self.loss_last = step.loss
+        self.steps += 1
         self.target_tokens += step.num_targets
+        self.tokens += step.num_tokens
+        self.places += step.num_places
         self.seconds += step.seconds
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the totals as plain numbers."""
+        return asdict(self)
 
 
 class SafetySft(LightningModule):
@@ -97,30 +84,50 @@ class SafetySft(LightningModule):
 
     Attributes:
         model: trained weights in fp32; frozen ones in any type.
+        totals: what the training came to so far, over all resumes; `totals.steps` counts optimizer steps.
         last: what the latest optimizer step came to.
-        totals: what the training came to so far, over all resumes.
     """
 
-    def __init__(self, model: PreTrainedModel, sft: SftConfig, num_steps: int, precision: str) -> None:
+    target_loss: TargetLoss
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        sft: SftConfig,
+        num_steps: int,
+        precision: str,
+        ranks: Ranks = Ranks(),  # noqa: B008 (frozen)
+        shard: Callable[[PreTrainedModel], None] | None = None,
+    ) -> None:
         """Takes the model to be trained.
 
         Args:
-            model: trained weights in fp32; frozen ones require no gradient.
+            model: trained weights in fp32, frozen ones without gradients; on the meta device where `shard` gives it its values.
             sft: the recipe.
             num_steps: optimizer steps of the whole training; the learning rate ends there.
-            precision: type of the computation: `bf16` (autocast; weights, gradients and optimizer stay fp32) or `fp32`.
+            precision: type of the computation: `bf16` or `fp32`. Weights, gradients and optimizer stay fp32.
+            ranks: which part of the training this process is.
+            shard: called once the ranks can talk to each other; shards the model and loads it.
         """
         super().__init__()
         self.automatic_optimization = False
-        self.target_loss = TargetLoss(model.eval())
-        self.model = model.train()
+        self.model = model
         self.sft = sft
         self.num_steps = num_steps
         self.precision = precision
-        self.last: StepReport | None = None
         self.totals = Totals()
-        self.strict_loading = all(weight.requires_grad for weight in model.parameters())
-        optimizers.require(sft.optimizer)
+        self.last: StepReport | None = None
+        self._ranks, self._shard = ranks, shard
+
+    def configure_model(self) -> None:
+        """Shards the model, if it is to be, and looks at how it makes its logits. Lightning may call this twice."""
+        if hasattr(self, "target_loss"):
+            return
+        if self._shard is not None:
+            self._shard(self.model)
+        self.target_loss = TargetLoss(self.model.eval())
+        reshard(self.model)  # nothing followed that forward pass
+        self.model.train()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Returns the optimizer that `sft.optimizer` names."""
@@ -134,37 +141,51 @@ class SafetySft(LightningModule):
         """
         start = perf_counter()
         optimizer: Any = self.optimizers()
-        lr = self.sft.lr * rate(self.global_step, self.num_steps, self.sft.warmup_ratio)
+        lr = self.sft.lr * rate(self.totals.steps, self.num_steps, self.sft.warmup_ratio)
         optimizers.set_rate(optimizer, lr)
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for row in batch["rows"]:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-                summed = self.target_loss(row)
-            self.manual_backward(summed / batch["num_targets"])
+            with self._computing(last=row is batch["rows"][-1]):
+                with self._autocast():
+                    summed = self.target_loss(row)
+                # Gradients are averaged over the ranks; what is wanted is their sum.
+                self.manual_backward(summed * (self._ranks.size / batch["num_targets"]))
             total += summed.detach()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.sft.clip_norm)
+        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
         # The only time a step that the host waits for the device.
-        loss, norm_value = torch.stack([total / batch["num_targets"], norm.double()]).tolist()
-        if not (math.isfinite(loss) and math.isfinite(norm_value)):
+        total = self._ranks.sum(total)
+        loss, grad_norm = torch.stack([total / batch["num_targets"], norm.to(total)]).tolist()
+        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
             raise FloatingPointError(
-                f"step {self.global_step + 1}: the loss is {loss} and the norm of its gradient {norm_value}. Training has "
+                f"step {self.totals.steps + 1}: the loss is {loss} and the norm of its gradient {grad_norm}. Training has "
                 f"diverged; a lower learning rate may hold it (sft.lr={self.sft.lr:g} here)."
             )
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        self.last = StepReport(loss, lr, batch["num_targets"], perf_counter() - start)
+        counts = batch["num_targets"], batch["num_tokens"], batch["num_places"]
+        self.last = StepReport(loss, grad_norm, lr, *counts, perf_counter() - start)
         self.totals.add(self.last)
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the totals so far, and leaves frozen weights out: they are in the base's folder."""
-        checkpoint["totals"] = asdict(self.totals)
-        if not self.strict_loading:
-            trained = tuning.trained_names(self)
-            checkpoint["state_dict"] = {name: checkpoint["state_dict"][name] for name in trained}
+    def _autocast(self) -> AbstractContextManager[None]:
+        """The type of the computation; shards are gathered in it."""
+        enabled = self.precision == "bf16" and not isinstance(self.model, FSDPModule)
+        context: AbstractContextManager[None] = torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
+        return context
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Goes on from the totals."""
-        self.totals = Totals(**checkpoint["totals"])
+    def _computing(self, *, last: bool) -> AbstractContextManager[None]:
+        """Around a row: ranks that hold whole gradients exchange them once a step, after the last one.
+
+        Shards are added up over the ranks that share a copy of the weights after every row, so that nobody holds more than
+        his own; over copies once a step.
+        """
+        if isinstance(self.model, FSDPModule):
+            self.model.set_requires_all_reduce(last)
+        wrapped = self._trainer.strategy.model if self._trainer is not None else None
+        if isinstance(wrapped, DistributedDataParallel) and not last:
+            context: AbstractContextManager[None] = wrapped.no_sync()
+            return context
+        return nullcontext()
 
 
 def rate(step: int, num_steps: int, warmup_ratio: float) -> float:
@@ -182,118 +203,3 @@ def rate(step: int, num_steps: int, warmup_ratio: float) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (num_steps - warmup)))
-
-
-def fit(
-    model_folder: Path,
-    chat: Chat,
-    examples: Sequence[Example],
-    cfg: Config,
-    run_dir: Path,
-    probe: Probe | None = None,
-    run_hash: str | None = None,
-) -> TrainingResult:
-    """Trains a model on a refined set: `metrics.csv`, `checkpoints/` and in the end `model/` in the run directory.
-
-    Called again after a crash, it goes on from the last whole checkpoint.
-
-    Args:
-        model_folder: the base model.
-        chat: its tokenizer and template.
-        examples: the refined set.
-        cfg: `seed`, `tuning`, `sft`, `trainer`, `probes.every` and `logger` are read.
-        run_dir: where everything goes.
-        probe: called with the live model and the step, before the first step, every `probes.every` steps and after the last;
-            what it returns goes into the curves.
-        run_hash: identity of the run for W&B; by default the name of its directory.
-
-    Raises:
-        UserError: nothing to train on, or an example that `sft.max_length` has no room for.
-    """
-    if not examples:
-        raise UserError("There is no example to train on; with refine.on_failure=drop every one may have been dropped.")
-    device = resolve_device(cfg.trainer.accelerator)
-    torch.manual_seed(cfg.seed)
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    encoded = _encode(chat, examples, cfg.sft.max_length)
-    precision = resolve_precision(cfg.trainer.precision, device)
-    model = tuning.load(model_folder, cfg.tuning, precision, device, cfg.seed, cfg.model.trust_remote_code)
-    loader = StepLoader(
-        encoded,
-        batch_size=cfg.sft.batch_size,
-        max_tokens=cfg.sft.max_tokens,
-        seed=cfg.seed,
-        epochs=cfg.sft.epochs,
-        max_steps=cfg.sft.max_steps,
-    )
-    module = SafetySft(model, cfg.sft, loader.num_steps, precision)
-    if not module.target_loss.isolates:
-        say(f"[yellow]{type(model).__name__} lets packed documents see each other: each has a row of its own.[/]")
-        loader.max_tokens = 0
-    checkpoints = Checkpoints(run_dir / "checkpoints")
-    start, checkpoint = checkpoints.latest() or (0, None)
-    if checkpoint is not None:
-        say(f"going on from step {start} of {loader.num_steps}")
-    settings = wandb_settings(cfg, run_dir, run_hash or run_dir.name)
-    with (
-        Curves(run_dir / "metrics.csv", start, settings) as curves,
-        progress("training", loader.num_steps) as advance,
-        quiet_lightning(),
-    ):
-        advance(start)
-        trainer = Trainer(
-            accelerator="gpu" if device == "cuda" else "cpu",
-            devices=1,
-            precision="32-true",  # master weights; SafetySft computes in bf16 by itself
-            max_steps=loader.num_steps,
-            callbacks=[Recorder(cfg, checkpoints, curves, probe, advance)],
-            # Without the second, Lightning would take a Slurm job's variables for its own.
-            plugins=[WholeFileIO(), LightningEnvironment()],
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-            default_root_dir=run_dir,
-        )
-        trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True)
-    totals = module.totals
-    result = TrainingResult(
-        steps=loader.num_steps,
-        target_tokens=totals.target_tokens,
-        tokens_per_second=totals.target_tokens / totals.seconds,
-        peak_memory_bytes=_peak_memory(device),
-        loss_first=totals.loss_first,
-        loss_last=totals.loss_last,
-        resumed_from_step=start,
-    )
-    if cfg.tuning.method != "full":
-        model = tuning.merged(tuning.adapters(model), model_folder, cfg.model.trust_remote_code)
-    export(model, model_folder, run_dir / "model")
-    return result
-
-
-def _encode(chat: Chat, examples: Sequence[Example], max_length: int) -> list[Encoded]:
-    def encode(example: Example) -> Encoded:
-        try:
-            return chat.encode(example.prompt, example.trace, example.answer, max_length)
-        except UserError as error:
-            raise UserError(f"{example.id}: {error}") from error
-
-    size = sum(len(example.prompt) + len(example.trace) + len(example.answer) for example in examples)
-    if size < SILENT_CHARACTERS:
-        return [encode(example) for example in examples]
-    encoded = []
-    with progress("encoding", len(examples)) as advance:
-        for example in examples:
-            encoded.append(encode(example))
-            advance(1)
-    return encoded
-
-
-def _peak_memory(device: str) -> int:
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -7,44 +7,31 @@ trains nothing again.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from dataclasses import asdict
-from io import StringIO
+from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.markup import escape
 
-from dgr_lightning import models, report, sources
+from dgr_lightning import models, report, sources, work
 from dgr_lightning.config import Config
 from dgr_lightning.console import console, say
-from dgr_lightning.evaluation import evaluate_model, tax
-from dgr_lightning.judge import KeywordJudge
-from dgr_lightning.records import (
-    HARMFUL,
-    Example,
-    ExampleFile,
-    content_hash,
-    read_json,
-    read_refined,
-    write_json,
-    write_jsonl,
-    write_text,
-)
+from dgr_lightning.evaluation import tax
+from dgr_lightning.model_folder import check_unquantised
+from dgr_lightning.records import content_hash, read_json, write_json
 from dgr_lightning.refinement.outcome import RefinementStats
 from dgr_lightning.rundir import Place, RunDir, evaluation_hash
 from dgr_lightning.summary import build_summary
 from dgr_lightning.target import Target
 from dgr_lightning.tasks import task_content
-from dgr_lightning.tuning import check_model
 
 if TYPE_CHECKING:
-    from dgr_lightning.chat import Chat
     from dgr_lightning.evaluation import Measures
 
-REFINED = "refined.jsonl"
-SOURCES = "stages/sources.jsonl"
+T = TypeVar("T")
 
 
 def train(cfg: Config, place: Place) -> None:
@@ -55,16 +42,15 @@ def train(cfg: Config, place: Place) -> None:
         if run.done and measured.is_current:
             return _show_finished(run)
         _announce(run, cfg)
-        check_model(base.folder, cfg.tuning, cfg.model.trust_remote_code)  # now, not after hours of refinement
-        refined = _refine(run, cfg, base)
-        shift = _shift(run, cfg, base, RefinementStats(**refined["refinement"]))
-        trained = _fit(run, cfg, base)
+        _check_model(cfg, base.folder)
+        refined, shift = _refine(run, cfg, base)
+        compute = partial(work.train, cfg, base, run.path, run.hash)
+        trained = _stage(run, cfg, "train", "Training", compute, all_ranks=True)
         measured.forget()
-        judge = KeywordJudge(cfg.judge.phrases)
         seconds: dict[str, float] = {}
-        before = _measure(run, cfg, base, judge, "base", models.cache_dir() / "evaluations", seconds)
+        before = _measure(run, cfg, base, "base", models.cache_dir() / "evaluations", seconds)
         with Target(run.path / "model", cfg) as tuned:
-            after = _measure(run, cfg, tuned, judge, "tuned", run.path / "evaluation" / "stored", seconds)
+            after = _measure(run, cfg, tuned, "tuned", run.path / "evaluation" / "stored", seconds)
             shift = _tuning_shift(run, cfg, base, tuned, shift)
         report.write(
             run.path,
@@ -92,8 +78,7 @@ def refine(cfg: Config, place: Place) -> None:
             return _show_finished(run)
         _announce(run, cfg)
         measured.forget()
-        refined = _refine(run, cfg, base)
-        shift = _shift(run, cfg, base, RefinementStats(**refined["refinement"]))
+        refined, shift = _refine(run, cfg, base)
         if cfg.shift.tuned is not None:
             with Target(Path(cfg.shift.tuned).expanduser(), cfg) as tuned:
                 shift = _tuning_shift(run, cfg, base, tuned, shift)
@@ -111,8 +96,17 @@ def evaluate(cfg: Config, place: Place) -> None:
         _announce(run, cfg)
         seconds: dict[str, float] = {}
         store = models.cache_dir() / "evaluations"
-        measures = _measure(run, cfg, model, KeywordJudge(cfg.judge.phrases), "base", store, seconds)
+        measures = _measure(run, cfg, model, "base", store, seconds)
         report.write(run.path, build_summary(run.hash, seconds, base=measures))
+
+
+def _check_model(cfg: Config, folder: Path) -> None:
+    """Says now, and not after hours of refinement, that a model cannot be trained in the way that is asked for."""
+    check_unquantised(folder)
+    if cfg.tuning.method != "full":
+        from dgr_lightning.tuning import check_model
+
+        check_model(folder, cfg.tuning, cfg.model.trust_remote_code)
 
 
 def _open(cfg: Config, model: Target, place: Place, kind: Any) -> RunDir:
@@ -132,16 +126,25 @@ def _tasks_content(cfg: Config) -> list[str]:
 
 
 def _stage(
-    run: RunDir, name: str, title: str, compute: Callable[[], dict[str, Any]], measured: str | None = None
+    run: RunDir,
+    cfg: Config,
+    name: str,
+    title: str,
+    compute: Callable[[], dict[str, Any]],
+    *,
+    measured: str | None = None,
+    all_ranks: bool = False,
 ) -> dict[str, Any]:
     """Returns a stage's record: what is on disk, or what `compute` returns, with the seconds that it took.
 
     Args:
         run: the run directory.
+        cfg: the config.
         name: of the record, `stages/<name>.json`.
         title: for the screen.
-        compute: does the work.
+        compute: does the work; see `_compute`.
         measured: hash of what the stage depends on beyond the run hash; a record under another one is made anew.
+        all_ranks: whether every device has a part in it.
     """
     path = run.path / "stages" / f"{name}.json"
     if path.exists():
@@ -151,79 +154,43 @@ def _stage(
             return record
     console.rule(f"[bold]{title}[/]", align="left")
     start = monotonic()
-    record = compute()
+    record = _compute(cfg, compute, all_ranks=all_ranks)
     record |= {"seconds": monotonic() - start, "measured": measured}
     write_json(path, record)
     return record
 
 
-def _refine(run: RunDir, cfg: Config, target: Target) -> dict[str, Any]:
-    """Sources → refined set: `refined.jsonl`, with the figures of the stage as its record."""
-    from dgr_lightning.refinement.run import refine as refine_examples
+def _compute(cfg: Config, compute: Callable[[], T], *, all_ranks: bool = False) -> T:
+    """Does the work of a stage: here, where one CPU process does everything, else in processes of its own.
 
-    def compute() -> dict[str, Any]:
-        source = sources.load_examples(cfg.data, cfg.seed)
-        rejected = source.rejected
-        say(f"{len(source.examples)} examples of {escape(cfg.data.name)}; rejected: {rejected or 'none'}")
-        _show_first(source.examples[0], target.chat, run.path / "stages" / "first_example.txt")
-        write_jsonl(run.path / SOURCES, source.examples)
-        del source  # from here on examples are read from the disk, one by one
-        examples = ExampleFile(run.path / SOURCES)
-        # ThinkSafe's guard is the configured judge. For the rest, the shipped phrases, here and in probes: judge= is for
-        # evaluation, and no part of what determines the model.
-        judge = KeywordJudge(cfg.judge.phrases) if cfg.refine.strategy == "thinksafe" else KeywordJudge()
-        refinement = refine_examples(examples, cfg, target.chat, target.engine, target.content, judge, models.cache_dir())
-        write_jsonl(run.path / REFINED, refinement.examples)
-        write_jsonl(run.path / "stages" / "verdicts.jsonl", refinement.verdicts())
-        figures = asdict(refinement.stats)
-        return {"rejected": rejected, "refinement": figures, "match": refinement.match and refinement.match.figures}
+    A process that ends gives back all of its GPU's memory; one that goes on to the next stage does not.
+    """
+    trainer = cfg.trainer
+    if trainer.accelerator == "cpu" and trainer.strategy == "single":
+        return compute()
+    from dgr_lightning.launch import run_ranks
 
-    return _stage(run, "refine", "Refinement", compute)
+    assert trainer.devices is not None, "the door resolves trainer.devices"
+    if not all_ranks:
+        return run_ranks(compute, 1)
+    num_threads = max(1, (os.cpu_count() or 1) // trainer.devices)
+    return run_ranks(compute, trainer.devices, max_restarts=trainer.max_restarts, num_threads=num_threads)
 
 
-def _show_first(example: Example, chat: Chat, file: Path) -> None:
-    """Shows an example token by token. Harmful text stays out of terminals and logs: all of it is in the file alone."""
-    from rich.console import Console
-
-    harmful = example.label == HARMFUL
-    console.print(chat.show(example, hide_text=harmful))
-    if harmful:
-        say(f"[dim]its text, which is labelled harmful, is in {escape(str(file))}[/]")
-    text = StringIO()
-    Console(file=text, width=120).print(chat.show(example, num_shown=100_000))
-    write_text(file, text.getvalue())
-
-
-def _shift(run: RunDir, cfg: Config, target: Target, stats: RefinementStats) -> dict[str, Any]:
-    """How far the set lies from the target, before and after; with that, the refined set as a dataset with its card."""
-    from dgr_lightning import gap
-    from dgr_lightning.refinement.dataset import FOLDER, card, write_dataset
-    from dgr_lightning.refinement.outcome import show_refinement
-    from dgr_lightning.refinement.strategies import steps
-
-    def compute() -> dict[str, Any]:
-        changed = stats.refined > 0 or stats.tokens_after != stats.tokens_before
-        record = gap.measure_set(run.path / SOURCES, run.path / REFINED, run.path / "stages", cfg, target, changed=changed)
-        show_refinement(stats, gap.mean_nll(record["before"]), gap.mean_nll(record["after"]))
-        nll = {when: gap.mean_nll(record[when]) for when in ("before", "after")}
-        templates = {step.template.name: step.template.text for step in steps(cfg.refine)}
-        write_dataset(run.path / REFINED, run.path / FOLDER, card(cfg, stats, nll, target.content, templates))
-        return record
-
-    return _stage(run, "shift", "Shift", compute, _set_measure(cfg))
+def _refine(run: RunDir, cfg: Config, target: Target) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Sources → refined set, and how far it lies from the target; returns both records."""
+    refined = _stage(run, cfg, "refine", "Refinement", partial(work.refine, cfg, target, run.path))
+    stats = RefinementStats(**refined["refinement"])
+    shift = _stage(run, cfg, "shift", "Shift", partial(work.shift, cfg, target, run.path, stats), measured=_set_measure(cfg))
+    return refined, shift
 
 
 def _tuning_shift(run: RunDir, cfg: Config, base: Target, tuned: Target, shift: dict[str, Any]) -> dict[str, Any]:
-    """How far tuning moved the model; returns the record of `_shift` with that in it."""
-    from dgr_lightning import gap
-
+    """How far tuning moved the model; returns the record of the shift stage with that in it."""
     if not cfg.shift.prompts:
         return shift
-
-    def compute() -> dict[str, Any]:
-        return gap.measure_models(cfg, base, tuned, models.cache_dir() / "traces", run.path / "stages" / "traces")
-
-    moved = _stage(run, "divergence", "Divergence from the base", compute, _models_measure(cfg, tuned.content))
+    compute = partial(work.divergence, cfg, base, tuned, run.path)
+    moved = _stage(run, cfg, "divergence", "Divergence from the base", compute, measured=_models_measure(cfg, tuned.content))
     rewrites = shift["similarity"] and shift["similarity"]["rewrites"]
     similarity = {"rewrites": rewrites, "outputs": moved["outputs"]} if rewrites or moved["outputs"] else None
     record = shift | {"kl": moved["kl"], "similarity": similarity}
@@ -238,32 +205,11 @@ def _figures(refined: dict[str, Any], shift: dict[str, Any]) -> dict[str, Any]:
     return refined["refinement"] | {"nll_before": mean_nll(shift["before"]), "nll_after": mean_nll(shift["after"])}
 
 
-def _fit(run: RunDir, cfg: Config, target: Target) -> dict[str, Any]:
-    """Refined set → `model/`, with curves."""
-    from dgr_lightning.probes import Probes
-    from dgr_lightning.sft import fit
-
-    def compute() -> dict[str, Any]:
-        target.release()
-        probe = Probes(cfg, target.chat, KeywordJudge()) if cfg.probes.every and cfg.probes.tasks else None
-        result = fit(target.folder, target.chat, read_refined(run.path / REFINED), cfg, run.path, probe, run.hash)
-        return {"training": asdict(result)}
-
-    return _stage(run, "train", "Training", compute)
-
-
-def _measure(
-    run: RunDir, cfg: Config, model: Target, judge: KeywordJudge, which: str, store: Path, seconds: dict[str, float]
-) -> Measures:
+def _measure(run: RunDir, cfg: Config, model: Target, which: str, store: Path, seconds: dict[str, float]) -> Measures:
     """Evaluates one model into `evaluation/<which>/` and adds the seconds it took."""
     console.rule(f"[bold]Evaluation of the {which} model[/]", align="left")
-    start = monotonic()
     out = run.path / "evaluation" / which
-    measures = evaluate_model(
-        model.engine, model.chat, cfg, cfg.evaluation.tasks, judge, out, store, model.content, label=which
-    )
-    seconds[f"evaluate_{which}"] = monotonic() - start
-    model.release()
+    measures, seconds[f"evaluate_{which}"] = _compute(cfg, partial(work.evaluate, cfg, model, out, store, which))
     return measures
 
 

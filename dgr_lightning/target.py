@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from dgr_lightning import models
 from dgr_lightning.config import Config
@@ -48,6 +48,10 @@ class Target:
         if self._engine is None:
             self._engine = open_engine(self._cfg, self.folder, self.chat)
         return self._engine
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What travels to another process: which model it is, nothing that is loaded."""
+        return {"folder": self.folder, "content": self.content, "_cfg": self._cfg, "_engine": None}
 
     def release(self) -> None:
         """Gives back what the engine holds, before another stage loads its own."""

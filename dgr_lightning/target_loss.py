@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from dgr_lightning.document_attention import use_document_attention
 from dgr_lightning.packing import RowTensors
+from dgr_lightning.parallel import as_forward
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -43,6 +44,12 @@ class TargetLoss:
         """
         self._model = model
         use_document_attention(model)
+        self._forward = as_forward(model, self._summed)
+        self.isolates, self.plain_head = as_forward(model, self._look)()
+
+    def _look(self) -> tuple[bool, bool]:
+        """Returns `isolates` and `plain_head`."""
+        model = self._model
         ids = torch.arange(9, device=model.device)[None] % model.config.get_text_config().vocab_size
         positions = torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3, 4]], device=model.device)
         with torch.no_grad():
@@ -50,8 +57,7 @@ class TargetLoss:
             alone = self._hidden(ids[:, 4:], positions[:, 4:], [5])
             logits = model(input_ids=ids[:, 4:], use_cache=False).logits
             head = model.get_output_embeddings()(alone)
-        self.isolates = _close(packed[:, 4:], alone)
-        self.plain_head = _close(head, logits)
+        return _close(packed[:, 4:], alone), _close(head, logits)
 
     def __call__(self, row: RowTensors, max_logits: int = MAX_LOGITS) -> Tensor:
         """Returns the sum of the cross entropy over the row's target tokens, a scalar in fp32.
@@ -60,6 +66,10 @@ class TargetLoss:
             row: a packed row, on the model's device.
             max_logits: how many logits may exist at once.
         """
+        total: Tensor = self._forward(row, max_logits)
+        return total
+
+    def _summed(self, row: RowTensors, max_logits: int) -> Tensor:
         targets = row["targets"]
         labels = row["labels"][0, targets]
         if self.plain_head:

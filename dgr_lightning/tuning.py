@@ -22,11 +22,12 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from dgr_lightning.checkpoints import stored_dtype
 from dgr_lightning.config import LAYER_RANGE, TuningConfig
 from dgr_lightning.errors import UserError
-from dgr_lightning.models import decoder_layers, load_model
-from dgr_lightning.records import content_hash, read_json
+from dgr_lightning.model_folder import check_unquantised
+from dgr_lightning.models import empty_model, load_model
+from dgr_lightning.parallel import layers
+from dgr_lightning.records import content_hash
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -67,7 +68,7 @@ def load(
     Raises:
         UserError: as `load_model`, or the model has no place for these adapters.
     """
-    _check_plain(folder, read_json(folder / "config.json"))
+    check_unquantised(folder)
     if tuning.method == "full":
         return load_model(folder, "master", device, trust_remote_code)
     quantization = _four_bit(tuning.quant_storage, precision) if tuning.method == "qlora" else None
@@ -79,21 +80,24 @@ def load(
     return model
 
 
+def empty(folder: Path, tuning: TuningConfig, precision: str, trust_remote_code: bool = False) -> PreTrainedModel:
+    """Returns what `load` returns, 4-bit weights aside, on the meta device: without any values, those of adapters included."""
+    check_unquantised(folder)
+    if tuning.method == "full":
+        return empty_model(folder, trust_remote_code)
+    model = empty_model(folder, trust_remote_code, DTYPES[precision])
+    add_adapters(model, tuning)
+    return model
+
+
 def check_model(folder: Path, tuning: TuningConfig, trust_remote_code: bool = False) -> None:
     """Checks that a model has a place for the adapters that are asked for, by its config alone, without loading a weight.
 
     Raises:
-        UserError: it has not, or its weights are quantised already; the message names the override.
+        UserError: it has not; the message names the override.
     """
-    _check_plain(folder, read_json(folder / "config.json"))
-    if tuning.method == "full":
-        return
-    from transformers import AutoConfig, AutoModelForCausalLM
-
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+        model = empty_model(folder, trust_remote_code)
     except (ValueError, OSError):
         return  # no model that can be trained at all: `load_model` says why, and is called first by whoever generates
     targets(model, tuning)
@@ -105,12 +109,14 @@ def targets(model: PreTrainedModel, tuning: TuningConfig) -> list[str]:
     Raises:
         UserError: there is no such layer or module, or `tuning.rank` is no less than a matrix has rows or columns.
     """
-    prefix, layers = decoder_layers(model)
-    chosen = _layer_range(tuning.layers, len(layers))
+    decoder = layers(model)
+    if not decoder:
+        raise UserError(f"tuning={tuning.method}: {type(model).__name__} does not say what its layers are; take tuning=full.")
+    prefixes = {module: name for name, module in model.named_modules()}
     inside = {
-        f"{prefix}.{number}.{name}": module
-        for number in chosen
-        for name, module in layers[number].named_modules()
+        f"{prefixes[decoder[number]]}.{name}": module
+        for number in _layer_range(tuning.layers, len(decoder))
+        for name, module in decoder[number].named_modules()
         if isinstance(module, nn.Linear)
     }
     found: set[str] = set()
@@ -218,18 +224,18 @@ def adapters(model: PreTrainedModel) -> dict[str, Adapter]:
 
 
 @torch.no_grad()
-def merged(learned: Mapping[str, Adapter], base_folder: Path, trust_remote_code: bool = False) -> PreTrainedModel:
-    """Returns the base model with adapters added to its weights, on the CPU, in the type that its folder stores.
+def merged(learned: Mapping[str, Adapter], base_folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+    """Returns the base model with adapters added to its weights, on the CPU.
 
     The sum is made in fp32 and rounded once.
 
     Args:
         learned: what `adapters` returned.
         base_folder: the base model, not quantised.
-        trust_remote_code: as in `load_model`.
+        dtype: type that the base stores its weights in; bf16, or the result is fp32.
     """
-    stored = "bf16" if stored_dtype(base_folder) == torch.bfloat16 else "fp32"
-    model = load_model(base_folder, stored, "cpu", trust_remote_code)
+    precision = "bf16" if dtype == torch.bfloat16 else "fp32"
+    model = load_model(base_folder, precision, "cpu", trust_remote_code=True)  # its code ran when it was loaded for training
     for name, adapter in learned.items():
         weight = model.get_submodule(name).get_parameter("weight")
         weight.copy_(weight.float() + adapter.scale * adapter.up @ adapter.down)
@@ -275,12 +281,3 @@ def _tame_on_the_cpu(model: PreTrainedModel) -> None:
                     f"tuning=qlora on a CPU: {name} has rows of {module.in_features} values, and bitsandbytes reads 4-bit rows "
                     f"wrongly there unless they are a multiple of {block}. Take tuning=lora, or trainer.accelerator=cuda."
                 )
-
-
-def _check_plain(folder: Path, config: Mapping[str, Any]) -> None:
-    if "quantization_config" in config:
-        method = config["quantization_config"].get("quant_method", "unnamed")
-        raise UserError(
-            f"{folder}: its weights are quantised already ({method}), which training cannot start from. Name the unquantised "
-            "model with model.path= or model.hub_id=; tuning=qlora quantises it while it loads."
-        )

@@ -48,6 +48,22 @@ def kill_when(condition, run_dir: Path, cache: Path, *overrides: str) -> None:
         process.wait()
 
 
+def rank_processes(run_dir: Path, seconds: float = 5.0) -> list[int]:
+    """Processes that still have the run directory's files open, `seconds` after all of them should have died."""
+    deadline = time.monotonic() + seconds
+    while True:
+        alive = []
+        for folder in Path("/proc").glob("[0-9]*/fd"):
+            try:
+                opened = [str(link.readlink()) for link in folder.iterdir()]
+            except OSError:
+                continue
+            alive += [int(folder.parent.name)] if any(name.startswith(f"{run_dir}/") for name in opened) else []
+        if not alive or time.monotonic() > deadline:
+            return alive
+        time.sleep(0.1)
+
+
 def stored_lines(cache: Path) -> list[str]:
     """Every whole line of every store of rewrites, without headers."""
     files = sorted((cache / "rewrites").glob("*/shard-*.jsonl"))

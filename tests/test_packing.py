@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dgr_lightning.chat import Encoded
-from dgr_lightning.packing import IGNORED, StepLoader, collate, num_steps, pack, step_examples
+from dgr_lightning.packing import IGNORED, StepLoader, collate, deal, num_steps, pack, step_examples
 
 
 def documents(*lengths: int) -> list[Encoded]:
@@ -105,9 +105,57 @@ def test_it_goes_on_where_its_state_says_in_the_middle_of_an_epoch() -> None:
     for _ in range(7):
         next(steps)
     resumed = loader()
-    resumed.load_state_dict(interrupted.state_dict())
+    resumed.next_step = interrupted.next_step
     assert seen(resumed) == whole[7:]
 
 
 def test_max_steps_ends_it_early() -> None:
     assert seen(loader(max_steps=6)) == seen(loader())[:6]
+
+
+def test_the_tightest_row_that_fits_is_taken() -> None:
+    # First fit would put the 3 beside the 5.
+    rows = pack(documents(5, 6, 3), 10)
+    assert [[len(document.ids) for document in row] for row in rows] == [[6, 3], [5]]
+
+
+@pytest.mark.parametrize("num_ranks", [1, 2, 3, 8])
+def test_ranks_share_a_step_evenly_and_leave_nothing_out(num_ranks: int) -> None:
+    rng = random.Random(0)
+    encoded = documents(*(rng.randint(2, 100) for _ in range(24)))
+    dealt = deal(encoded, 128, num_ranks)
+    assert len({len(rows) for rows in dealt}) == 1
+    rows = [row for own in dealt for row in own]
+    assert sorted(document.ids[0] for row in rows for document in row) == [document.ids[0] for document in encoded]
+    assert all(sum(len(document.ids) for document in row) <= 128 for row in rows)
+    sizes = [sum(len(document.ids) for row in own for document in row) for own in dealt]
+    assert max(sizes) - min(sizes) <= 100
+
+
+def test_a_few_documents_are_spread_over_the_ranks_though_one_row_would_hold_them_all() -> None:
+    dealt = deal(documents(30, 20, 10, 10), 1000, 2)
+    assert [[[len(document.ids) for document in row] for row in rows] for rows in dealt] == [[[30, 10]], [[20, 10]]]
+
+
+def test_a_rank_without_documents_computes_a_row_that_teaches_nothing() -> None:
+    dealt = deal(documents(30), 1000, 2)
+    assert [len(rows) for rows in dealt] == [1, 1] and dealt[1] == [[]]
+    row = collate([])
+    assert (row["labels"] == IGNORED).all() and row["input_ids"].shape == (1, 64) and row["targets"].tolist() == [63] * 64
+
+
+def test_every_rank_knows_the_target_tokens_of_all() -> None:
+    encoded = documents(*(5 + index % 17 for index in range(37)))
+    options = {"batch_size": 8, "seed": 3, "epochs": 1, "max_tokens": 20}
+    whole = list(StepLoader(encoded, **options))
+    shares = [list(StepLoader(encoded, **options, rank=rank, num_ranks=3)) for rank in range(3)]
+    for step, parts in zip(whole, zip(*shares, strict=True), strict=True):
+        assert all(part["num_targets"] == step["num_targets"] for part in parts)
+        learned = sum(int((row["labels"] != IGNORED).sum()) for part in parts for row in part["rows"])
+        assert learned == step["num_targets"]
+
+
+def test_waste_is_what_no_document_fills() -> None:
+    assert StepLoader(documents(64, 64), batch_size=2, max_tokens=128, seed=1, epochs=1).waste(10) == 0
+    assert StepLoader(documents(64), batch_size=1, max_tokens=128, seed=1, epochs=1, num_ranks=4).waste(10) == 0.75
+    assert StepLoader(documents(*[5] * 10), batch_size=4, max_tokens=64, seed=1, epochs=1, max_steps=2).num_seen() == 8

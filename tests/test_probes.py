@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +14,8 @@ from dgr_lightning.judge import KeywordJudge
 from dgr_lightning.probes import Probes
 from dgr_lightning.tasks import EVALUATION, load_problems
 
-MODEL: Any = SimpleNamespace(device=torch.device("cpu"))  # for an engine that asks no model
+MODEL: Any = torch.nn.Module()  # for an engine that asks no model
+MODEL.device = torch.device("cpu")
 TASKS = ["micro-short", "micro-long", "micro-harmful", "micro-benign"]
 
 

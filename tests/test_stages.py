@@ -4,11 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas
 import pytest
 import yaml
 
 from dgr_lightning.records import read_jsonl
-from runs import ROOT, SMALL, environment, kill_when, run, summary_of
+from runs import ROOT, SMALL, environment, kill_when, rank_processes, run, summary_of
 
 
 @pytest.mark.slow
@@ -16,7 +17,7 @@ def test_a_run_killed_in_training_resumes_and_ends_in_the_same_bits(tmp_path, ca
     overrides = [*SMALL, "trainer.checkpoint_every=5", "sft.epochs=30"]
 
     def checkpointed() -> bool:
-        return any((tmp_path / "killed" / "checkpoints").glob("step-*.ckpt"))
+        return any((tmp_path / "killed" / "checkpoints").glob("step-????????"))
 
     kill_when(checkpointed, tmp_path / "killed", cache, *overrides)
     assert not (tmp_path / "killed" / "model").exists()
@@ -33,6 +34,28 @@ def test_a_run_killed_in_training_resumes_and_ends_in_the_same_bits(tmp_path, ca
         for run_name in ("killed", "undisturbed")
     ]
     assert columns[0] == columns[1]
+
+
+@pytest.mark.slow
+def test_a_run_on_two_ranks_killed_whole_goes_on_and_leaves_what_one_process_leaves(tmp_path, cache):
+    """The command line's process and with it both ranks are killed; a new command goes on from the last checkpoint."""
+    overrides = [*SMALL, "trainer.checkpoint_every=5", "sft.epochs=6", "probes.every=20"]
+    ranks = ["trainer=fsdp", "trainer.accelerator=cpu", "trainer.devices=2"]
+
+    def checkpointed() -> bool:
+        return any((tmp_path / "two" / "checkpoints").glob("step-????????"))
+
+    kill_when(checkpointed, tmp_path / "two", cache, *overrides, *ranks)
+    assert not (tmp_path / "two" / "model").exists()
+    assert not rank_processes(tmp_path / "two"), "ranks die with their parent"
+    run(tmp_path / "two", cache, *overrides, *ranks)
+    run(tmp_path / "one", cache, *overrides)
+    one, two = summary_of(tmp_path / "one"), summary_of(tmp_path / "two")
+    assert two["training"]["resumed_from_step"] > 0 and two["config_hash"] == one["config_hash"]
+    assert (tmp_path / "two" / "refined.jsonl").read_bytes() == (tmp_path / "one" / "refined.jsonl").read_bytes()
+    tables = [pandas.read_csv(tmp_path / name / "metrics.csv") for name in ("one", "two")]
+    assert tables[1]["train/loss"].tolist() == pytest.approx(tables[0]["train/loss"].tolist(), rel=1e-4, nan_ok=True)
+    assert tables[1]["probe/reasoning_accuracy"].dropna().size == tables[0]["probe/reasoning_accuracy"].dropna().size > 0
 
 
 @pytest.mark.slow

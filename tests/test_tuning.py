@@ -9,16 +9,29 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import test_ranks
 import test_sft
 from dgr_lightning import tuning
 from dgr_lightning.chat import Chat
 from dgr_lightning.config import TuningConfig
 from dgr_lightning.errors import UserError
+from dgr_lightning.fit import fit
+from dgr_lightning.model_folder import check_unquantised
 from dgr_lightning.models import load_model
 from dgr_lightning.probes import Probes
 from dgr_lightning.records import write_json
-from dgr_lightning.sft import fit
-from dgr_lightning.tuning import Adapter, adapters, add_adapters, check_model, initialise, load, merged, targets, trained_names
+from dgr_lightning.tuning import (
+    Adapter,
+    adapters,
+    add_adapters,
+    check_model,
+    empty,
+    initialise,
+    load,
+    merged,
+    targets,
+    trained_names,
+)
 from ranks import on_two_ranks
 from runs import SMALL, command, environment, run, summary_of
 from test_sft import one_thread, small_model  # noqa: F401
@@ -187,7 +200,8 @@ def test_a_model_that_is_quantised_already_is_refused(base: Path, tmp_path: Path
     config = json.loads((base / "config.json").read_text())
     write_json(tmp_path / "config.json", config | {"quantization_config": {"quant_method": "gptq"}})
     for refuse in (
-        lambda: check_model(tmp_path, TuningConfig(method=method)),
+        lambda: check_unquantised(tmp_path),
+        lambda: empty(tmp_path, TuningConfig(method=method), "fp32"),
         lambda: load(tmp_path, TuningConfig(method=method), "fp32", "cpu", 1),
     ):
         with pytest.raises(UserError, match=r"quantised already \(gptq\).*model\.path="):
@@ -279,7 +293,7 @@ def test_merging_rounds_once_to_the_type_of_the_base(tmp_path: Path) -> None:
     small.save_pretrained(folder)
     adapter = Adapter(torch.randn(3, 64), torch.randn(128, 3), 0.5)
     name = "model.layers.1.mlp.gate_proj"
-    model = merged({name: adapter}, folder)
+    model = merged({name: adapter}, folder, torch.bfloat16)
     expected = small.get_submodule(name).weight.float() + 0.5 * adapter.up @ adapter.down
     assert torch.equal(model.get_submodule(name).weight, expected.to(torch.bfloat16))
 
@@ -357,3 +371,35 @@ def sharded_equals_whole(folder: Path, method: str, precision: str) -> None:
 
 def test_a_sharded_model_with_adapters_is_the_whole_one(base: Path) -> None:
     on_two_ranks(sharded_models_equal_whole_ones, base)
+
+
+def test_adapters_are_trained_and_exported_the_same_on_two_ranks(base: Path, tmp_path: Path) -> None:
+    def config(method: str, strategy: str, **changes):
+        cfg = test_ranks.config(strategy, **changes)
+        cfg.tuning = TuningConfig(method=method, rank=4)
+        return cfg
+
+    pairs = [(method, strategy) for method in ("lora", "qlora") for strategy in ("ddp", "fsdp")]
+    # The last goes on, in shards, from what one process left behind.
+    half = config("lora", "single", checkpoint_every=10)
+    with pytest.raises(OSError, match="no space left"):
+        test_ranks.train(base, half, tmp_path / "resumed", interrupt_after(10))
+    trainings = [(base, config(*pair), tmp_path / "-".join(pair)) for pair in pairs]
+    *_, resumed = test_ranks.on_two_ranks(*trainings, (base, config("lora", "fsdp"), tmp_path / "resumed"))
+    assert resumed.resumed_from_step == 10
+    for method, names in (("lora", ["lora-ddp", "lora-fsdp", "resumed"]), ("qlora", ["qlora-ddp", "qlora-fsdp"])):
+        test_ranks.train(base, config(method, "single"), tmp_path / method)
+        expected = load_file(tmp_path / method / "model" / "model.safetensors")
+        for name in names:
+            assert test_sft.curve(tmp_path / name) == pytest.approx(test_sft.curve(tmp_path / method), rel=1e-5)
+            for key, weight in load_file(tmp_path / name / "model" / "model.safetensors").items():
+                torch.testing.assert_close(weight, expected[key], rtol=1e-4, atol=2e-5, msg=f"{name} {key}")
+
+
+def interrupt_after(steps: int):
+    def interrupt(model, step: int) -> dict[str, float]:
+        if step > steps:
+            raise OSError("no space left")
+        return {}
+
+    return interrupt

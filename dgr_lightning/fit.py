@@ -1,0 +1,207 @@
+"""A training from model folder to model folder: curves from step 0, checkpoints, and a resume that changes nothing.
+
+On the CPU a training that was interrupted and taken up again ends in the same bits as one that was not. On several ranks all of
+them run this; the first one writes and speaks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from lightning.pytorch import Trainer
+
+from dgr_lightning import optimizers, parallel, tuning
+from dgr_lightning.checkpoints import Checkpoints
+from dgr_lightning.config import Config
+from dgr_lightning.console import progress, say
+from dgr_lightning.curves import Curves, wandb_settings
+from dgr_lightning.errors import UserError
+from dgr_lightning.export import export
+from dgr_lightning.model_card import model_card
+from dgr_lightning.packing import StepLoader
+from dgr_lightning.parallel import Ranks
+from dgr_lightning.recorder import Probe, Recorder, quiet_lightning
+from dgr_lightning.records import Example
+from dgr_lightning.sft import SafetySft
+from dgr_lightning.throughput import peak_memory_bytes
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from dgr_lightning.chat import Chat, Encoded
+
+
+SILENT_CHARACTERS = 4_000_000  # less text than this is encoded in no time worth a progress bar
+_LOOKED_AT = 50  # steps whose rows are looked at for waste before training
+_MUCH_WASTE = 0.25
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training came to; `training` of summary.json.
+
+    Attributes:
+        steps: optimizer steps.
+        target_tokens: tokens learned from, over all steps.
+        tokens_per_second: tokens of documents, prompts included, per second spent in optimizer steps, on all ranks; probes and
+            checkpoints are not counted.
+        peak_memory_bytes: of the rank that needed most: on a GPU the most that torch had allocated during training, on the CPU
+            the most that the process ever held.
+        loss_first: loss of the first optimizer step.
+        loss_last: loss of the last one.
+        resumed_from_step: 0 for an undisturbed run.
+    """
+
+    steps: int
+    target_tokens: int
+    tokens_per_second: float
+    peak_memory_bytes: int
+    loss_first: float
+    loss_last: float
+    resumed_from_step: int
+
+
+def fit(
+    model_folder: Path,
+    chat: Chat,
+    examples: Sequence[Example],
+    cfg: Config,
+    run_dir: Path,
+    probe: Probe | None = None,
+    run_hash: str | None = None,
+) -> TrainingResult:
+    """Trains a model on a refined set: `metrics.csv`, `checkpoints/` and in the end `model/` in the run directory. Collective.
+
+    Called again after a crash, it goes on from the last whole checkpoint.
+
+    Args:
+        model_folder: the base model.
+        chat: its tokenizer and template.
+        examples: the refined set.
+        cfg: `seed`, `tuning`, `sft`, `trainer`, `probes.every` and `logger` are read; `trainer` without any `auto`.
+        run_dir: where everything goes.
+        probe: called with the live model and the step, before the first step, every `probes.every` steps and after the last;
+            what it returns goes into the curves.
+        run_hash: identity of the run for W&B; by default the name of its directory.
+
+    Raises:
+        UserError: nothing to train on, or an example that `sft.max_length` has no room for.
+    """
+    if not examples:
+        raise UserError("There is no example to train on; with refine.on_failure=drop every one may have been dropped.")
+    assert cfg.trainer.devices is not None, "the door resolves trainer.devices"
+    ranks = Ranks.here()
+    device = parallel.compute_device(cfg.trainer, ranks)
+    torch.manual_seed(cfg.seed)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        torch.cuda.reset_peak_memory_stats()
+    loader = StepLoader(
+        _encode(chat, examples, cfg.sft.max_length),
+        batch_size=cfg.sft.batch_size,
+        max_tokens=cfg.sft.max_tokens,
+        seed=cfg.seed,
+        epochs=cfg.sft.epochs,
+        max_steps=cfg.sft.max_steps,
+        rank=ranks.rank,
+        num_ranks=ranks.size,
+    )
+    _warn(loader, cfg, ranks)
+    module = _module(model_folder, cfg, loader.num_steps, ranks, device)
+    checkpoints = Checkpoints(run_dir / "checkpoints", ranks, cfg.trainer.keep_checkpoints)
+    start = max(checkpoints.steps(), default=0)
+    settings = wandb_settings(cfg, run_dir, run_hash or run_dir.name)
+    strategy, environment = parallel.strategy(cfg.trainer, ranks)
+    with (
+        Curves(run_dir / "metrics.csv", start, settings) if ranks.is_first else nullcontext() as curves,
+        progress("training", loader.num_steps, start) as advance,
+        quiet_lightning(),
+    ):
+        recorder = Recorder(cfg, ranks, checkpoints, curves, probe, advance, loader)
+        trainer = Trainer(
+            accelerator="gpu" if device.type == "cuda" else "cpu",
+            devices=cfg.trainer.devices,
+            num_nodes=cfg.trainer.nodes,
+            strategy=strategy,
+            precision="32-true",  # master weights; SafetySft computes in bf16 by itself
+            max_epochs=1,  # to Lightning, all steps are one long epoch
+            callbacks=[recorder],
+            plugins=[environment],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            default_root_dir=run_dir,
+        )
+        trainer.fit(module, loader)
+    totals = module.totals
+    result = TrainingResult(
+        steps=loader.num_steps,
+        target_tokens=totals.target_tokens,
+        tokens_per_second=totals.tokens / totals.seconds,
+        peak_memory_bytes=max(ranks.gather(peak_memory_bytes(device))),
+        loss_first=totals.loss_first,
+        loss_last=totals.loss_last,
+        resumed_from_step=recorder.resumed_from_step,
+    )
+    card = model_card(cfg, run_hash or run_dir.name, asdict(result))
+    export(module.model, model_folder, run_dir / "model", ranks, card)
+    return result
+
+
+def _warn(loader: StepLoader, cfg: Config, ranks: Ranks) -> None:
+    """Says what of the set or of the devices' time goes unused."""
+    seen = loader.num_seen()
+    if seen < len(loader.encoded):
+        say(
+            f"[yellow]sft.max_steps={cfg.sft.max_steps} ends before the first epoch does: {len(loader.encoded) - seen} of "
+            f"{len(loader.encoded)} examples are never learned from[/]"
+        )
+    if (waste := loader.waste(_LOOKED_AT)) > _MUCH_WASTE:
+        remedy = "a larger sft.batch_size or fewer devices" if ranks.size > 1 else "a larger sft.max_tokens"
+        say(f"[yellow]{waste:.0%} of what the rows hold is filler, no document: {remedy} would leave less[/]")
+
+
+def _module(folder: Path, cfg: Config, num_steps: int, ranks: Ranks, device: torch.device) -> SafetySft:
+    """Returns the training of a folder's model; one that is sharded has no values yet."""
+    precision, code = cfg.trainer.precision, cfg.model.trust_remote_code
+    optimizers.require(cfg.sft.optimizer)
+    sharded = cfg.trainer.strategy == "fsdp"
+    # 4-bit weights are made as they are loaded, so every rank loads all of them before it keeps its part.
+    empty = sharded and cfg.tuning.method != "qlora"
+    if empty:
+        model = tuning.empty(folder, cfg.tuning, precision, code)
+    else:
+        model = tuning.load(folder, cfg.tuning, precision, str(device), cfg.seed, code)
+
+    def shard(model: PreTrainedModel) -> None:
+        parallel.shard(model, folder if empty else None, cfg.trainer, precision, device)
+        if empty and cfg.tuning.method != "full":
+            tuning.initialise(model, cfg.seed)
+
+    parallel.recompute(model, cfg.trainer.recompute_every)
+    return SafetySft(model, cfg.sft, num_steps, precision, ranks, shard if sharded else None)
+
+
+def _encode(chat: Chat, examples: Sequence[Example], max_length: int) -> list[Encoded]:
+    def encode(example: Example) -> Encoded:
+        try:
+            return chat.encode(example.prompt, example.trace, example.answer, max_length)
+        except UserError as error:
+            raise UserError(f"{example.id}: {error}") from error
+
+    size = sum(len(example.prompt) + len(example.trace) + len(example.answer) for example in examples)
+    if size < SILENT_CHARACTERS:
+        return [encode(example) for example in examples]
+    encoded = []
+    with progress("encoding", len(examples)) as advance:
+        for example in examples:
+            encoded.append(encode(example))
+            advance(1)
+    return encoded

@@ -1,0 +1,100 @@
+"""How fast a training could be: the floating-point operations that a step needs, and what the device can do.
+
+Model FLOPs utilisation (Chowdhery et al. 2022, arXiv 2204.02311, appendix B) counts what the mathematics needs, not what is
+computed: activations that are recomputed and rows that are filled up count as waste. Unlike its usual form, the output layer is
+counted for the tokens that are learned from alone, and attention for what a document sees of itself.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import torch
+
+from dgr_lightning.packing import StepBatch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+# Dense bf16 products in FLOP/s, from the makers' data sheets (half of the figures with sparsity). Of the names that a device's
+# holds, the first is taken.
+_PEAKS = {
+    "B200": 2250e12,
+    "H200": 989e12,
+    "H100 PCIe": 756e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "A6000": 155e12,
+    "4090": 165e12,
+    "L4": 121e12,
+}
+_MEASURED_SIZE, _MEASURED_TIMES = 1024, 5
+
+
+@dataclass(frozen=True)
+class ModelFlops:
+    """Floating-point operations of a forward and backward pass.
+
+    Attributes:
+        per_token: of all layers, for a token of a document.
+        per_target: of the output layer, for a token that is learned from.
+        per_pair: of the attention's products, for a pair of tokens of which one may see the other.
+    """
+
+    per_token: float
+    per_target: float
+    per_pair: float
+
+    @classmethod
+    def of(cls, model: PreTrainedModel) -> ModelFlops:
+        """Counts a model's: two a weight forwards, two backwards for the activations, two for a weight that is trained."""
+        head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
+        apart = {id(weight) for module in (head, embeddings) for weight in module.parameters()}
+        body = sum(
+            (6 if weight.requires_grad else 4) * weight.numel() for weight in model.parameters() if id(weight) not in apart
+        )
+        last = sum((6 if weight.requires_grad else 4) * weight.numel() for weight in head.parameters())
+        config = model.config.get_text_config()
+        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        # Two products, twice as much backwards.
+        attention = 12 * config.num_hidden_layers * config.num_attention_heads * size
+        return cls(body, last, attention)
+
+    def step(self, batch: StepBatch) -> float:
+        """Returns the operations that a step needs, on all ranks."""
+        return (
+            self.per_token * batch["num_tokens"] + self.per_target * batch["num_targets"] + self.per_pair * batch["num_pairs"]
+        )
+
+
+def peak_flops(device: torch.device, precision: str) -> float | None:
+    """Returns the FLOP/s that a device can do: a GPU's by its data sheet, a CPU's as measured; None where neither is known."""
+    if device.type == "cpu":
+        return _measured(torch.bfloat16 if precision == "bf16" else torch.float32)
+    if precision != "bf16":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((peak for known, peak in _PEAKS.items() if known in name), None)
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Returns the most that was held so far: of a GPU what torch had allocated, on the CPU what the process had in memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _measured(dtype: torch.dtype) -> float:
+    one = torch.ones(_MEASURED_SIZE, _MEASURED_SIZE, dtype=dtype)
+    seconds = []
+    for _ in range(_MEASURED_TIMES):
+        start = perf_counter()
+        one @ one
+        seconds.append(perf_counter() - start)
+    return 2 * _MEASURED_SIZE**3 / min(seconds)

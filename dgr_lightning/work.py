@@ -1,0 +1,112 @@
+"""What each stage does: functions of the resolved config, a model and the run directory, in processes of their own if need be.
+
+A function reads what earlier stages left in the run directory, writes its own files there and returns its record. `stages`
+knows the order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from io import StringIO
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+
+from dgr_lightning import models, sources
+from dgr_lightning.config import Config
+from dgr_lightning.console import console, say
+from dgr_lightning.judge import KeywordJudge
+from dgr_lightning.records import HARMFUL, Example, ExampleFile, read_refined, write_jsonl, write_text
+from dgr_lightning.refinement.outcome import RefinementStats
+from dgr_lightning.target import Target
+
+if TYPE_CHECKING:
+    from dgr_lightning.chat import Chat
+    from dgr_lightning.evaluation import Measures
+
+REFINED = "refined.jsonl"
+SOURCES = "stages/sources.jsonl"
+
+
+def refine(cfg: Config, target: Target, run: Path) -> dict[str, Any]:
+    """Sources → refined set: `refined.jsonl`, with the figures of the stage as its record."""
+    from dgr_lightning.refinement.run import refine as refine_examples
+
+    source = sources.load_examples(cfg.data, cfg.seed)
+    rejected = source.rejected
+    say(f"{len(source.examples)} examples of {escape(cfg.data.name)}; rejected: {rejected or 'none'}")
+    _show_first(source.examples[0], target.chat, run / "stages" / "first_example.txt")
+    write_jsonl(run / SOURCES, source.examples)
+    del source  # from here on examples are read from the disk, one by one
+    examples = ExampleFile(run / SOURCES)
+    # ThinkSafe's guard is the configured judge. For the rest, the shipped phrases, here and in probes: judge= is for
+    # evaluation, and no part of what determines the model.
+    judge = KeywordJudge(cfg.judge.phrases) if cfg.refine.strategy == "thinksafe" else KeywordJudge()
+    refinement = refine_examples(examples, cfg, target.chat, target.engine, target.content, judge, models.cache_dir())
+    write_jsonl(run / REFINED, refinement.examples)
+    write_jsonl(run / "stages" / "verdicts.jsonl", refinement.verdicts())
+    figures = asdict(refinement.stats)
+    return {"rejected": rejected, "refinement": figures, "match": refinement.match and refinement.match.figures}
+
+
+def shift(cfg: Config, target: Target, run: Path, stats: RefinementStats) -> dict[str, Any]:
+    """How far the set lies from the target, before and after; with that, the refined set as a dataset with its card."""
+    from dgr_lightning import gap
+    from dgr_lightning.refinement.dataset import FOLDER, card, write_dataset
+    from dgr_lightning.refinement.outcome import show_refinement
+    from dgr_lightning.refinement.strategies import steps
+
+    changed = stats.refined > 0 or stats.tokens_after != stats.tokens_before
+    record = gap.measure_set(run / SOURCES, run / REFINED, run / "stages", cfg, target, changed=changed)
+    show_refinement(stats, gap.mean_nll(record["before"]), gap.mean_nll(record["after"]))
+    nll = {when: gap.mean_nll(record[when]) for when in ("before", "after")}
+    templates = {step.template.name: step.template.text for step in steps(cfg.refine)}
+    write_dataset(run / REFINED, run / FOLDER, card(cfg, stats, nll, target.content, templates))
+    return record
+
+
+def train(cfg: Config, target: Target, run: Path, run_hash: str) -> dict[str, Any]:
+    """Refined set → `model/`, with curves. On several ranks, all of them call this."""
+    from dgr_lightning.fit import fit
+    from dgr_lightning.probes import Probes
+
+    target.release()
+    probe = Probes(cfg, target.chat, KeywordJudge()) if cfg.probes.every and cfg.probes.tasks else None
+    result = fit(target.folder, target.chat, read_refined(run / REFINED), cfg, run, probe, run_hash)
+    return {"training": asdict(result)}
+
+
+def divergence(cfg: Config, base: Target, tuned: Target, run: Path) -> dict[str, Any]:
+    """How far tuning moved the model."""
+    from dgr_lightning import gap
+
+    with tuned:
+        return gap.measure_models(cfg, base, tuned, models.cache_dir() / "traces", run / "stages" / "traces")
+
+
+def evaluate(cfg: Config, model: Target, out: Path, store: Path, label: str) -> tuple[Measures, float]:
+    """Measures a model on the tasks of the evaluation; returns what was measured, and the seconds that it took."""
+    from dgr_lightning.evaluation import evaluate_model
+
+    start = monotonic()
+    judge = KeywordJudge(cfg.judge.phrases)
+    measures = evaluate_model(
+        model.engine, model.chat, cfg, cfg.evaluation.tasks, judge, out, store, model.content, label=label
+    )
+    model.release()
+    return measures, monotonic() - start
+
+
+def _show_first(example: Example, chat: Chat, file: Path) -> None:
+    """Shows an example token by token. Harmful text stays out of terminals and logs: all of it is in the file alone."""
+    from rich.console import Console
+
+    harmful = example.label == HARMFUL
+    console.print(chat.show(example, hide_text=harmful))
+    if harmful:
+        say(f"[dim]its text, which is labelled harmful, is in {escape(str(file))}[/]")
+    text = StringIO()
+    Console(file=text, width=120).print(chat.show(example, num_shown=100_000))
+    write_text(file, text.getvalue())

@@ -1,0 +1,143 @@
+"""Several ranks are one training: the same losses and weights, on gloo, as the real launcher starts them."""
+
+import os
+import signal
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from dgr_lightning.chat import Chat
+from dgr_lightning.config import Config, SftConfig, TrainerConfig
+from dgr_lightning.fit import TrainingResult, fit
+from dgr_lightning.launch import run_ranks
+from test_sft import curve, examples, small_model
+
+STEPS = 20
+FAMILIES = {
+    "qwen3-tied": ("Qwen3", {"tie_word_embeddings": True, "head_dim": 8}),
+    "qwen2-untied": ("Qwen2", {"tie_word_embeddings": False}),
+    "llama-untied": ("Llama", {"tie_word_embeddings": False}),
+}
+ROWS = (60, 4096)
+
+
+def make_base(folder: Path, family: str) -> Path:
+    """A random fp32 model with the miniature's tokenizer."""
+    from dgr_lightning.micro import corpus
+    from dgr_lightning.micro.tokenizer import build_tokenizer
+
+    tokenizer = build_tokenizer(corpus.utterances())
+    name, changes = FAMILIES[family]
+    small_model(name, vocabulary=len(tokenizer), **changes).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def config(strategy: str, max_tokens: int = 100, **trainer) -> Config:
+    cfg = Config(seed=3)
+    cfg.sft = SftConfig(lr=1e-3, epochs=4, batch_size=4, max_length=128, max_tokens=max_tokens, weight_decay=0.1)
+    options = {"precision": "fp32", "checkpoint_every": 0, "devices": 1 if strategy == "single" else 2} | trainer
+    cfg.trainer = TrainerConfig(accelerator="cpu", strategy=strategy, **options)
+    cfg.probes.every = 0
+    return cfg
+
+
+def train(base: Path, cfg: Config, run_dir: Path, probe=None) -> TrainingResult:
+    return fit(base, Chat.load(base), examples(), cfg, run_dir, probe)
+
+
+def train_all(trainings: list[tuple[Path, Config, Path]]) -> list[TrainingResult]:
+    """Several trainings in the same ranks: starting them takes longer than training."""
+    return [train(*training) for training in trainings]
+
+
+def on_two_ranks(*trainings: tuple[Path, Config, Path], max_restarts: int = 0) -> list[TrainingResult]:
+    return run_ranks(partial(train_all, list(trainings)), 2, num_threads=1, max_restarts=max_restarts)
+
+
+def exported(run_dir: Path) -> dict[str, torch.Tensor]:
+    return load_file(run_dir / "model" / "model.safetensors")
+
+
+def assert_close(run_dir: Path, expected_dir: Path) -> None:
+    """The same losses to 1e-5, and as good as the same weights."""
+    losses = curve(expected_dir)
+    assert list(losses) == list(range(1, STEPS + 1))
+    assert curve(run_dir) == pytest.approx(losses, rel=1e-5)
+    assert curve(run_dir, "train/grad_norm") == pytest.approx(curve(expected_dir, "train/grad_norm"), rel=1e-4)
+    found, expected = exported(run_dir), exported(expected_dir)
+    assert found.keys() == expected.keys()
+    for name, weight in expected.items():
+        torch.testing.assert_close(found[name], weight, rtol=1e-3, atol=1e-5, msg=name)
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return {family: make_base(tmp_path_factory.mktemp(family), family) for family in FAMILIES}
+
+
+@pytest.mark.slow
+def test_two_ranks_are_one_whatever_the_model_and_the_rows(bases: dict[str, Path], tmp_path: Path) -> None:
+    cases = [(family, rows) for family in bases for rows in ROWS]
+    alone = [train(bases[family], config("single", rows), tmp_path / f"{family}-{rows}") for family, rows in cases]
+    sharded = [(bases[family], config("fsdp", rows), tmp_path / f"{family}-{rows}-fsdp") for family, rows in cases]
+    whole = [(bases[family], config("ddp", rows), tmp_path / f"{family}-{rows}-ddp") for family, rows in cases]
+    recomputed = (bases["qwen2-untied"], config("fsdp", recompute_every=2), tmp_path / "qwen2-untied-4096-recomputed")
+    together = on_two_ranks(*sharded, *whole, recomputed)
+    for (_, _, run_dir), result in zip([*sharded, *whole, recomputed], together, strict=True):
+        assert_close(run_dir, tmp_path / run_dir.name.rpartition("-")[0])
+        assert result.target_tokens == alone[0].target_tokens
+
+
+@pytest.mark.slow
+def test_a_training_goes_on_on_another_number_of_ranks(bases: dict[str, Path], tmp_path: Path) -> None:
+    base = bases["qwen3-tied"]
+    train(base, config("single"), tmp_path / "undisturbed")
+
+    def stop(model, step: int) -> dict[str, float]:
+        if step == 8:
+            raise OSError("no space left")
+        return {}
+
+    for name in ("to-sharded", "to-ddp"):
+        cfg = config("single", checkpoint_every=5)
+        cfg.probes.every = 8
+        with pytest.raises(OSError, match="no space left"):
+            train(base, cfg, tmp_path / name, stop)
+    half = config("fsdp", checkpoint_every=5)
+    half.sft.max_steps = None
+    results = on_two_ranks(
+        (base, config("fsdp", checkpoint_every=10), tmp_path / "to-sharded"),
+        (base, config("ddp", checkpoint_every=10), tmp_path / "to-ddp"),
+    )
+    assert [result.resumed_from_step for result in results] == [5, 5]
+    assert_close(tmp_path / "to-sharded", tmp_path / "undisturbed")
+    assert_close(tmp_path / "to-ddp", tmp_path / "undisturbed")
+
+
+def stopped_once(base: Path, cfg: Config, run_dir: Path, flag: Path) -> TrainingResult:
+    """Rank 1 is killed in the middle of step 12, once."""
+
+    def probe(model, step: int) -> dict[str, float]:
+        if step == 12 and os.environ["RANK"] == "1" and not flag.exists():
+            flag.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {"probe/refusal_rate": 0.5}
+
+    return train(base, cfg, run_dir, probe)
+
+
+@pytest.mark.slow
+def test_a_rank_is_killed_and_the_training_goes_on_by_itself_and_exactly(bases: dict[str, Path], tmp_path: Path) -> None:
+    base, cfg = bases["qwen2-untied"], config("fsdp", checkpoint_every=5)
+    cfg.probes.every = 4
+    flag = tmp_path / "killed"
+    result = run_ranks(partial(stopped_once, base, cfg, tmp_path / "killed-once", flag), 2, num_threads=1, max_restarts=1)
+    assert flag.exists() and result.resumed_from_step == 10
+    on_two_ranks((base, cfg, tmp_path / "undisturbed"))
+    assert curve(tmp_path / "killed-once") == curve(tmp_path / "undisturbed")
+    found, expected = exported(tmp_path / "killed-once"), exported(tmp_path / "undisturbed")
+    assert all(torch.equal(found[name], weight) for name, weight in expected.items())
