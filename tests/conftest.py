@@ -1,6 +1,7 @@
 """Fixtures for the whole suite: the miniature from the ordinary cache, real data from `$DGR_SHARED`, vLLM's server."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -78,3 +79,40 @@ def vllm_server(micro_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
     finally:
         server.stdin.close()
         server.wait()
+
+
+WIDTHS = {
+    "vocab_size": 152064,
+    "hidden_size": 3584,
+    "intermediate_size": 18944,
+    "num_attention_heads": 28,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": 131072,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": False,
+}
+
+
+@pytest.fixture(scope="session")
+def wide_folder(shared, tmp_path_factory):
+    """A sharded folder of 1.6B random parameters, as a download of R1-Distill-Qwen-7B would lie there: two of its layers."""
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    path = tmp_path_factory.mktemp("wide") / "model"
+    with torch.device("meta"):
+        model = Qwen2ForCausalLM(Qwen2Config(num_hidden_layers=2, **WIDTHS)).to(torch.bfloat16)
+    model.to_empty(device="cpu")
+    torch.manual_seed(0)
+    noise = 0.02 * torch.randn(2**20 + 7, dtype=torch.bfloat16)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("norm.weight"):
+                parameter.fill_(1.0)
+            else:  # one block of noise over and over: a billion normal draws would take longer than the test
+                copies = -(-parameter.numel() // len(noise))
+                parameter.copy_(noise.repeat(copies)[: parameter.numel()].view_as(parameter))
+    model.save_pretrained(path, max_shard_size="1GB")
+    for file in (shared / "tokenizers" / "r1-distill-qwen").iterdir():
+        shutil.copy(file, path)
+    return path
