@@ -6,7 +6,6 @@ another shape is refused, where `from_pretrained` would go on with random ones a
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import Iterator
@@ -26,10 +25,6 @@ from dgr_lightning.records import content_hash, file_hash, read_json, write_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-# transformers and peft import these wherever they are installed, which then name every kernel that they cannot load.
-for _name in ("torchao", "torch.utils._pytree", "bitsandbytes"):
-    logging.getLogger(_name).setLevel(logging.ERROR)
 
 # Files from this size on have their hash remembered: 16 MiB are hashed in a hundredth of a second.
 REMEMBERED_BYTES = 16 * 2**20
@@ -208,18 +203,18 @@ def _load(
 @contextmanager
 def _quiet_transformers(bars: bool) -> Iterator[None]:
     """Keeps transformers' load report off the screen (its content is checked instead), and its bars unless asked for."""
-    from transformers.utils import logging as theirs
+    from transformers.utils import logging
 
-    verbosity, had_bars = theirs.get_verbosity(), theirs.is_progress_bar_enabled()
-    theirs.set_verbosity(theirs.CRITICAL)
+    verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
     if not bars:
-        theirs.disable_progress_bar()
+        logging.disable_progress_bar()
     try:
         yield
     finally:
-        theirs.set_verbosity(verbosity)
+        logging.set_verbosity(verbosity)
         if had_bars:
-            theirs.enable_progress_bar()
+            logging.enable_progress_bar()
 
 
 def _cause(error: Exception) -> str:

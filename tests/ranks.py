@@ -1,26 +1,24 @@
-"""Two ranks that talk through gloo on this machine, for tests."""
+"""Two ranks that talk through gloo on this machine, for tests: started as a training's are."""
 
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 from typing import Any
+
+from dgr_lightning.launch import run_ranks
+from dgr_lightning.parallel import Ranks
 
 
 def on_two_ranks(work: Callable[..., None], *arguments: Any) -> None:
-    """Calls `work(rank, *arguments)`, a function of a module, in two new processes of one group; what one raises is raised."""
-    import torch.multiprocessing as processes
-
-    with tempfile.TemporaryDirectory() as folder:
-        processes.spawn(_rank, (str(Path(folder) / "store"), work, arguments), nprocs=2)
+    """Calls `work(ranks, *arguments)`, a function of a module, in two processes of one group; what one raises is raised."""
+    run_ranks(partial(_rank, work, arguments), 2, num_threads=1)
 
 
-def _rank(rank: int, store: str, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-    import torch
+def _rank(work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     from torch import distributed
 
-    torch.set_num_threads(1)
-    distributed.init_process_group("gloo", f"file://{store}", rank=rank, world_size=2)
+    distributed.init_process_group("gloo")
     try:
-        work(rank, *arguments)
+        work(Ranks.here(), *arguments)
+        distributed.barrier()
     finally:
         distributed.destroy_process_group()

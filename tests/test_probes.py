@@ -15,7 +15,7 @@ from dgr_lightning.probes import Probes
 from dgr_lightning.tasks import EVALUATION, load_problems
 
 MODEL: Any = torch.nn.Module()  # for an engine that asks no model
-MODEL.device = torch.device("cpu")
+MODEL.device, MODEL.dtype = torch.device("cpu"), torch.float32
 TASKS = ["micro-short", "micro-long", "micro-harmful", "micro-benign"]
 
 

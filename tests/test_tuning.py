@@ -18,6 +18,7 @@ from dgr_lightning.errors import UserError
 from dgr_lightning.fit import fit
 from dgr_lightning.model_folder import check_unquantised
 from dgr_lightning.models import load_model
+from dgr_lightning.parallel import Ranks
 from dgr_lightning.probes import Probes
 from dgr_lightning.records import write_json
 from dgr_lightning.tuning import (
@@ -325,7 +326,7 @@ def test_adapters_without_a_place_in_the_model_end_a_run_before_anything_is_gene
 # --- Two ranks ------------------------------------------------------------------------------------------------------------
 
 
-def sharded_models_equal_whole_ones(rank: int, folder: Path) -> None:
+def sharded_models_equal_whole_ones(ranks: Ranks, folder: Path) -> None:
     for method, precision in (("qlora", "fp32"), ("qlora", "bf16"), ("lora", "bf16")):
         sharded_equals_whole(folder, method, precision)
 
