@@ -212,6 +212,7 @@ def muon_on_two_ranks_is_muon_on_one(ranks: Ranks, folder: Path) -> None:
     assert all(torch.equal(weight.full_tensor(), value) for weight, value in zip(model.parameters(), after, strict=True))
 
 
+@pytest.mark.slow
 def test_muon_on_two_ranks_is_muon_on_one_and_its_state_is_saved_in_parts(tmp_path: Path) -> None:
     on_two_ranks(muon_on_two_ranks_is_muon_on_one, tmp_path / "checkpoint")
 
