@@ -176,6 +176,8 @@ def _module(folder: Path, cfg: Config, num_steps: int, ranks: Ranks, device: tor
     else:
         model, shard = models.load_model(folder, "master", str(device), cfg.model.trust_remote_code), None
     parallel.recompute(model, cfg.trainer.recompute_every)
+    if cfg.trainer.compile:
+        parallel.compile_layers(model)
     return SafetySft(model, cfg.sft, num_steps, precision, ranks, shard)
 
 
