@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from dgr_lightning import crew
 from dgr_lightning.config import LAYER_RANGE, OPTIMIZERS, Config, FieldsConfig, TrainerConfig, read_by_strategy
 from dgr_lightning.errors import UserError
 
@@ -290,8 +291,12 @@ def check_devices(trainer: TrainerConfig) -> None:
     Raises:
         UserError: they do not.
     """
-    if trainer.nodes > 1:
-        raise UserError(f"trainer.nodes={trainer.nodes}: this version trains on one machine; trainer.nodes=1.")
+    if trainer.nodes > 1 and not crew.is_there():
+        raise UserError(
+            f"trainer.nodes={trainer.nodes}: torchrun starts this on every machine: torchrun --nnodes={trainer.nodes} "
+            "--nproc-per-node=<devices> --rdzv-backend=c10d --rdzv-endpoint=<first machine>:29400 train.py "
+            "trainer=fsdp-multinode …; docs/cluster.md has a Slurm script."
+        )
     if trainer.strategy == "single" and (trainer.devices or 1) > 1:
         raise UserError(
             f"trainer.devices={trainer.devices} with trainer.strategy=single: one device is what single means. Take "
@@ -303,10 +308,9 @@ def check_devices(trainer: TrainerConfig) -> None:
                 raise UserError(
                     f"trainer.{key} with trainer.strategy={trainer.strategy}: nothing is sharded; take trainer=fsdp."
                 )
-    if trainer.shard_size is not None and trainer.devices is not None and trainer.devices % trainer.shard_size:
-        raise UserError(
-            f"trainer.shard_size={trainer.shard_size}: {trainer.devices} devices cannot be divided into groups of that size."
-        )
+    size = (trainer.devices or 0) * trainer.nodes
+    if trainer.shard_size is not None and size % trainer.shard_size:
+        raise UserError(f"trainer.shard_size={trainer.shard_size}: {size} devices cannot be divided into groups of that size.")
 
 
 def check_tuning(cfg: Config) -> None:

@@ -303,6 +303,9 @@ class TrainerConfig:
     shard_size: Optional[int] = setting(
         None, "fsdp: devices that share one copy of the weights, such as those of a node (HSDP); null: all", low=2
     )
+    compile: bool = setting(
+        False, "compile the model's layers: a slower start, faster steps on a GPU (on the CPU it gains nothing)"
+    )
     cpu_offload: bool = setting(False, "fsdp: weights and optimizer state lie in the machine's memory, not the GPU's")
     checkpoint_every: int = setting(50, "optimizer steps between checkpoints; 0: only the end", low=0)
     keep_checkpoints: int = setting(1, "how many of the last checkpoints are kept", low=1)

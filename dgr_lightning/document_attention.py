@@ -23,6 +23,7 @@ NAME = "dgr_documents"
 _SHORT = 300
 
 
+@torch.compiler.disable(recursive=True)  # its loop is over documents, of which every row has others
 def document_attention(
     module: nn.Module,
     query: Tensor,

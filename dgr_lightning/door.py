@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dgr_lightning import checks
+from dgr_lightning import checks, crew
 from dgr_lightning.command_line import CONF, CommandLine, read_command_line
 from dgr_lightning.config import REFINE_KEYS, TUNING_KEYS, Config
 from dgr_lightning.errors import UserError
@@ -49,6 +49,19 @@ def entry(command: str) -> Callable[[Main], Callable[[], None]]:
 
 def run(main: Main, command: str, arguments: list[str]) -> int:
     """Runs a command line, one run or a sweep, and returns the exit code: 0, 1 failed, 2 bad config or input, 130 stopped."""
+    if crew.is_there():
+        if not crew.is_first():
+            return crew.follow()
+        code = FAILED
+        try:
+            code = _run(main, command, arguments)
+        finally:
+            crew.dismiss(code)
+        return code
+    return _run(main, command, arguments)
+
+
+def _run(main: Main, command: str, arguments: list[str]) -> int:
     try:
         if {"--help", "-h"} & set(arguments):
             from dgr_lightning.help_page import show_help

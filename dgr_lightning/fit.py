@@ -186,6 +186,8 @@ def _module(folder: Path, cfg: Config, num_steps: int, ranks: Ranks, device: tor
             tuning.initialise(model, cfg.seed)
 
     parallel.recompute(model, cfg.trainer.recompute_every)
+    if cfg.trainer.compile:
+        parallel.compile_layers(model)
     return SafetySft(model, cfg.sft, num_steps, precision, ranks, shard if sharded else None)
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from rich.markup import escape
 
+from dgr_lightning import crew
 from dgr_lightning.config import ModelConfig, TrainerConfig
 from dgr_lightning.console import say
 from dgr_lightning.errors import UserError
@@ -250,6 +251,12 @@ def resolve_devices(trainer: TrainerConfig) -> None:
     Raises:
         UserError: more devices are asked for than there are.
     """
+    if crew.is_there():
+        started = crew.size()
+        for key, asked, found in (("devices", trainer.devices, started[0]), ("nodes", trainer.nodes, started[1])):
+            if asked not in (None, 1, found):
+                raise UserError(f"trainer.{key}={asked}: torchrun started {found}; leave it to torchrun.")
+        trainer.devices, trainer.nodes = started
     there = torch.cuda.device_count() if trainer.accelerator == "cuda" else 1
     if trainer.devices is None:
         trainer.devices = 1 if trainer.strategy == "single" else there

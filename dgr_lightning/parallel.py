@@ -150,6 +150,12 @@ def recompute(model: PreTrainedModel, every: int) -> None:
         layer.gradient_checkpointing = index % every == 0  # type: ignore[assignment]
 
 
+def compile_layers(model: PreTrainedModel) -> None:
+    """Has every layer compiled when it is first called; all of them share the code. Attention, document by document, is not."""
+    for layer in layers(model):
+        layer.compile(dynamic=True)
+
+
 def reshard(model: nn.Module) -> None:
     """Frees what a forward pass without a backward pass left gathered."""
     for module in model.modules():

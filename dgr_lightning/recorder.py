@@ -140,13 +140,15 @@ def _due(step: int, every: int, done: bool) -> bool:
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
     """Keeps tips, device lines and warnings about things that are meant so off the screen."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(f"lightning.{part}") for part in ("pytorch", "fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"lightning\.")
             warnings.filterwarnings("ignore", "torch.distributed is disabled")  # said of checkpoints of a single process
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -56,7 +56,7 @@ _NOT_HASHED = (
     "tuning.quant_storage",
     "sft.max_tokens",
     *(f"trainer.{key}" for key in ("name", "accelerator", "strategy", "devices", "nodes", "recompute_every", "shard_size")),
-    *(f"trainer.{key}" for key in ("cpu_offload", "checkpoint_every", "keep_checkpoints", "max_restarts")),
+    *(f"trainer.{key}" for key in ("compile", "cpu_offload", "checkpoint_every", "keep_checkpoints", "max_restarts")),
     "probes.path",
     "evaluation",
     "judge",

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from rich.markup import escape
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from dgr_lightning.evaluation import Measures
 
 T = TypeVar("T")
+Who = Literal["one", "machines", "ranks"]
 
 
 def train(cfg: Config, place: Place) -> None:
@@ -44,8 +45,7 @@ def train(cfg: Config, place: Place) -> None:
         _announce(run, cfg)
         _check_model(cfg, base.folder)
         refined, shift = _refine(run, cfg, base)
-        compute = partial(work.train, cfg, base, run.path, run.hash)
-        trained = _stage(run, cfg, "train", "Training", compute, all_ranks=True)
+        trained = _stage(run, cfg, "train", "Training", partial(work.train, cfg, base, run.hash), by="ranks")
         measured.forget()
         seconds: dict[str, float] = {}
         before = _measure(run, cfg, base, "base", models.cache_dir() / "evaluations", seconds)
@@ -130,10 +130,10 @@ def _stage(
     cfg: Config,
     name: str,
     title: str,
-    compute: Callable[[], dict[str, Any]],
+    compute: Callable[[Path], dict[str, Any]],
     *,
     measured: str | None = None,
-    all_ranks: bool = False,
+    by: Who = "one",
 ) -> dict[str, Any]:
     """Returns a stage's record: what is on disk, or what `compute` returns, with the seconds that it took.
 
@@ -142,9 +142,9 @@ def _stage(
         cfg: the config.
         name: of the record, `stages/<name>.json`.
         title: for the screen.
-        compute: does the work; see `_compute`.
+        compute: does the work; called with the run directory.
         measured: hash of what the stage depends on beyond the run hash; a record under another one is made anew.
-        all_ranks: whether every device has a part in it.
+        by: see `_compute`.
     """
     path = run.path / "stages" / f"{name}.json"
     if path.exists():
@@ -154,34 +154,47 @@ def _stage(
             return record
     console.rule(f"[bold]{title}[/]", align="left")
     start = monotonic()
-    record = _compute(cfg, compute, all_ranks=all_ranks)
+    record = _compute(cfg, compute, run.path, by)
     record |= {"seconds": monotonic() - start, "measured": measured}
     write_json(path, record)
     return record
 
 
-def _compute(cfg: Config, compute: Callable[[], T], *, all_ranks: bool = False) -> T:
+def _compute(cfg: Config, compute: Callable[[Path], T], out: Path, by: Who) -> T:
     """Does the work of a stage: here, where one CPU process does everything, else in processes of its own.
 
     A process that ends gives back all of its GPU's memory; one that goes on to the next stage does not.
+
+    Args:
+        cfg: the config.
+        compute: a function of `work`, all but its last argument given.
+        out: that one: where the stage writes.
+        by: `one` process; `machines`: one on each of several machines, which share what is to be generated; `ranks`: one a
+            device.
     """
     trainer = cfg.trainer
     if trainer.accelerator == "cpu" and trainer.strategy == "single":
-        return compute()
+        return compute(out)
+    from dgr_lightning import crew
     from dgr_lightning.launch import run_ranks
 
     assert trainer.devices is not None, "the door resolves trainer.devices"
-    if not all_ranks:
-        return run_ranks(compute, 1)
     num_threads = max(1, (os.cpu_count() or 1) // trainer.devices)
-    return run_ranks(compute, trainer.devices, max_restarts=trainer.max_restarts, num_threads=num_threads)
+    here = partial(compute, out)
+    if crew.is_there():
+        if by == "ranks":
+            return crew.run_everywhere(here, num_threads)
+        return crew.run_helped(here, partial(work.helping, compute)) if by == "machines" else crew.run_alone(here)
+    if by != "ranks":
+        return run_ranks(here, 1)
+    return run_ranks(here, trainer.devices, max_restarts=trainer.max_restarts, num_threads=num_threads)
 
 
 def _refine(run: RunDir, cfg: Config, target: Target) -> tuple[dict[str, Any], dict[str, Any]]:
     """Sources → refined set, and how far it lies from the target; returns both records."""
-    refined = _stage(run, cfg, "refine", "Refinement", partial(work.refine, cfg, target, run.path))
+    refined = _stage(run, cfg, "refine", "Refinement", partial(work.refine, cfg, target), by="machines")
     stats = RefinementStats(**refined["refinement"])
-    shift = _stage(run, cfg, "shift", "Shift", partial(work.shift, cfg, target, run.path, stats), measured=_set_measure(cfg))
+    shift = _stage(run, cfg, "shift", "Shift", partial(work.shift, cfg, target, stats), measured=_set_measure(cfg))
     return refined, shift
 
 
@@ -189,7 +202,7 @@ def _tuning_shift(run: RunDir, cfg: Config, base: Target, tuned: Target, shift: 
     """How far tuning moved the model; returns the record of the shift stage with that in it."""
     if not cfg.shift.prompts:
         return shift
-    compute = partial(work.divergence, cfg, base, tuned, run.path)
+    compute = partial(work.divergence, cfg, base, tuned)
     moved = _stage(run, cfg, "divergence", "Divergence from the base", compute, measured=_models_measure(cfg, tuned.content))
     rewrites = shift["similarity"] and shift["similarity"]["rewrites"]
     similarity = {"rewrites": rewrites, "outputs": moved["outputs"]} if rewrites or moved["outputs"] else None
@@ -209,7 +222,7 @@ def _measure(run: RunDir, cfg: Config, model: Target, which: str, store: Path, s
     """Evaluates one model into `evaluation/<which>/` and adds the seconds it took."""
     console.rule(f"[bold]Evaluation of the {which} model[/]", align="left")
     out = run.path / "evaluation" / which
-    measures, seconds[f"evaluate_{which}"] = _compute(cfg, partial(work.evaluate, cfg, model, out, store, which))
+    measures, seconds[f"evaluate_{which}"] = _compute(cfg, partial(work.evaluate, cfg, model, store, which), out, "machines")
     return measures
 
 

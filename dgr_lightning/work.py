@@ -6,9 +6,11 @@ knows the order.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from io import StringIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +53,7 @@ def refine(cfg: Config, target: Target, run: Path) -> dict[str, Any]:
     return {"rejected": rejected, "refinement": figures, "match": refinement.match and refinement.match.figures}
 
 
-def shift(cfg: Config, target: Target, run: Path, stats: RefinementStats) -> dict[str, Any]:
+def shift(cfg: Config, target: Target, stats: RefinementStats, run: Path) -> dict[str, Any]:
     """How far the set lies from the target, before and after; with that, the refined set as a dataset with its card."""
     from dgr_lightning import gap
     from dgr_lightning.refinement.dataset import FOLDER, card, write_dataset
@@ -67,7 +69,7 @@ def shift(cfg: Config, target: Target, run: Path, stats: RefinementStats) -> dic
     return record
 
 
-def train(cfg: Config, target: Target, run: Path, run_hash: str) -> dict[str, Any]:
+def train(cfg: Config, target: Target, run_hash: str, run: Path) -> dict[str, Any]:
     """Refined set → `model/`, with curves. On several ranks, all of them call this."""
     from dgr_lightning.fit import fit
     from dgr_lightning.probes import Probes
@@ -86,7 +88,13 @@ def divergence(cfg: Config, base: Target, tuned: Target, run: Path) -> dict[str,
         return gap.measure_models(cfg, base, tuned, models.cache_dir() / "traces", run / "stages" / "traces")
 
 
-def evaluate(cfg: Config, model: Target, out: Path, store: Path, label: str) -> tuple[Measures, float]:
+def helping(stage: Callable[[Path], Any]) -> None:
+    """Does a stage for the sake of what it stores for others; the rest of its output is thrown away."""
+    with TemporaryDirectory() as scratch:
+        stage(Path(scratch))
+
+
+def evaluate(cfg: Config, model: Target, store: Path, label: str, out: Path) -> tuple[Measures, float]:
     """Measures a model on the tasks of the evaluation; returns what was measured, and the seconds that it took."""
     from dgr_lightning.evaluation import evaluate_model
 

@@ -204,6 +204,7 @@ def muon_on_two_ranks_is_muon_on_one(ranks: Ranks, folder: Path) -> None:
     checkpoints = Checkpoints(folder, ranks)
     checkpoints.save(4, model, parts, {})
     checkpoints.settle()
+    ranks.agree(None)  # the first rank gives it its name
     loss = step(model, parts, seed=9)
     after = [weight.full_tensor() for weight in model.parameters()]
     again = build(model, recipe("muon"), "fp32")
@@ -245,6 +246,7 @@ def torchao_on_two_ranks_is_torchao_on_one(ranks: Ranks, folder: Path) -> None:
     checkpoints = Checkpoints(folder, ranks)
     checkpoints.save(6, model, optimizers[1], {})
     checkpoints.settle()
+    ranks.agree(None)  # the first rank gives it its name
     again = build(model, recipe("adamw8bit-torchao"), "fp32")
     checkpoints.load(6, model, again)
     # Rounded to 8 bits once more.

@@ -323,6 +323,13 @@ def test_the_same_command_gives_the_same_weights(base: Path, tmp_path: Path, pre
     assert all(weight.dtype == torch.float32 for weight in weights(tmp_path / "one").values())
 
 
+@pytest.mark.slow
+def test_compiled_layers_train_to_the_same(base: Path, tmp_path: Path) -> None:
+    train(base, tmp_path / "plain", sft_max_steps=4)
+    train(base, tmp_path / "compiled", sft_max_steps=4, trainer_compile=True)
+    assert curve(tmp_path / "compiled") == pytest.approx(curve(tmp_path / "plain"), rel=1e-5)
+
+
 KILLED = """
 import os, signal, sys, time
 sys.path.insert(0, {tests!r})

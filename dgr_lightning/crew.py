@@ -1,0 +1,223 @@
+"""Several machines: torchrun starts this program once for every device, and all but the first are hands of the first.
+
+    torchrun --nnodes=2 --nproc-per-node=8 --rdzv-backend=c10d --rdzv-endpoint=<first machine>:29400 \\
+        train.py trainer=fsdp-multinode model=r1-distill-7b data=r1act
+
+The first process reads the command line, owns the run directory and knows the order of the stages. The others know nothing of
+all that: they wait for work, start it in a process of their own (as the first one does, whose own rank is such a child), and
+say how it ended. They hear of it through the store that torchrun keeps for its workers. Run directory and cache must lie on a
+disk that all machines see.
+
+What one of them raises ends all; so does a death, and then torchrun's `--max-restarts` has the whole program started again,
+which goes on from the last checkpoint.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import cache
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from dgr_lightning import launch
+from dgr_lightning.console import console
+from dgr_lightning.launch import Failure, Work
+
+if TYPE_CHECKING:
+    from torch.distributed import Store
+
+T = TypeVar("T")
+
+_POLL_SECONDS = 0.1
+# The longest that a hand waits for the first process to come up, which may have a model to fetch.
+_TIMEOUT = timedelta(hours=24)
+# In environments of ranks: what torch's env:// and Lightning look for.
+_LAUNCH = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "TORCHELASTIC_RUN_ID")
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What the first process has the others do.
+
+    Attributes:
+        number: counted from 1; each has ranks of its own, that do not meet those of another.
+        function: for every rank; None ends the waiting.
+        alone: whether it is for one process of every machine instead, that is no rank of several.
+        num_threads: of each rank.
+        code: the exit code with which the waiting ends.
+    """
+
+    number: int
+    function: Callable[[], Any] | None
+    alone: bool = False
+    num_threads: int | None = None
+    code: int = 0
+
+
+def is_there() -> bool:
+    """Whether torchrun, or anything that sets the same variables, started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def is_first() -> bool:
+    """Whether this process is the one that reads the command line."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def size() -> tuple[int, int]:
+    """Returns the devices of a machine and the number of machines, as torchrun was told."""
+    local = int(os.environ["LOCAL_WORLD_SIZE"])
+    return local, int(os.environ["WORLD_SIZE"]) // local
+
+
+def run_everywhere(function: Callable[[], T], num_threads: int | None = None) -> T:
+    """Calls a function on every rank of the crew, all at once, and returns what the first one returned.
+
+    Args:
+        function: as for `launch.run_ranks`.
+        num_threads: as for `launch.run_ranks`.
+
+    Raises:
+        UserError: a rank raised one.
+        RankFailed: a rank raised another exception, or died.
+    """
+    return _run(function, _Order(next(_orders()), function, num_threads=num_threads))
+
+
+def run_helped(function: Callable[[], T], helper: Callable[[], Any]) -> T:
+    """Calls a function in one process on the first machine, and a helper of it in one on each of the others.
+
+    Each of them has its machine's devices to itself.
+
+    Args:
+        function: as for `launch.run_ranks`.
+        helper: likewise; what it does must be of use to `function` by itself, through files.
+
+    Raises:
+        UserError: as for `run_everywhere`.
+        RankFailed: as for `run_everywhere`.
+    """
+    return _run(function, _Order(next(_orders()), helper, alone=True))
+
+
+def run_alone(function: Callable[[], T]) -> T:
+    """Calls a function in one process on the first machine, while the others wait."""
+    with tempfile.TemporaryDirectory(prefix="dgr-ranks-") as folder:
+        failure = _work(_Order(0, function, alone=True), Path(folder))
+        if failure is not None:
+            failure.reraise()
+        value: T = launch.result_of(Path(folder))
+        return value
+
+
+def _run(function: Callable[[], T], order: _Order) -> T:
+    """Has the others do what the order says while a child of this process calls the function."""
+    store = _store()
+    _put(f"order/{order.number}", order)
+    others = [f"outcome/{order.number}/{rank}" for rank in range(1, int(os.environ["WORLD_SIZE"]))]
+
+    def somebody_failed() -> Failure | None:
+        reported: list[Failure | None] = [pickle.loads(store.get(key)) for key in others if store.check([key])]
+        return next((failure for failure in reported if failure is not None), None)
+
+    with tempfile.TemporaryDirectory(prefix="dgr-ranks-") as folder:
+        own = _work(replace(order, function=function), Path(folder), stop=lambda: somebody_failed() is not None)
+        if own is not None and own.kind != "lost":
+            own.reraise()
+        while (failure := somebody_failed() or own) is None and not store.check(others):
+            time.sleep(_POLL_SECONDS)
+        if failure is not None:
+            failure.reraise()
+        value: T = launch.result_of(Path(folder))
+        return value
+
+
+def dismiss(code: int) -> None:
+    """Ends the waiting of the others with the exit code of the first: agents of torchrun wait for each other otherwise."""
+    number = next(_orders())
+    _put(f"order/{number}", _Order(number, None, code=code))
+
+
+def follow() -> int:
+    """Waits for work and does it until there is no more; returns the exit code. For every process but the first."""
+    store, orders, rank = _store(), _orders(), os.environ["RANK"]
+    while True:
+        key = f"order/{next(orders)}"
+        while not store.check([key]):
+            time.sleep(_POLL_SECONDS)
+        order: _Order = pickle.loads(store.get(key))
+        if order.function is None:
+            return order.code
+        failure = None
+        if not order.alone or os.environ["LOCAL_RANK"] == "0":
+            with tempfile.TemporaryDirectory(prefix="dgr-ranks-") as folder:
+                failure = _work(order, Path(folder))
+        _put(f"outcome/{order.number}/{rank}", failure)
+        if failure is not None:
+            return 1
+
+
+def _work(order: _Order, folder: Path, stop: Callable[[], bool] | None = None) -> Failure | None:
+    """Does the work in a child process, and waits for it. Returns what went wrong.
+
+    Args:
+        order: what is to be done.
+        folder: where the child leaves the outcome.
+        stop: asked now and then whether the child is to be ended, because of a process elsewhere.
+    """
+    assert order.function is not None
+    work = Work(order.function, folder, os.getpid(), order.num_threads)
+    child = multiprocessing.get_context("spawn").Process(target=_child, args=(work, order.number, order.alone))
+    child.start()
+    while child.is_alive():
+        child.join(_POLL_SECONDS)
+        if stop is not None and stop():
+            child.terminate()
+            child.join()
+    failures = launch.failures_in(folder)
+    if failures:
+        return failures[0]
+    if child.exitcode:
+        rank = int(os.environ["RANK"])
+        return Failure(rank, "lost", f"rank {rank} died ({launch.how(child.exitcode)})")
+    return None
+
+
+def _child(work: Work, number: int, alone: bool) -> None:
+    if alone:
+        console.quiet = not is_first()
+        for name in _LAUNCH:
+            os.environ.pop(name, None)
+        os.environ["RANK"] = "0"
+    else:
+        # torch keeps the ranks of one restart apart from those of another by this; here it keeps the stages apart, too.
+        os.environ["TORCHELASTIC_RESTART_COUNT"] = f"{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}-{number}"
+    launch.do_work(work)
+
+
+@cache
+def _store() -> Store:
+    """The store of torchrun's workers, in a corner of its own for every restart."""
+    from torch.distributed import PrefixStore, TCPStore
+
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    served = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    store = TCPStore(host, port, is_master=not served and is_first(), timeout=_TIMEOUT, wait_for_workers=False)
+    return PrefixStore(f"dgr/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+
+
+def _put(key: str, value: Any) -> None:
+    _store().set(key, pickle.dumps(value))  # type: ignore[arg-type]  # bytes are taken, whatever the stub says
+
+
+@cache
+def _orders() -> Iterator[int]:
+    return count(1)
