@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import resource
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from dgr_lightning.packing import StepBatch
 
@@ -54,11 +56,8 @@ class ModelFlops:
     def of(cls, model: PreTrainedModel) -> ModelFlops:
         """Counts a model's: two a weight forwards, two backwards for the activations, two for a weight that is trained."""
         head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
-        apart = {id(weight) for module in (head, embeddings) for weight in module.parameters()}
-        body = sum(
-            (6 if weight.requires_grad else 4) * weight.numel() for weight in model.parameters() if id(weight) not in apart
-        )
-        last = sum((6 if weight.requires_grad else 4) * weight.numel() for weight in head.parameters())
+        last = sum(_products(head))
+        body = sum(sum(_products(module)) for module in model.modules() if module not in (head, embeddings))
         config = model.config.get_text_config()
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         # Two products, twice as much backwards.
@@ -70,6 +69,15 @@ class ModelFlops:
         return (
             self.per_token * batch["num_tokens"] + self.per_target * batch["num_targets"] + self.per_pair * batch["num_pairs"]
         )
+
+
+def _products(module: nn.Module) -> Iterator[int]:
+    """Yields the operations of each of a module's own weights, for a token; packed 4-bit ones count as what they stand for."""
+    for name, weight in module.named_parameters(recurse=False):
+        size = weight.numel()
+        if isinstance(module, nn.Linear) and name == "weight":
+            size = module.in_features * module.out_features
+        yield (6 if weight.requires_grad else 4) * size
 
 
 def peak_flops(device: torch.device, precision: str) -> float | None:

@@ -21,6 +21,7 @@ from dgr_lightning.models import load_model
 from dgr_lightning.parallel import Ranks
 from dgr_lightning.probes import Probes
 from dgr_lightning.records import write_json
+from dgr_lightning.throughput import ModelFlops
 from dgr_lightning.tuning import (
     Adapter,
     adapters,
@@ -252,6 +253,11 @@ def test_qlora_packs_two_weights_into_a_byte_and_computes_with_them(any_base: Pa
         weight.data = matrix
     torch.testing.assert_close(logits(model), logits(plain), rtol=1e-5, atol=1e-5)
     assert torch.equal(logits(model), logits(model))  # the first forward pass outside training repacks nothing
+
+
+def test_the_operations_of_4_bit_matrices_are_those_of_the_matrices(base: Path) -> None:
+    flops = [ModelFlops.of(load(base, TuningConfig(method=method, rank=2), "fp32", "cpu", 1)) for method in ("lora", "qlora")]
+    assert flops[0] == flops[1]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
