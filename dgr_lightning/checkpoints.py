@@ -33,7 +33,11 @@ _STATE = "state.json"
 
 
 class Checkpoints:
-    """The checkpoints of a run, `step-<optimizer steps>/`: the last few whole ones are kept."""
+    """The checkpoints of a run, `step-<optimizer steps>/`: the last few whole ones are kept, and the best one.
+
+    Attributes:
+        best: step of the one that is kept whatever its age.
+    """
 
     def __init__(self, folder: Path, ranks: Ranks, keep: int = 1) -> None:
         """Names the folder, which need not exist; what an earlier process left half-written in it is deleted.
@@ -44,6 +48,7 @@ class Checkpoints:
             keep: how many are kept.
         """
         self._folder, self._ranks, self._keep = folder, ranks, keep
+        self.best: int | None = None
         self._naming = ThreadPoolExecutor(1, "checkpoints")
         self._pending: Future[None] | None = None
         self._group: Any = None
@@ -125,7 +130,8 @@ class Checkpoints:
                 os.fsync(file.fileno())
         os.replace(partial, self.path(step))
         for old in self.steps()[: -self._keep]:
-            shutil.rmtree(self.path(old))
+            if old != self.best:
+                shutil.rmtree(self.path(old))
 
 
 def _trained(model: nn.Module) -> list[tuple[str, nn.Parameter]]:

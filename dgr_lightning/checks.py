@@ -267,7 +267,21 @@ def check(cfg: Config, command: str) -> None:
                 f"Take {other}, or another model."
             )
         check_tasks(cfg.evaluation, cfg.probes, cfg.model.language)
+    if command == "train" and cfg.sft.select is not None:
+        _check_selection(cfg)
     _check_file("judge.phrases", cfg.judge.phrases)
+
+
+def _check_selection(cfg: Config) -> None:
+    from dgr_lightning.metrics import HEADLINES, METRICS
+    from dgr_lightning.tasks import TASKS
+
+    kinds = {name: TASKS[name].kind for name in cfg.probes.tasks}
+    curves = [f"probe/{HEADLINES[kind]}" for kind in dict.fromkeys(kinds.values())]
+    curves += [f"probe/{name}/{METRICS[kind]}" for name, kind in kinds.items()]
+    if not cfg.probes.every or cfg.sft.select not in curves:
+        there = ", ".join(curves) if cfg.probes.every else "none, because probes.every=0"
+        raise UserError(f"sft.select={cfg.sft.select}: no curve of this run's probes. There are: {there}.")
 
 
 def _check_model(cfg: Config) -> None:
@@ -308,6 +322,8 @@ def check_devices(trainer: TrainerConfig) -> None:
                 raise UserError(
                     f"trainer.{key} with trainer.strategy={trainer.strategy}: nothing is sharded; take trainer=fsdp."
                 )
+    if trainer.cpu_offload and trainer.accelerator == "cpu":
+        raise UserError("trainer.cpu_offload with trainer.accelerator=cpu: everything is there already; leave it out.")
     size = (trainer.devices or 0) * trainer.nodes
     if trainer.shard_size is not None and size % trainer.shard_size:
         raise UserError(f"trainer.shard_size={trainer.shard_size}: {size} devices cannot be divided into groups of that size.")

@@ -281,6 +281,11 @@ class SftConfig:
         0.1, "share of the steps that the learning rate rises; then a cosine to zero", low=0.0, high=1.0
     )
     clip_norm: float = setting(1.0, "largest norm of the gradient", above=0.0)
+    select: Optional[str] = setting(
+        None,
+        "which weights become the model: those where this curve of the probes is highest, such as probe/reasoning_accuracy; "
+        "null: those of the last step",
+    )
 
 
 @dataclass

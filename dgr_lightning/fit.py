@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from lightning.pytorch import Trainer
 
-from dgr_lightning import optimizers, parallel, tuning
+from dgr_lightning import parallel, tuning
 from dgr_lightning.checkpoints import Checkpoints
 from dgr_lightning.config import Config
 from dgr_lightning.console import progress, say
@@ -171,7 +171,6 @@ def _warn(loader: StepLoader, cfg: Config, ranks: Ranks) -> None:
 def _module(folder: Path, cfg: Config, num_steps: int, ranks: Ranks, device: torch.device) -> SafetySft:
     """Returns the training of a folder's model; one that is sharded has no values yet."""
     precision, code = cfg.trainer.precision, cfg.model.trust_remote_code
-    optimizers.require(cfg.sft.optimizer)
     sharded = cfg.trainer.strategy == "fsdp"
     # 4-bit weights are made as they are loaded, so every rank loads all of them before it keeps its part.
     empty = sharded and cfg.tuning.method != "qlora"

@@ -26,13 +26,6 @@ ITERATIONS = 5
 EPSILON = 1e-7
 
 
-def require(name: str) -> None:
-    """Imports what an optimizer comes from; its types have to be known before a checkpoint that holds them is read."""
-    package = OPTIMIZERS[name]
-    if package is not None:
-        import_module(f"{package}.optim")
-
-
 def build(model: Any, sft: SftConfig, precision: str) -> torch.optim.Optimizer:
     """Returns the optimizer of the weights that require a gradient; weight decay is for matrices, embeddings among them.
 
@@ -123,7 +116,8 @@ class Muon(torch.optim.AdamW):
         state["momentum"].lerp_(gradient, 1 - MOMENTUM)
         update = orthogonal(_whole(gradient.lerp(state["momentum"], MOMENTUM)), self._dtype).to(weight.dtype)
         if isinstance(weight, DTensor):
-            update = distribute_tensor(update, weight.device_mesh, weight.placements, src_data_rank=None)
+            parts = distribute_tensor(update, weight.device_mesh, weight.placements, src_data_rank=None)
+            update = parts.to(weight.device)  # weights may have been left in the machine's memory
         weight.mul_(1 - lr * weight_decay)
         weight.add_(update, alpha=-lr * 0.2 * math.sqrt(max(weight.shape)))
 

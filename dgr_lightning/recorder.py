@@ -110,18 +110,33 @@ class Recorder(Callback):
             row |= self._probe(module.model, step)
         self._write(step, row)
         # After the row: what a checkpoint holds, metrics.csv holds too.
-        if _due(step, self._cfg.trainer.checkpoint_every, done):
+        self._checkpoints.best = self._best_step()
+        if _due(step, self._cfg.trainer.checkpoint_every, done) or step == self._checkpoints.best:
             self._checkpoints.save(step, module.model, _optimizer(trainer), module.totals.state_dict())
         self._advance(1, note)
         self._ended = perf_counter()
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Waits for the last checkpoint."""
+        """Waits for the last checkpoint, and takes the weights of the best one where they are asked for."""
         self._checkpoints.settle()
+        module: SafetySft = pl_module
+        best = self._best_step()
+        if best is not None and best < module.totals.steps:
+            self._ranks.agree(None)  # the first one has named it
+            self._checkpoints.load(best, module.model, _optimizer(trainer))
+            say(f"the weights of step {best}, where {self._cfg.sft.select} is highest, become the model")
 
     def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
         """Keeps the checkpoint that is being written; other ranks, who have a part of it, may be gone."""
         self._checkpoints.settle(_PATIENCE_SECONDS)
+
+    def _best_step(self) -> int | None:
+        """Returns the step where the curve of `sft.select` is highest, the latest of several; None where none is asked for."""
+        if self._cfg.sft.select is None:
+            return None
+        curve = self._curves.column(self._cfg.sft.select) if self._curves is not None else {}
+        steps = [step for step in curve if step > 0]  # those of the base are in its own folder
+        return self._ranks.agree(max(steps, key=lambda step: (curve[step], step), default=None))
 
     def _write(self, step: int, row: Mapping[str, float]) -> None:
         if self._curves is not None:

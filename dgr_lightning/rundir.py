@@ -32,7 +32,7 @@ from dgr_lightning.records import content_hash, file_hash, read_json, write_json
 Kind = Literal["train", "refine", "evaluate"]
 
 # Part of every run hash. Raise it when a change of the code makes the same config train another model.
-RECIPE_VERSION = 2
+RECIPE_VERSION = 3
 
 SUMMARY = "summary.json"
 _RUN = ".run.json"
@@ -73,7 +73,7 @@ _BY_CONTENT = {
 _JUDGE_PHRASES = Path(__file__).parent / "judge_phrases.txt"
 # What refine.py does not do. sft.max_length stays: it cuts the texts whose NLL the stage reports.
 _NOT_HASHED_BY_REFINE = ("tuning", "probes", "trainer", *(f"sft.{key}" for key in ("lr", "epochs", "max_steps", "batch_size")))
-_NOT_HASHED_BY_REFINE += tuple(f"sft.{key}" for key in ("optimizer", "weight_decay", "warmup_ratio", "clip_norm"))
+_NOT_HASHED_BY_REFINE += tuple(f"sft.{key}" for key in ("optimizer", "weight_decay", "warmup_ratio", "clip_norm", "select"))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 import test_sft
 from dgr_lightning.checkpoints import Checkpoints
 from dgr_lightning.config import OPTIMIZERS, SftConfig
-from dgr_lightning.optimizers import Muon, build, orthogonal, require, set_rate
+from dgr_lightning.optimizers import Muon, build, orthogonal, set_rate
 from dgr_lightning.parallel import Ranks
 from ranks import on_two_ranks
 from test_sft import base, one_thread, small_model  # noqa: F401
@@ -108,7 +108,6 @@ def test_only_weights_that_are_trained_have_a_state() -> None:
 
 @compiler
 def test_a_rate_that_is_a_tensor_stays_one() -> None:
-    require("adamw8bit-torchao")
     optimizer = build(small_model("Qwen2"), recipe("adamw8bit-torchao"), "fp32")
     rate = optimizer.param_groups[0]["lr"]
     set_rate(optimizer, 0.25)
@@ -222,7 +221,6 @@ def torchao_on_two_ranks_is_torchao_on_one(ranks: Ranks, folder: Path) -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    require("adamw8bit-torchao")
     # One shape of weights, since a kernel is compiled for each; half of it is enough for 8 bits.
     torch.manual_seed(0)
     whole, model = (torch.nn.Linear(64, 256, bias=False) for _ in range(2))

@@ -93,6 +93,18 @@ def test_two_ranks_are_one_whatever_the_model_and_the_rows(bases: dict[str, Path
 
 
 @pytest.mark.slow
+def test_copies_of_shards_and_a_rank_alone_are_one_too(bases: dict[str, Path], tmp_path: Path) -> None:
+    """Four ranks that hold two copies in two shards (HSDP); and one rank under the agent, as on a machine with one GPU."""
+    base = bases["qwen2-untied"]
+    train(base, config("single"), tmp_path / "here")
+    copies = config("fsdp", devices=4, shard_size=2)
+    run_ranks(partial(train, base, copies, tmp_path / "copies"), 4, num_threads=1)
+    assert_close(tmp_path / "copies", tmp_path / "here")
+    run_ranks(partial(train, base, config("single"), tmp_path / "alone"), 1, num_threads=1)
+    assert curve(tmp_path / "alone") == curve(tmp_path / "here")
+
+
+@pytest.mark.slow
 def test_a_training_goes_on_on_another_number_of_ranks(bases: dict[str, Path], tmp_path: Path) -> None:
     base = bases["qwen3-tied"]
     train(base, config("single"), tmp_path / "undisturbed")

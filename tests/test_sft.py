@@ -323,6 +323,21 @@ def test_the_same_command_gives_the_same_weights(base: Path, tmp_path: Path, pre
     assert all(weight.dtype == torch.float32 for weight in weights(tmp_path / "one").values())
 
 
+def test_the_weights_where_a_curve_is_highest_become_the_model(base: Path, tmp_path: Path) -> None:
+    values = {0: 0.9, 2: 0.1, 4: 0.5, 6: 0.5, 8: 0.2, 10: 0.3}
+
+    def probe(model, step: int) -> dict[str, float]:
+        seen[step] = model.get_input_embeddings().weight.detach().clone()
+        return {"probe/reasoning_accuracy": values[step]}
+
+    seen: dict[int, torch.Tensor] = {}
+    train(base, tmp_path / "run", probe, probes_every=2, sft_select="probe/reasoning_accuracy", trainer_checkpoint_every=0)
+    exported = load_file(tmp_path / "run" / "model" / "model.safetensors")["model.embed_tokens.weight"]
+    assert torch.equal(exported, seen[6].to(torch.bfloat16)) and not torch.equal(exported, seen[10].to(torch.bfloat16))
+    kept = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert kept == ["step-00000006", "step-00000010"]
+
+
 @pytest.mark.slow
 def test_compiled_layers_train_to_the_same(base: Path, tmp_path: Path) -> None:
     train(base, tmp_path / "plain", sft_max_steps=4)
