@@ -4,15 +4,15 @@
     python -m benchmarks.sft_throughput --rows STAR-1.json --tokenizer FOLDER    # the same on real rows
     python -m benchmarks.sft_throughput --gpu                                    # 1.5B and 7B, packed 8k, one GPU
 
-Both sides train the same random weights on the same ids, which TRL is given tokenized and with labels, in the same order: AdamW,
-cosine, clipping, bf16 with fp32 weights, 8 examples an optimizer step (where TRL packs, rows that hold about as many tokens).
+Both sides train the same random weights on the same ids in the same order (TRL is given them tokenized and with labels): AdamW,
+cosine, clipping, bf16 with fp32 weights, 8 examples an optimizer step or, where TRL packs, rows that hold about as many tokens.
 Each run is a process of its own, so its peak is that side's. Tokens are those of the rows, padding not counted, and time runs
 from the end of the first step to the end of the last.
 
-Ours is the project's `SafetySft` under Lightning. TRL's `default` is SFTTrainer as it comes, with `max_length` as ours and the
-rows in order; its `best` is the fastest of `TRL_SETTINGS`, each tried once before. Then pairs: ours, default, best, and again in
-reverse. A ratio is the median over the pairs; the last line has the worst over the two configurations.
-`full logits` is our step with the textbook's loss: all logits of a row at once.
+Ours is the project's `SafetySft` under Lightning. TRL's `default` is SFTTrainer as it comes, with `max_length` as ours and rows
+in order; its `best` is the fastest of `TRL_SETTINGS`, each tried once before. Then pairs: ours, default, best, and the next in
+reverse. A ratio is the median over the pairs; the last line has the worst over the two configurations. `full logits` is our
+step with the textbook's loss: all logits of a row at once.
 
 On a GPU machine neither Hydra, omegaconf, datasets nor bitsandbytes is needed; TRL joins where it is installed.
 """
@@ -50,7 +50,7 @@ TRL_SETTINGS: dict[str, dict[str, Any]] = {
     "default": PLAIN,
     "no recomputing": FAST,
     "one example at a time": FAST | {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8},
-    "padding-free": FAST | {"padding_free": True},
+    "padding-free": FAST | {"padding_free": True, "max_length": None},  # it asks for that; the rows are no longer anyway
     "bfd": FAST | {"packing": True, "per_device_train_batch_size": 3},
     "bfd, a row at a time": FAST | {"packing": True, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 3},
     "bfd_split": FAST | {"packing": True, "packing_strategy": "bfd_split", "per_device_train_batch_size": 3},
@@ -139,7 +139,7 @@ def main() -> int:
     parser.add_argument("--rows", type=Path, help="a safety set, any layout that sources.py reads; without it rows are made")
     parser.add_argument("--tokenizer", type=Path, help="folder of a tokenizer with a chat template, for --rows")
     parser.add_argument("--pairs", type=int, default=3, help="pairs a configuration")
-    parser.add_argument("--steps", type=int, default=4, help="optimizer steps a run, the first not timed")
+    parser.add_argument("--steps", type=int, default=3, help="optimizer steps a run, the first not timed")
     parser.add_argument("--shapes", help=f"with commas, of {', '.join(SHAPES)}; default small,large, with --gpu 1.5B,7B")
     parser.add_argument("--best", choices=list(TRL_SETTINGS), help="take this for TRL's best instead of trying all")
     parser.add_argument("--gpu", action="store_true", help="one GPU: speed, share of its peak, memory")
@@ -165,9 +165,10 @@ def main() -> int:
 def _measure_cpu(args: argparse.Namespace, name: str, scratch: Path) -> dict[str, float]:
     jobs = _jobs(args, name, scratch)
     if args.best is None:
-        tried = {side: _run(jobs(side, 2)) for side in TRL_SETTINGS}
-        for side, run in tried.items():
-            print(f"  tried TRL, {side}: {run}", flush=True)
+        tried: dict[str, Run] = {}
+        for side in TRL_SETTINGS:
+            tried[side] = _run(jobs(side, 2))
+            print(f"  tried TRL, {side}: {tried[side]}", flush=True)
         best = max(tried, key=lambda side: tried[side].rate)
     else:
         best = args.best
@@ -242,7 +243,7 @@ def _rows(args: argparse.Namespace, shape: Shape, number: int) -> list[tuple[lis
     if args.rows is None:
         # Lengths about those of STAR-1; words by Zipf's law, so that there is something to learn.
         words = [int((shape.vocabulary + 1) ** rng.random()) - 1 for _ in range(100_000)]
-        lengths = [min(1100, max(40, round(rng.lognormvariate(5.85, 0.4)))) for _ in range(number)]
+        lengths = [min(1100, max(40, round(rng.lognormvariate(5.93, 0.4)))) for _ in range(number)]
         return [(rng.choices(words, k=length), 27) for length in lengths]
     from dgr_lightning.chat import Chat
     from dgr_lightning.config import FieldsConfig
@@ -254,8 +255,7 @@ def _rows(args: argparse.Namespace, shape: Shape, number: int) -> list[tuple[lis
     examples, _ = parse_rows(list(enumerate(table)), fields, "rows", key="--rows", default_label="harmful")
     chat = Chat.load(args.tokenizer)
     encoded = [
-        chat.encode(example.prompt, example.trace, example.answer, shape.max_length)
-        for example in rng.sample(examples, number)
+        chat.encode(example.prompt, example.trace, example.answer, shape.max_length) for example in rng.sample(examples, number)
     ]
     return [([id_ % shape.vocabulary for id_ in one.ids], one.num_prompt) for one in encoded]
 
@@ -359,7 +359,12 @@ def _train_ours(job: Job, run: Run) -> None:
         target_loss.summed_cross_entropy = full_logits
     shape = SHAPES[job.shape]
     sft = SftConfig(
-        lr=LR, batch_size=shape.examples, max_length=shape.max_length, weight_decay=0.0, warmup_ratio=0.0, optimizer=job.optimizer
+        lr=LR,
+        batch_size=shape.examples,
+        max_length=shape.max_length,
+        weight_decay=0.0,
+        warmup_ratio=0.0,
+        optimizer=job.optimizer,
     )
     rows = json.loads(Path(job.rows).read_text(encoding="utf-8"))[: shape.examples * job.steps]
     encoded = [Encoded(ids, num_prompt) for ids, num_prompt in rows]
@@ -408,7 +413,6 @@ def _train_trl(job: Job, run: Run) -> None:
     with tempfile.TemporaryDirectory() as folder:
         config = SFTConfig(
             output_dir=folder,
-            max_length=shape.max_length,
             learning_rate=LR,
             lr_scheduler_type="cosine",
             max_grad_norm=1.0,
@@ -419,7 +423,7 @@ def _train_trl(job: Job, run: Run) -> None:
             report_to="none",
             disable_tqdm=True,
             use_cpu=not job.gpu,
-            **setting,
+            **{"max_length": shape.max_length, **setting},
         )
         trainer = SFTTrainer(
             model=_model(job), args=config, train_dataset=data, processing_class=tokenizer, callbacks=[Clock()]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.amp import custom_bwd, custom_fwd
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
@@ -69,8 +70,7 @@ def document_attention(
                     return causal(query.float(), key.float(), value.float()).bfloat16()
             if value.shape[2] <= _LONG and dropout == 0:
                 scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-                # Rotary embeddings leave queries and keys in fp32 under autocast; it would round them for SDPA, too.
-                attended: Tensor = _BlockAttention.apply(query.bfloat16(), key.bfloat16(), value, scale)
+                attended: Tensor = _BlockAttention.apply(query, key, value, scale)
                 return attended
         return causal(query, key, value)
 
@@ -89,7 +89,7 @@ class _BlockAttention(torch.autograd.Function):
     BLOCK = 256
 
     @staticmethod
-    @torch.autocast("cpu", enabled=False)
+    @custom_fwd(device_type="cpu", cast_inputs=torch.bfloat16)  # rotary embeddings leave queries and keys in fp32
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         ctx.save_for_backward(query, key, value)
         ctx.scale, ctx.weights = scale, []
@@ -105,8 +105,8 @@ class _BlockAttention(torch.autograd.Function):
         return attended
 
     @staticmethod
+    @custom_bwd(device_type="cpu")
     @once_differentiable
-    @torch.autocast("cpu", enabled=False)
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         query, key, value = ctx.saved_tensors
         grad_query = torch.empty_like(query)

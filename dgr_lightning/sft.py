@@ -25,7 +25,6 @@ from dgr_lightning.config import Config, SftConfig
 from dgr_lightning.console import progress, say
 from dgr_lightning.curves import Curves, wandb_settings
 from dgr_lightning.errors import UserError
-from dgr_lightning.host_memory import keep_freed_memory
 from dgr_lightning.models import load_model, resolve_device, resolve_precision
 from dgr_lightning.packing import StepBatch, StepLoader
 from dgr_lightning.recorder import Probe, Recorder, quiet_lightning
@@ -119,11 +118,6 @@ class SafetySft(LightningModule):
         self.precision = precision
         self.last: StepReport | None = None
         self.totals = Totals()
-
-    def on_fit_start(self) -> None:
-        """Prepares the host where it is the one that computes."""
-        if self.device.type == "cpu":
-            keep_freed_memory()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Returns the optimizer: decoupled weight decay on matrices (embeddings are among them), none on the rest."""
