@@ -91,28 +91,28 @@ class _BlockAttention(torch.autograd.Function):
     @staticmethod
     @custom_fwd(device_type="cpu", cast_inputs=torch.bfloat16)  # rotary embeddings leave queries and keys in fp32
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        ctx.save_for_backward(query, key, value)
-        ctx.scale, ctx.weights = scale, []
-        attended = torch.empty_like(query)
+        attended, all_weights = torch.empty_like(query), []
         for block, queries in _blocks(query, len(key[0])):
             keys, values = key[0, :, : block.stop], value[0, :, : block.stop]
             scores = torch.bmm(queries.float(), keys.float().mT).mul_(scale)
             square = scores.view(query.shape[1], -1, block.stop)[:, :, block]
             square.masked_fill_(torch.ones(square.shape[1:], dtype=torch.bool).triu_(1), -torch.inf)
             weights = torch.softmax(scores, -1).to(value.dtype)
-            ctx.weights.append(weights)
+            all_weights.append(weights)
             attended[0, :, block] = torch.bmm(weights, values).view_as(attended[0, :, block])
+        ctx.scale = scale
+        ctx.save_for_backward(query, key, value, *all_weights)
         return attended
 
     @staticmethod
     @custom_bwd(device_type="cpu")
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        query, key, value = ctx.saved_tensors
+        query, key, value, *all_weights = ctx.saved_tensors
         grad_query = torch.empty_like(query)
         grad_key, grad_value = torch.zeros(key.shape), torch.zeros(value.shape)
         grads = _blocks(grad, len(key[0]))
-        for (block, queries), (_, upper), weights in zip(_blocks(query, len(key[0])), grads, ctx.weights, strict=True):
+        for (block, queries), (_, upper), weights in zip(_blocks(query, len(key[0])), grads, all_weights, strict=True):
             keys, values = key[0, :, : block.stop], value[0, :, : block.stop]
             grad_value[0, :, : block.stop] += torch.bmm(weights.mT, upper)
             grad_weights = torch.bmm(upper, values.mT).float()

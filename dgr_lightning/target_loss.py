@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
 from dgr_lightning.document_attention import use_document_attention
-from dgr_lightning.linear_cross_entropy import MAX_LOGITS, linear_cross_entropy
+from dgr_lightning.linear_cross_entropy import linear_cross_entropy, max_logits_on
 from dgr_lightning.packing import RowTensors
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def summed_cross_entropy(head: nn.Module, hidden: Tensor, labels: Tensor, max_lo
     weight = head.get_parameter("weight")
     if _is_matrix(head):
         return linear_cross_entropy(hidden, weight, labels, max_logits)
-    chunk = max(1, (max_logits or MAX_LOGITS[hidden.device.type]) // len(weight))
+    chunk = max(1, (max_logits or max_logits_on(hidden.device)) // len(weight))
     if len(labels) <= chunk:
         return _chunk_loss(head, hidden, labels)
     losses = [

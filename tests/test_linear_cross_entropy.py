@@ -113,6 +113,12 @@ def test_what_is_frozen_is_not_computed(monkeypatch: pytest.MonkeyPatch) -> None
     assert asked == [True, False]
 
 
+def test_no_token_at_all_is_a_loss_and_gradients_of_zero() -> None:
+    hidden, weight, _ = inputs()
+    loss = linear_cross_entropy(hidden[:0], weight, torch.empty(0, dtype=torch.long))
+    assert loss.item() == 0 and not any(gradient.any() for gradient in gradients(loss, hidden, weight))
+
+
 def test_a_tied_head_gets_the_gradients_of_both_its_uses() -> None:
     _, weight, labels = inputs()
     ids = torch.arange(TOKENS) % VOCABULARY
