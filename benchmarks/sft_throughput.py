@@ -35,7 +35,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 from dgr_lightning.processes import die_with_parent
@@ -95,6 +95,7 @@ class Job:
         gpu: whether on a GPU.
         optimizer: `sft.optimizer` of our side.
         checkpointing: whether our side recomputes activations.
+        processor_time: count the seconds that the process was on a processor, not those that passed.
     """
 
     shape: str
@@ -104,6 +105,12 @@ class Job:
     gpu: bool
     optimizer: str
     checkpointing: bool
+    processor_time: bool = False
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """What tells the time."""
+        return process_time if self.processor_time else perf_counter
 
 
 @dataclass
@@ -142,6 +149,9 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=3, help="optimizer steps a run, the first not timed")
     parser.add_argument("--shapes", help=f"with commas, of {', '.join(SHAPES)}; default small,large, with --gpu 1.5B,7B")
     parser.add_argument("--best", choices=list(TRL_SETTINGS), help="take this for TRL's best instead of trying all")
+    parser.add_argument(
+        "--processor-time", action="store_true", help="count processor seconds: with OMP_NUM_THREADS=1, on a busy machine"
+    )
     parser.add_argument("--gpu", action="store_true", help="one GPU: speed, share of its peak, memory")
     parser.add_argument("--peak-tflops", type=float, default=989.0, help="dense bf16 peak of the GPU (H100, H200: 989)")
     parser.add_argument("--optimizer", help="sft.optimizer of our side; default adamw, for 7B adamw8bit")
@@ -234,7 +244,7 @@ def _jobs(args: argparse.Namespace, name: str, scratch: Path) -> Callable[[str, 
     file = scratch / f"{name}.json"
     file.write_text(json.dumps(_rows(args, shape, shape.examples * args.steps)), encoding="utf-8")
     optimizer = args.optimizer or shape.optimizer
-    return lambda side, steps: Job(name, side, str(file), steps, args.gpu, optimizer, args.checkpointing)
+    return lambda side, steps: Job(name, side, str(file), steps, args.gpu, optimizer, args.checkpointing, args.processor_time)
 
 
 def _rows(args: argparse.Namespace, shape: Shape, number: int) -> list[tuple[list[int], int]]:
@@ -341,7 +351,7 @@ def _train_ours(job: Job, run: Run) -> None:
 
     class Clock(Callback):
         def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-            run.ends.append(perf_counter())
+            run.ends.append(job.clock())
             run.losses.append(pl_module.last.loss)
 
     class InOrder(StepLoader):
@@ -401,7 +411,7 @@ def _train_trl(job: Job, run: Run) -> None:
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             if job.gpu:
                 torch.cuda.synchronize()
-            run.ends.append(perf_counter())
+            run.ends.append(job.clock())
 
     shape, setting = SHAPES[job.shape], TRL_SETTINGS[job.side]
     if job.gpu:  # long rows, and packed ones fill them

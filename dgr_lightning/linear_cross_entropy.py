@@ -5,6 +5,15 @@ logits are made, turned into its loss and, in the same place, into their own gra
 of hidden states and weight, before the next chunk takes their memory. So the backward pass has nothing left to do but to scale,
 and nothing is computed twice: three matrix products a token, where recomputing costs four. The idea is Liger's
 (arXiv 2410.10989, `LigerFusedLinearCrossEntropy`), without Triton: on the CPU too.
+
+Forward and backward of 1,024 tokens, width 256, 151,936 words, bf16 autocast, one core with AVX512-BF16, torch 2.13:
+
+| | processor time a token | memory on top |
+| --- | ---: | ---: |
+| this | 1.1 ms | 0.23 GB |
+| all logits at once; `F.linear_cross_entropy` as it comes | 2.2 ms | 1.7 GB |
+| `F.linear_cross_entropy` with `LinearCrossEntropyOptions()` | 30 ms | 0.23 GB |
+| chunks recomputed in the backward pass (883 tokens each) | 3.5 ms | 1.7 GB |
 """
 
 from __future__ import annotations
