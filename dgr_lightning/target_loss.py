@@ -1,9 +1,8 @@
 """Cross entropy on the target tokens of a packed row, in memory that does not grow with the vocabulary.
 
-Hidden states are computed for the whole row, logits only where a token is to be learned. Where those are many and the
-vocabulary is large (8,192 targets of Qwen's 152k words are 5 GB of fp32 logits, and as much again for their gradient), they are
-made chunk by chunk and made again in the backward pass. torch 2.13 has this as `F.linear_cross_entropy`; the loop here is for
-every version, and for output layers with anything attached to them.
+Hidden states are computed for the whole row, logits only where a token is to be learned, and of those no more at once than a
+chunk of tokens has: `linear_cross_entropy` where the output layer is a matrix and nothing more. An output layer with anything
+attached to it (a bias, an adapter, hooks) is called as it is, chunk by chunk, and once more in the backward pass.
 """
 
 from __future__ import annotations
@@ -16,14 +15,12 @@ from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
 from dgr_lightning.document_attention import use_document_attention
+from dgr_lightning.linear_cross_entropy import linear_cross_entropy, max_logits_on
 from dgr_lightning.packing import RowTensors
 from dgr_lightning.parallel import as_forward
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-# Logits that exist at once: 0.5 GB in fp32.
-MAX_LOGITS = 2**27
 
 
 class TargetLoss:
@@ -59,17 +56,17 @@ class TargetLoss:
             head = model.get_output_embeddings()(alone)
         return _close(packed[:, 4:], alone), _close(head, logits)
 
-    def __call__(self, row: RowTensors, max_logits: int = MAX_LOGITS) -> Tensor:
+    def __call__(self, row: RowTensors, max_logits: int | None = None) -> Tensor:
         """Returns the sum of the cross entropy over the row's target tokens, a scalar in fp32.
 
         Args:
             row: a packed row, on the model's device.
-            max_logits: how many logits may exist at once.
+            max_logits: how many logits may exist at once; None: what suits the device.
         """
         total: Tensor = self._forward(row, max_logits)
         return total
 
-    def _summed(self, row: RowTensors, max_logits: int) -> Tensor:
+    def _summed(self, row: RowTensors, max_logits: int | None) -> Tensor:
         targets = row["targets"]
         labels = row["labels"][0, targets]
         if self.plain_head:
@@ -93,16 +90,19 @@ class TargetLoss:
         return hidden
 
 
-def summed_cross_entropy(head: nn.Module, hidden: Tensor, labels: Tensor, max_logits: int = MAX_LOGITS) -> Tensor:
+def summed_cross_entropy(head: nn.Module, hidden: Tensor, labels: Tensor, max_logits: int | None = None) -> Tensor:
     """Returns the cross entropy of `head(hidden)` against `labels`, summed in fp32.
 
     Args:
         head: the output layer, [N, width] → [N, vocabulary].
         hidden: [N, width].
         labels: [N], int64.
-        max_logits: N × vocabulary above this is computed in chunks, each recomputed in the backward pass.
+        max_logits: N × vocabulary above this is computed in chunks; None: what suits the device.
     """
-    chunk = max(1, max_logits // head.get_parameter("weight").shape[0])
+    weight = head.get_parameter("weight")
+    if _is_matrix(head):
+        return linear_cross_entropy(hidden, weight, labels, max_logits)
+    chunk = max(1, (max_logits or max_logits_on(hidden.device)) // len(weight))
     if len(labels) <= chunk:
         return _chunk_loss(head, hidden, labels)
     losses = [
@@ -110,6 +110,12 @@ def summed_cross_entropy(head: nn.Module, hidden: Tensor, labels: Tensor, max_lo
         for some, wanted in zip(hidden.split(chunk), labels.split(chunk), strict=True)
     ]
     return torch.stack(losses).sum()
+
+
+def _is_matrix(head: nn.Module) -> bool:
+    """Says whether calling an output layer is a product with its weight and nothing else."""
+    # The very type: adapters, quantized layers and parametrizations are subclasses, or wrap it.
+    return type(head) is nn.Linear and head.bias is None and not (head._forward_hooks or head._forward_pre_hooks)
 
 
 def _chunk_loss(head: nn.Module, hidden: Tensor, labels: Tensor) -> Tensor:
