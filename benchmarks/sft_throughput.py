@@ -79,7 +79,7 @@ SHAPES = {
     "large": Shape(151_936, 256, 1024, 4, 4, 1, tied=True),
     # R1-Distill-Qwen; AdamW's fp32 moments of the 7B would not fit beside its weights.
     "1.5B": Shape(151_936, 1536, 8960, 28, 12, 2, tied=False, examples=64, max_length=8192),
-    "7B": Shape(152_064, 3584, 18_944, 28, 28, 4, tied=False, examples=64, max_length=8192, optimizer="adamw8bit"),
+    "7B": Shape(152_064, 3584, 18_944, 28, 28, 4, tied=False, examples=64, max_length=8192, optimizer="adamw8bit-torchao"),
 }
 
 
@@ -154,7 +154,7 @@ def main() -> int:
     )
     parser.add_argument("--gpu", action="store_true", help="one GPU: speed, share of its peak, memory")
     parser.add_argument("--peak-tflops", type=float, default=989.0, help="dense bf16 peak of the GPU (H100, H200: 989)")
-    parser.add_argument("--optimizer", help="sft.optimizer of our side; default adamw, for 7B adamw8bit")
+    parser.add_argument("--optimizer", help="sft.optimizer of our side; default adamw, for 7B adamw8bit-torchao")
     parser.add_argument("--checkpointing", action="store_true", help="our side recomputes activations")
     args = parser.parse_args()
     if args.rows is not None and args.tokenizer is None:

@@ -110,7 +110,9 @@ def do_work(work: Work) -> None:
         torch.set_num_threads(work.num_threads)
     try:
         result = work.function()
-    except Exception as error:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # torch's CheckpointException is no Exception
         (work.folder / f"failure-{number}").write_bytes(pickle.dumps(_failure(number, error)))
         raise SystemExit(1) from None
     if number == 0:
@@ -129,7 +131,7 @@ def failures_in(folder: Path) -> list[Failure]:
     return sorted(failures, key=lambda failure: failure.kind == "lost")
 
 
-def _failure(rank: int, error: Exception) -> Failure:
+def _failure(rank: int, error: BaseException) -> Failure:
     if isinstance(error, UserError):
         return Failure(rank, "user", str(error))
     from torch.distributed import DistError

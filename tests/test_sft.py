@@ -355,7 +355,7 @@ def probe(model, step):
     with open({asked!r}, "a") as file:
         file.write(f"{{step}} ")
     if step == 8:
-        while not Path({run_dir!r}, "checkpoints", "step-00000006").exists():
+        while [path.name for path in Path({run_dir!r}, "checkpoints").iterdir()] != ["step-00000006"]:
             time.sleep(0.01)  # it is written while training goes on
         os.kill(os.getpid(), signal.SIGKILL)
     return {{"probe/refusal_rate": 0.5}}
