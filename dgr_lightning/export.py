@@ -39,7 +39,7 @@ def export(model: PreTrainedModel, base_folder: Path, folder: Path, ranks: Ranks
         card: text of the model card, `README.md`.
     """
     dtype = stored_dtype(base_folder)
-    if all(weight.requires_grad for weight in model.parameters()):
+    if not tuning.has_adapters(model):
         weights = whole_tensors(_stored(model), dtype, ranks)
     else:
         learned = tuning.adapters(model)

@@ -205,6 +205,11 @@ def trained_names(model: nn.Module) -> list[str]:
     return [name for name, weight in model.named_parameters() if weight.requires_grad]
 
 
+def has_adapters(model: nn.Module) -> bool:
+    """Whether adapters are what training changes in a model."""
+    return any(".lora_" in name for name, _ in model.named_parameters())
+
+
 def adapters(model: PreTrainedModel) -> dict[str, Adapter]:
     """Returns the adapters of a model, by the name of the matrix that each belongs to; empty where all weights are trained.
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from dgr_lightning.chat import Chat
 from dgr_lightning.config import Config, SftConfig, TrainerConfig
 from dgr_lightning.fit import TrainingResult, fit
-from dgr_lightning.launch import run_ranks
+from dgr_lightning.launch import RankFailed, run_ranks
 from test_sft import curve, examples, small_model
 
 STEPS = 20
@@ -79,17 +79,51 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {family: make_base(tmp_path_factory.mktemp(family), family) for family in FAMILIES}
 
 
+def no_space(model, step: int) -> dict[str, float]:
+    """A probe that ends a training behind step 8."""
+    if step == 8:
+        raise OSError("no space left")
+    return {}
+
+
+def stop(base: Path, cfg: Config, run_dir: Path) -> None:
+    cfg.trainer.checkpoint_every, cfg.probes.every = 5, 8
+    train(base, cfg, run_dir, no_space)
+
+
 @pytest.mark.slow
-def test_two_ranks_are_one_whatever_the_model_and_the_rows(bases: dict[str, Path], tmp_path: Path) -> None:
+def test_two_ranks_are_one_whatever_the_model_and_the_rows_and_go_on_where_one_stopped(
+    bases: dict[str, Path], tmp_path: Path
+) -> None:
     cases = [(family, rows) for family in bases for rows in ROWS]
     alone = [train(bases[family], config("single", rows), tmp_path / f"{family}-{rows}") for family, rows in cases]
-    sharded = [(bases[family], config("fsdp", rows), tmp_path / f"{family}-{rows}-fsdp") for family, rows in cases]
-    whole = [(bases[family], config("ddp", rows), tmp_path / f"{family}-{rows}-ddp") for family, rows in cases]
-    recomputed = (bases["qwen2-untied"], config("fsdp", recompute_every=2), tmp_path / "qwen2-untied-4096-recomputed")
-    together = on_two_ranks(*sharded, *whole, recomputed)
-    for (_, _, run_dir), result in zip([*sharded, *whole, recomputed], together, strict=True):
+    trainings = [
+        (bases[family], config(strategy, rows), tmp_path / f"{family}-{rows}-{strategy}")
+        for family, rows in cases
+        for strategy in ("fsdp", "ddp")
+    ]
+    family, rows = cases[0]
+    trainings += [(bases[family], config("fsdp", rows, recompute_every=2), tmp_path / f"{family}-{rows}-recomputed")]
+    for strategy in ("fsdp", "ddp"):
+        resumed = tmp_path / f"{family}-{rows}-resumed_{strategy}"
+        with pytest.raises(OSError, match="no space left"):
+            stop(bases[family], config("single", rows), resumed)
+        trainings += [(bases[family], config(strategy, rows), resumed)]
+    results = on_two_ranks(*trainings)
+    for (_, _, run_dir), result in zip(trainings, results, strict=True):
         assert_close(run_dir, tmp_path / run_dir.name.rpartition("-")[0])
         assert result.target_tokens == alone[0].target_tokens
+        assert result.resumed_from_step == (5 if "resumed" in run_dir.name else 0)
+
+
+@pytest.mark.slow
+def test_one_process_goes_on_where_two_ranks_stopped(bases: dict[str, Path], tmp_path: Path) -> None:
+    base = bases["qwen3-tied"]
+    with pytest.raises(RankFailed, match="no space left"):
+        run_ranks(partial(stop, base, config("fsdp"), tmp_path / "stopped"), 2, num_threads=1)
+    assert train(base, config("single"), tmp_path / "stopped").resumed_from_step == 5
+    train(base, config("single"), tmp_path / "undisturbed")
+    assert_close(tmp_path / "stopped", tmp_path / "undisturbed")
 
 
 @pytest.mark.slow
@@ -104,52 +138,28 @@ def test_copies_of_shards_and_a_rank_alone_are_one_too(bases: dict[str, Path], t
     assert curve(tmp_path / "alone") == curve(tmp_path / "here")
 
 
-@pytest.mark.slow
-def test_a_training_goes_on_on_another_number_of_ranks(bases: dict[str, Path], tmp_path: Path) -> None:
-    base = bases["qwen3-tied"]
-    train(base, config("single"), tmp_path / "undisturbed")
-
-    def stop(model, step: int) -> dict[str, float]:
-        if step == 8:
-            raise OSError("no space left")
-        return {}
-
-    for name in ("to-sharded", "to-ddp"):
-        cfg = config("single", checkpoint_every=5)
-        cfg.probes.every = 8
-        with pytest.raises(OSError, match="no space left"):
-            train(base, cfg, tmp_path / name, stop)
-    half = config("fsdp", checkpoint_every=5)
-    half.sft.max_steps = None
-    results = on_two_ranks(
-        (base, config("fsdp", checkpoint_every=10), tmp_path / "to-sharded"),
-        (base, config("ddp", checkpoint_every=10), tmp_path / "to-ddp"),
-    )
-    assert [result.resumed_from_step for result in results] == [5, 5]
-    assert_close(tmp_path / "to-sharded", tmp_path / "undisturbed")
-    assert_close(tmp_path / "to-ddp", tmp_path / "undisturbed")
-
-
-def stopped_once(base: Path, cfg: Config, run_dir: Path, flag: Path) -> TrainingResult:
-    """Rank 1 is killed in the middle of step 12, once."""
+def killed_once(base: Path, cfg: Config, folder: Path) -> TrainingResult:
+    """Trains undisturbed, and then once more, where rank 1 is killed in the middle of step 12, once."""
 
     def probe(model, step: int) -> dict[str, float]:
+        flag = folder / "killed"
         if step == 12 and os.environ["RANK"] == "1" and not flag.exists():
             flag.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return {"probe/refusal_rate": 0.5}
 
-    return train(base, cfg, run_dir, probe)
+    if not (folder / "undisturbed" / "model").exists():
+        train(base, cfg, folder / "undisturbed")
+    return train(base, cfg, folder / "killed-once", probe)
 
 
 @pytest.mark.slow
 def test_a_rank_is_killed_and_the_training_goes_on_by_itself_and_exactly(bases: dict[str, Path], tmp_path: Path) -> None:
-    base, cfg = bases["qwen2-untied"], config("fsdp", checkpoint_every=5)
+    cfg = config("fsdp", checkpoint_every=5)
     cfg.probes.every = 4
-    flag = tmp_path / "killed"
-    result = run_ranks(partial(stopped_once, base, cfg, tmp_path / "killed-once", flag), 2, num_threads=1, max_restarts=1)
-    assert flag.exists() and result.resumed_from_step == 10
-    on_two_ranks((base, cfg, tmp_path / "undisturbed"))
+    function = partial(killed_once, bases["qwen2-untied"], cfg, tmp_path)
+    result = run_ranks(function, 2, num_threads=1, max_restarts=1)
+    assert (tmp_path / "killed").exists() and result.resumed_from_step == 10
     assert curve(tmp_path / "killed-once") == curve(tmp_path / "undisturbed")
     found, expected = exported(tmp_path / "killed-once"), exported(tmp_path / "undisturbed")
     assert all(torch.equal(found[name], weight) for name, weight in expected.items())
