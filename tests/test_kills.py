@@ -13,7 +13,7 @@ import pytest
 from dgr_lightning.records import read_jsonl
 from runs import command, environment, run, stored_lines
 
-NUM_KILLS = int(os.environ.get("DGR_KILLS", "3"))
+NUM_KILLS = int(os.environ.get("DGR_KILLS", "2"))
 NUM_EXAMPLES = 15 * NUM_KILLS
 REFINE = [f"data.limit={NUM_EXAMPLES}", "engine.name=transformers", "engine.batch_size=4"]
 

@@ -188,7 +188,7 @@ def step_on_wide_layers(folder: Path, rows: Path, out: Path) -> dict[str, float]
     local = sum(weight.to_local().numel() for weight in model.parameters())
     row = json.loads(rows.read_text())[0]
     trace, _, answer = row["response"].removeprefix("<think>").partition("</think>")
-    encoded = Chat.load(folder).encode(row["question"], trace.strip(), answer.strip(), 512)
+    encoded = Chat.load(folder).encode(row["question"], trace.strip()[:200], answer.strip()[:100], 512)
     target_loss = TargetLoss(model.eval())
     summed = target_loss(collate([encoded]))
     summed.backward()
@@ -200,6 +200,7 @@ def step_on_wide_layers(folder: Path, rows: Path, out: Path) -> dict[str, float]
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("DGR_WIDE" not in os.environ, reason="$DGR_WIDE is not set: two minutes, and 17 GB of memory")
 def test_a_folder_of_the_7b_widths_goes_through_shards_and_back(wide_folder: Path, shared: Path, tmp_path: Path) -> None:
     from safetensors import safe_open
 
