@@ -200,11 +200,6 @@ def initialise(model: PreTrainedModel, seed: int) -> None:
         weight.copy_(values)
 
 
-def trained_names(model: nn.Module) -> list[str]:
-    """Returns the names of the weights that training changes: all that a checkpoint needs beside the base's folder."""
-    return [name for name, weight in model.named_parameters() if weight.requires_grad]
-
-
 def has_adapters(model: nn.Module) -> bool:
     """Whether adapters are what training changes in a model."""
     return any(".lora_" in name for name, _ in model.named_parameters())

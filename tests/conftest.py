@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+# Before anything imports torch: a test's sums are the same on every machine, and two tests share two cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
@@ -29,6 +32,17 @@ def micro_folder() -> Path:
     from dgr_lightning.config import ModelConfig
 
     return models.locate(ModelConfig(recipe="micro"))
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained Qwen3 in bf16 with the miniature's tokenizer."""
+    import torch
+
+    from trainings import save_base
+
+    folder = tmp_path_factory.mktemp("base") / "model"
+    return save_base(folder, "Qwen3", torch.bfloat16, tie_word_embeddings=True, head_dim=8)
 
 
 @pytest.fixture

@@ -2,23 +2,26 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from dgr_lightning.launch import run_ranks
 from dgr_lightning.parallel import Ranks
 
-
-def on_two_ranks(work: Callable[..., None], *arguments: Any) -> None:
-    """Calls `work(ranks, *arguments)`, a function of a module, in two processes of one group; what one raises is raised."""
-    run_ranks(partial(_rank, work, arguments), 2, num_threads=1)
+T = TypeVar("T")
 
 
-def _rank(work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+def on_two_ranks(work: Callable[..., T], *arguments: Any) -> T:
+    """Calls `work(ranks, *arguments)`, a function of a module, in two processes; returns what the first one returned."""
+    return run_ranks(partial(_rank, work, arguments), 2, num_threads=1)
+
+
+def _rank(work: Callable[..., T], arguments: tuple[Any, ...]) -> T:
     from torch import distributed
 
     distributed.init_process_group("gloo")
     try:
-        work(Ranks.here(), *arguments)
+        result = work(Ranks.here(), *arguments)
         distributed.barrier()
+        return result
     finally:
         distributed.destroy_process_group()

@@ -6,13 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-import test_sft
 from dgr_lightning.checkpoints import Checkpoints
 from dgr_lightning.config import OPTIMIZERS, SftConfig
 from dgr_lightning.optimizers import Muon, build, orthogonal, set_rate
 from dgr_lightning.parallel import Ranks
 from ranks import on_two_ranks
-from test_sft import base, one_thread, small_model  # noqa: F401
+from trainings import assert_same_weights, curve, small_model, train_twice
 
 QUICK = [name for name in OPTIMIZERS if name != "adamw8bit-torchao"]
 compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torchao's step is compiled, and there is no g++")
@@ -68,18 +67,9 @@ def test_states_of_large_matrices_have_8_bits(name: str) -> None:
 
 @compiler
 @pytest.mark.slow
-def test_torchao_trains_and_resumes(base: Path, tmp_path: Path) -> None:  # noqa: F811
-    def interrupt(model, step: int) -> dict[str, float]:
-        if step == 8:
-            raise OSError("no space left")
-        return {}
-
-    changes = {"sft_optimizer": "adamw8bit-torchao"}
-    test_sft.train(base, tmp_path / "undisturbed", **changes)
-    with pytest.raises(OSError, match="no space left"):
-        test_sft.train(base, tmp_path / "interrupted", interrupt, **changes)
-    assert test_sft.train(base, tmp_path / "interrupted", **changes).resumed_from_step == 6
-    losses = [test_sft.curve(tmp_path / name) for name in ("undisturbed", "interrupted")]
+def test_torchao_trains_and_resumes(base: Path, tmp_path: Path) -> None:
+    train_twice(base, tmp_path, sft_optimizer="adamw8bit-torchao")
+    losses = [curve(tmp_path / name) for name in ("undisturbed", "interrupted")]
     assert losses[1] == pytest.approx(losses[0], rel=1e-3) and losses[0][10] < losses[0][1]
 
 
@@ -170,9 +160,10 @@ def test_a_step_of_muon_has_the_size_of_one_of_adamw() -> None:
     assert sizes["muon"] == pytest.approx(0.2e-3, rel=0.3)  # 0.2 is what AdamW's steps come to in a long training
 
 
-def test_lightning_counts_a_step_of_muon_once_and_resumes_to_the_bit(base: Path, tmp_path: Path) -> None:  # noqa: F811
-    test_sft.test_an_interrupted_training_resumes_to_the_bit_with_other_settings_too(base, tmp_path, {"sft_optimizer": "muon"})
-    assert list(test_sft.curve(tmp_path / "undisturbed")) == list(range(1, 11))
+def test_lightning_counts_a_step_of_muon_once_and_resumes_to_the_bit(base: Path, tmp_path: Path) -> None:
+    train_twice(base, tmp_path, sft_optimizer="muon")
+    assert_same_weights(tmp_path / "undisturbed", tmp_path / "interrupted")
+    assert list(curve(tmp_path / "undisturbed")) == list(range(1, 11))
 
 
 # --- Two ranks ------------------------------------------------------------------------------------------------------------

@@ -7,33 +7,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from dgr_lightning.chat import Chat
 from dgr_lightning.config import Config, SftConfig, TrainerConfig
 from dgr_lightning.fit import TrainingResult, fit
 from dgr_lightning.launch import RankFailed, run_ranks
-from test_sft import curve, examples, small_model
+from dgr_lightning.parallel import Ranks
+from ranks import on_two_ranks
+from trainings import curve, examples, exported, no_space, save_base
 
 STEPS = 20
-FAMILIES = {
+FAMILIES: dict[str, tuple[str, dict]] = {
     "qwen3-tied": ("Qwen3", {"tie_word_embeddings": True, "head_dim": 8}),
     "qwen2-untied": ("Qwen2", {"tie_word_embeddings": False}),
     "llama-untied": ("Llama", {"tie_word_embeddings": False}),
 }
 ROWS = (60, 4096)
-
-
-def make_base(folder: Path, family: str) -> Path:
-    """A random fp32 model with the miniature's tokenizer."""
-    from dgr_lightning.micro import corpus
-    from dgr_lightning.micro.tokenizer import build_tokenizer
-
-    tokenizer = build_tokenizer(corpus.utterances())
-    name, changes = FAMILIES[family]
-    small_model(name, vocabulary=len(tokenizer), **changes).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 def config(strategy: str, max_tokens: int = 100, **trainer) -> Config:
@@ -54,12 +43,8 @@ def train_all(trainings: list[tuple[Path, Config, Path]]) -> list[TrainingResult
     return [train(*training) for training in trainings]
 
 
-def on_two_ranks(*trainings: tuple[Path, Config, Path], max_restarts: int = 0) -> list[TrainingResult]:
-    return run_ranks(partial(train_all, list(trainings)), 2, num_threads=1, max_restarts=max_restarts)
-
-
-def exported(run_dir: Path) -> dict[str, torch.Tensor]:
-    return load_file(run_dir / "model" / "model.safetensors")
+def train_on_two_ranks(*trainings: tuple[Path, Config, Path]) -> list[TrainingResult]:
+    return run_ranks(partial(train_all, list(trainings)), 2, num_threads=1)
 
 
 def assert_close(run_dir: Path, expected_dir: Path) -> None:
@@ -76,14 +61,7 @@ def assert_close(run_dir: Path, expected_dir: Path) -> None:
 
 @pytest.fixture(scope="module")
 def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return {family: make_base(tmp_path_factory.mktemp(family), family) for family in FAMILIES}
-
-
-def no_space(model, step: int) -> dict[str, float]:
-    """A probe that ends a training behind step 8."""
-    if step == 8:
-        raise OSError("no space left")
-    return {}
+    return {family: save_base(tmp_path_factory.mktemp(family), name, **changes) for family, (name, changes) in FAMILIES.items()}
 
 
 def stop(base: Path, cfg: Config, run_dir: Path) -> None:
@@ -109,7 +87,7 @@ def test_two_ranks_are_one_whatever_the_model_and_the_rows_and_go_on_where_one_s
         with pytest.raises(OSError, match="no space left"):
             stop(bases[family], config("single", rows), resumed)
         trainings += [(bases[family], config(strategy, rows), resumed)]
-    results = on_two_ranks(*trainings)
+    results = train_on_two_ranks(*trainings)
     for (_, _, run_dir), result in zip(trainings, results, strict=True):
         assert_close(run_dir, tmp_path / run_dir.name.rpartition("-")[0])
         assert result.target_tokens == alone[0].target_tokens
@@ -165,7 +143,7 @@ def test_a_rank_is_killed_and_the_training_goes_on_by_itself_and_exactly(bases: 
     assert all(torch.equal(found[name], weight) for name, weight in expected.items())
 
 
-def step_on_wide_layers(folder: Path, rows: Path, out: Path) -> dict[str, float]:
+def step_on_wide_layers(ranks: Ranks, folder: Path, rows: Path, out: Path) -> dict[str, float]:
     """Shards a folder of the real widths, makes a step on its layers from a real example, and exports it.
 
     Embeddings and output layer are frozen: their gradients alone would not fit into this machine's memory twice.
@@ -175,12 +153,10 @@ def step_on_wide_layers(folder: Path, rows: Path, out: Path) -> dict[str, float]
     from dgr_lightning.export import export
     from dgr_lightning.models import empty_model
     from dgr_lightning.packing import collate
-    from dgr_lightning.parallel import Ranks, shard
+    from dgr_lightning.parallel import shard
     from dgr_lightning.target_loss import TargetLoss
 
-    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
-    torch.distributed.init_process_group("gloo")
-    ranks, trainer = Ranks.here(), TrainerConfig(accelerator="cpu", strategy="fsdp", devices=2)
+    trainer = TrainerConfig(accelerator="cpu", strategy="fsdp", devices=2)
     model = empty_model(folder)
     for module in (model.get_input_embeddings(), model.get_output_embeddings()):
         module.requires_grad_(False)
@@ -208,7 +184,7 @@ def test_a_folder_of_the_7b_widths_goes_through_shards_and_back(wide_folder: Pat
     from dgr_lightning.models import load_model
 
     rows = shared / "data" / "star1" / "STAR-1.json"
-    figures = run_ranks(partial(step_on_wide_layers, wide_folder, rows, tmp_path / "model"), 2, num_threads=1)
+    figures = on_two_ranks(step_on_wide_layers, wide_folder, rows, tmp_path / "model")
     assert 8 < figures["loss"] < 40 and figures["isolates"]
 
     def stored(folder: Path) -> dict[str, torch.Tensor]:

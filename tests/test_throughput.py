@@ -6,7 +6,7 @@ import torch
 from dgr_lightning.packing import StepLoader
 from dgr_lightning.throughput import ModelFlops, peak_flops
 from test_packing import documents
-from test_sft import small_model
+from trainings import small_model
 
 
 @pytest.mark.parametrize("changes", [{"tie_word_embeddings": False}, {"tie_word_embeddings": True}])

@@ -10,12 +10,11 @@ import torch
 from safetensors.torch import load_file
 
 import test_ranks
-import test_sft
 from dgr_lightning import tuning
 from dgr_lightning.chat import Chat
+from dgr_lightning.checkpoints import trained
 from dgr_lightning.config import TuningConfig
 from dgr_lightning.errors import UserError
-from dgr_lightning.fit import fit
 from dgr_lightning.model_folder import check_unquantised
 from dgr_lightning.models import load_model
 from dgr_lightning.parallel import Ranks
@@ -32,11 +31,21 @@ from dgr_lightning.tuning import (
     load,
     merged,
     targets,
-    trained_names,
 )
 from ranks import on_two_ranks
 from runs import SMALL, command, environment, run, summary_of
-from test_sft import one_thread, small_model  # noqa: F401
+from trainings import (
+    assert_same_weights,
+    config,
+    curve,
+    exported,
+    no_space,
+    save_base,
+    small_model,
+    train,
+    train_twice,
+    weights,
+)
 
 FAMILIES = [
     ("Qwen3", {"tie_word_embeddings": True, "head_dim": 16}),
@@ -50,27 +59,17 @@ IDS = torch.arange(2, 40)[None]
 @pytest.fixture(scope="module", params=FAMILIES, ids=lambda family: family[0])
 def any_base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained model in fp32 with the miniature's tokenizer, of one of several families."""
-    return save(tmp_path_factory.mktemp("base") / "model", *request.param)
+    family, changes = request.param
+    return save_base(tmp_path_factory.mktemp("base") / "model", family, **WIDTHS, **changes)
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save(tmp_path_factory.mktemp("base") / "model", *FAMILIES[0])
+    family, changes = FAMILIES[0]
+    return save_base(tmp_path_factory.mktemp("base") / "model", family, **WIDTHS, **changes)
 
 
-def save(folder: Path, family: str, changes: dict) -> Path:
-    from dgr_lightning.micro import corpus
-    from dgr_lightning.micro.tokenizer import build_tokenizer
-
-    tokenizer = build_tokenizer(corpus.utterances())
-    small_model(family, vocabulary=len(tokenizer), **{**WIDTHS, **changes}).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
-def train(base: Path, run_dir: Path, probe=None, **changes):
-    cfg = test_sft.config(**{"tuning_method": "lora", "tuning_rank": 4, "sft_lr": 3e-2} | changes)
-    return fit(base, Chat.load(base), test_sft.examples(), cfg, run_dir, probe)
+LORA = {"tuning_method": "lora", "tuning_rank": 4, "sft_lr": 3e-2}
 
 
 def logits(model) -> torch.Tensor:
@@ -82,18 +81,18 @@ def logits(model) -> torch.Tensor:
 
 
 def test_lora_learns_and_exports_what_it_learned(any_base: Path, tmp_path: Path) -> None:
-    result = train(any_base, tmp_path)
+    result = train(any_base, tmp_path, **LORA)
     assert result.loss_last < 0.8 * result.loss_first
     cfg = TuningConfig(method="lora", rank=4)
     adapted = load(any_base, cfg, "fp32", "cpu", seed=3)
-    trained = test_sft.weights(tmp_path)
-    assert trained.keys() == {f"model.{name}" for name in trained_names(adapted)} and len(trained) == 2 * 2 * 7
+    learned = weights(tmp_path)
+    assert learned.keys() == {f"model.{name}" for name, _ in trained(adapted)} and len(learned) == 2 * 2 * 7
     untrained = logits(adapted)
-    adapted.load_state_dict({name.removeprefix("model."): weight for name, weight in trained.items()}, strict=False)
-    exported = load_model(tmp_path / "model", "fp32", "cpu")
-    torch.testing.assert_close(logits(exported), logits(adapted), rtol=1e-4, atol=1e-4)
-    assert (logits(exported) - untrained).abs().max() > 0.1
-    before, after = load_file(any_base / "model.safetensors"), load_file(tmp_path / "model" / "model.safetensors")
+    adapted.load_state_dict({name.removeprefix("model."): weight for name, weight in learned.items()}, strict=False)
+    written = load_model(tmp_path / "model", "fp32", "cpu")
+    torch.testing.assert_close(logits(written), logits(adapted), rtol=1e-4, atol=1e-4)
+    assert (logits(written) - untrained).abs().max() > 0.1
+    before, after = load_file(any_base / "model.safetensors"), exported(tmp_path)
     assert before.keys() == after.keys()
     changed = {name for name, weight in before.items() if not torch.equal(weight, after[name])}
     assert changed == {f"{name}.weight" for name in targets(load_model(any_base, "fp32", "cpu"), cfg)}
@@ -118,7 +117,7 @@ def test_only_the_named_modules_of_the_named_layers_are_adapted() -> None:
     wanted = TuningConfig(method="lora", rank=1, target_modules=["up_proj", "self_attn.v_proj"], layers="1-1")
     assert targets(model, wanted) == ["model.layers.1.self_attn.v_proj", "model.layers.1.mlp.up_proj"]
     add_adapters(model, wanted)
-    assert {name.partition(".lora_")[0] for name in trained_names(model)} == set(targets(small_model("Qwen2"), wanted))
+    assert {name.partition(".lora_")[0] for name, _ in trained(model)} == set(targets(small_model("Qwen2"), wanted))
 
 
 @pytest.mark.parametrize(
@@ -153,16 +152,8 @@ def test_first_values_follow_from_seed_and_name_alone(base: Path) -> None:
 
 
 def test_an_interrupted_lora_resumes_to_the_bit(base: Path, tmp_path: Path) -> None:
-    def interrupt(model, step: int) -> dict[str, float]:
-        if step == 8:
-            raise OSError("no space left")
-        return {}
-
-    train(base, tmp_path / "undisturbed", trainer_precision="bf16")
-    with pytest.raises(OSError, match="no space left"):
-        train(base, tmp_path / "interrupted", interrupt, trainer_precision="bf16")
-    assert train(base, tmp_path / "interrupted", trainer_precision="bf16").resumed_from_step == 6
-    test_sft.assert_same_weights(tmp_path / "undisturbed", tmp_path / "interrupted")
+    train_twice(base, tmp_path, **LORA, trainer_precision="bf16")
+    assert_same_weights(tmp_path / "undisturbed", tmp_path / "interrupted")
 
 
 def test_probes_decode_a_frozen_bf16_model_whatever_the_engine_computes_in(base: Path) -> None:
@@ -170,7 +161,7 @@ def test_probes_decode_a_frozen_bf16_model_whatever_the_engine_computes_in(base:
         def refuses(self, answer) -> bool:
             return False
 
-    cfg = test_sft.config()
+    cfg = config()
     cfg.engine.precision, cfg.probes.tasks, cfg.probes.size, cfg.probes.max_new_tokens = "fp32", ["micro-short"], 2, 3
     model = load(base, TuningConfig(method="lora"), "bf16", "cpu", seed=1)
     assert Probes(cfg, Chat.load(base), Refuses())(model, 0)["probe/reasoning_accuracy"] == 0.0
@@ -264,12 +255,12 @@ def test_the_operations_of_4_bit_matrices_are_those_of_the_matrices(base: Path) 
 def test_qlora_learns_and_exports_adapters_on_the_unquantised_base(any_base: Path, tmp_path: Path, precision: str) -> None:
     from transformers import AutoModelForCausalLM
 
-    result = train(any_base, tmp_path, tuning_method="qlora", trainer_precision=precision)
+    result = train(any_base, tmp_path, **LORA | {"tuning_method": "qlora"}, trainer_precision=precision)
     assert result.loss_last < 0.8 * result.loss_first
     model = load(any_base, TuningConfig(method="qlora", rank=4), precision, "cpu", seed=3)
-    trained = {name.removeprefix("model."): weight for name, weight in test_sft.weights(tmp_path).items()}
-    assert trained.keys() == set(trained_names(model))
-    assert not model.load_state_dict(trained, strict=False).unexpected_keys
+    learned = {name.removeprefix("model."): weight for name, weight in weights(tmp_path).items()}
+    assert learned.keys() == dict(trained(model)).keys()
+    assert not model.load_state_dict(learned, strict=False).unexpected_keys
     expected = load_model(any_base, "fp32", "cpu")
     for name, adapter in adapters(model).items():
         weight = expected.get_submodule(name).weight
@@ -280,7 +271,7 @@ def test_qlora_learns_and_exports_adapters_on_the_unquantised_base(any_base: Pat
 
 
 def test_rows_that_a_cpu_would_dequantise_wrongly_are_refused(tmp_path: Path) -> None:
-    folder = save(tmp_path / "model", "Qwen2", {"intermediate_size": 96})
+    folder = save_base(tmp_path / "model", "Qwen2", **WIDTHS | {"intermediate_size": 96})
     load(folder, TuningConfig(method="lora", rank=2), "fp32", "cpu", 1)
     with pytest.raises(UserError, match=r"tuning=qlora on a CPU: model\.layers\.0\.mlp\.down_proj has rows of 96.*tuning=lora"):
         load(folder, TuningConfig(method="qlora", rank=2), "fp32", "cpu", 1)
@@ -294,7 +285,7 @@ def test_packed_weights_are_not_cast(base: Path) -> None:
 
 
 def test_merging_rounds_once_to_the_type_of_the_base(tmp_path: Path) -> None:
-    folder = save(tmp_path / "model", "Qwen2", {})
+    folder = save_base(tmp_path / "model", "Qwen2", **WIDTHS)
     small = load_model(folder, "bf16", "cpu")
     small.save_pretrained(folder)
     adapter = Adapter(torch.randn(3, 64), torch.randn(128, 3), 0.5)
@@ -382,32 +373,23 @@ def test_a_sharded_model_with_adapters_is_the_whole_one(base: Path) -> None:
 
 @pytest.mark.slow
 def test_adapters_are_trained_and_exported_the_same_on_two_ranks(base: Path, tmp_path: Path) -> None:
-    def config(method: str, strategy: str, **changes):
+    def adapted(method: str, strategy: str, **changes):
         cfg = test_ranks.config(strategy, **changes)
         cfg.tuning = TuningConfig(method=method, rank=4)
         return cfg
 
     pairs = [(method, strategy) for method in ("lora", "qlora") for strategy in ("ddp", "fsdp")]
     # The last goes on, in shards, from what one process left behind.
-    half = config("lora", "single", checkpoint_every=10)
+    half = adapted("lora", "single", checkpoint_every=10)
     with pytest.raises(OSError, match="no space left"):
-        test_ranks.train(base, half, tmp_path / "resumed", interrupt_after(10))
-    trainings = [(base, config(*pair), tmp_path / "-".join(pair)) for pair in pairs]
-    *_, resumed = test_ranks.on_two_ranks(*trainings, (base, config("lora", "fsdp"), tmp_path / "resumed"))
+        test_ranks.train(base, half, tmp_path / "resumed", no_space)
+    trainings = [(base, adapted(*pair), tmp_path / "-".join(pair)) for pair in pairs]
+    *_, resumed = test_ranks.train_on_two_ranks(*trainings, (base, adapted("lora", "fsdp"), tmp_path / "resumed"))
     assert resumed.resumed_from_step == 10
     for method, names in (("lora", ["lora-ddp", "lora-fsdp", "resumed"]), ("qlora", ["qlora-ddp", "qlora-fsdp"])):
-        test_ranks.train(base, config(method, "single"), tmp_path / method)
-        expected = load_file(tmp_path / method / "model" / "model.safetensors")
+        test_ranks.train(base, adapted(method, "single"), tmp_path / method)
+        expected = exported(tmp_path / method)
         for name in names:
-            assert test_sft.curve(tmp_path / name) == pytest.approx(test_sft.curve(tmp_path / method), rel=1e-5)
-            for key, weight in load_file(tmp_path / name / "model" / "model.safetensors").items():
+            assert curve(tmp_path / name) == pytest.approx(curve(tmp_path / method), rel=1e-5)
+            for key, weight in exported(tmp_path / name).items():
                 torch.testing.assert_close(weight, expected[key], rtol=1e-4, atol=2e-5, msg=f"{name} {key}")
-
-
-def interrupt_after(steps: int):
-    def interrupt(model, step: int) -> dict[str, float]:
-        if step > steps:
-            raise OSError("no space left")
-        return {}
-
-    return interrupt
