@@ -8,7 +8,6 @@ has another name and is deleted by the next run.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,12 +22,11 @@ from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from dgr_lightning.parallel import Ranks
-from dgr_lightning.records import read_json, write_json
+from dgr_lightning.records import PARTIAL, put_in_place, read_json, write_json
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
-PARTIAL = ".partial"
 _STATE = "state.json"
 
 
@@ -112,7 +110,7 @@ class Checkpoints:
         # In place: these are the weights and the optimizer's own tensors.
         dcp.load(tensors, storage_reader=HuggingFaceStorageReader(str(self.path(step))), no_dist=self._ranks.size == 1)
         stored = read_json(self.path(step) / _STATE)
-        for name, weight in _trained(model):
+        for name, weight in trained(model):
             optimizer.state[weight].update(stored["optimizer"].get(name, {}))
             for key, value in optimizer.state[weight].items():
                 if isinstance(value, Tensor) and _packed(value) is not None:
@@ -125,16 +123,14 @@ class Checkpoints:
         if not self._ranks.is_first:
             return
         partial = self.path(step).with_name(self.path(step).name + PARTIAL)
-        for path in partial.iterdir():
-            with open(path, "rb") as file:
-                os.fsync(file.fileno())
-        os.replace(partial, self.path(step))
+        put_in_place(partial, self.path(step))
         for old in self.steps()[: -self._keep]:
             if old != self.best:
                 shutil.rmtree(self.path(old))
 
 
-def _trained(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+def trained(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """Returns the weights that training changes, with their names: all that a checkpoint needs beside the base's folder."""
     return [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
 
 
@@ -142,7 +138,7 @@ def _contents(model: nn.Module, optimizer: Optimizer) -> tuple[dict[str, Tensor]
     """Returns what a checkpoint holds: tensors, and by weight what the optimizer knows of it besides tensors."""
     tensors: dict[str, Tensor] = {}
     numbers: dict[str, dict[str, Any]] = {}
-    for name, weight in _trained(model):
+    for name, weight in trained(model):
         tensors[f"model.{name}"] = weight.detach()
         for key, value in optimizer.state[weight].items():
             if isinstance(value, Tensor):

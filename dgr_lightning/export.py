@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,10 +12,10 @@ import torch
 from torch import Tensor
 
 from dgr_lightning import tuning
-from dgr_lightning.checkpoints import PARTIAL
 from dgr_lightning.model_folder import CODE_FILES, MODEL_FILES, weight_files
 from dgr_lightning.models import empty_model
 from dgr_lightning.parallel import Ranks, whole_tensors
+from dgr_lightning.records import whole_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -76,26 +75,18 @@ def _stored(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
 def _write(weights: dict[str, Tensor], base_folder: Path, folder: Path, card: str) -> None:
     from transformers import GenerationConfig
 
-    partial = folder.with_name(folder.name + PARTIAL)
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     shell = empty_model(base_folder, trust_remote_code=True)  # its code ran when the model was loaded
     # The base's settings may be ones that transformers refuses to write; its file is copied below.
     shell.generation_config = GenerationConfig()
-    with _quiet_saving():
-        shell.save_pretrained(partial, state_dict=weights, max_shard_size=SHARD_SIZE)
-    (partial / "generation_config.json").unlink(missing_ok=True)
-    for pattern in (*MODEL_FILES, *CODE_FILES):
-        if "safetensors" not in pattern:
-            for file in base_folder.glob(pattern):
-                shutil.copyfile(file, partial / file.name)
-    (partial / "README.md").write_text(card, encoding="utf-8")
-    for file in partial.iterdir():
-        with open(file, "rb") as written:
-            os.fsync(written.fileno())
-    if folder.exists():
-        shutil.rmtree(folder)
-    os.replace(partial, folder)
+    with whole_folder(folder) as partial:
+        with _quiet_saving():
+            shell.save_pretrained(partial, state_dict=weights, max_shard_size=SHARD_SIZE)
+        (partial / "generation_config.json").unlink(missing_ok=True)
+        for pattern in (*MODEL_FILES, *CODE_FILES):
+            if "safetensors" not in pattern:
+                for file in base_folder.glob(pattern):
+                    shutil.copyfile(file, partial / file.name)
+        (partial / "README.md").write_text(card, encoding="utf-8")
 
 
 @contextmanager

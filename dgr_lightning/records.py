@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -17,6 +18,8 @@ from typing import Any, TextIO, overload
 
 from dgr_lightning.errors import UserError
 
+# What a file or folder is called until it is whole.
+PARTIAL = ".partial"
 HARMFUL = "harmful"
 BENIGN = "benign"
 
@@ -84,12 +87,33 @@ def write_text(path: Path, text: str) -> None:
 def _whole(path: Path) -> Iterator[TextIO]:
     """A file to write that takes its name when it is whole and on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     with open(partial, "w", encoding="utf-8", newline="\n") as file:
         yield file
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder to fill that takes its name when it is whole and on the disk, in place of one that has that name."""
+    partial = folder.with_name(folder.name + PARTIAL)
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    yield partial
+    put_in_place(partial, folder)
+
+
+def put_in_place(partial: Path, folder: Path) -> None:
+    """Gives a folder its name once all of its files are on the disk; one that has the name is deleted."""
+    for path in partial.rglob("*"):
+        if path.is_file():
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
+    if folder.exists():
+        shutil.rmtree(folder)
+    os.replace(partial, folder)
 
 
 def write_json(path: Path, value: Any) -> None:

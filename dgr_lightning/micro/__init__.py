@@ -8,15 +8,13 @@ ordinary tokenizer and chat template in an ordinary folder.
 from __future__ import annotations
 
 import fcntl
-import os
-import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from dgr_lightning.console import say
-from dgr_lightning.records import write_json
+from dgr_lightning.records import whole_folder, write_json
 
 if TYPE_CHECKING:
     from dgr_lightning.micro.pretraining import Recipe
@@ -52,11 +50,8 @@ def build(seed: int, cache: Path, precision: str) -> Path:
 
         say("[bold]The miniature[/] is grown from nothing: about two minutes, once.")
         start = monotonic()
-        partial = folder.with_suffix(".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        grow(grown, partial, precision)
-        seconds = round(monotonic() - start, 1)
-        write_json(partial / "recipe.json", {"name": "micro", "hash": grown.hash, "precision": precision, **asdict(grown)})
-        os.replace(partial, folder)
-        say(f"The miniature stands in {folder} ({seconds} s).")
+        with whole_folder(folder) as partial:
+            grow(grown, partial, precision)
+            write_json(partial / "recipe.json", {"name": "micro", "hash": grown.hash, "precision": precision, **asdict(grown)})
+        say(f"The miniature stands in {folder} ({monotonic() - start:.1f} s).")
     return folder
