@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-import yaml
-
+from dgr_lightning import hub_card
 from dgr_lightning.config import Config
 
 
@@ -30,30 +29,18 @@ def model_card(cfg: Config, run_hash: str, training: Mapping[str, Any]) -> str:
     settings = {"sft": sft, "tuning": asdict(cfg.tuning), "seed": cfg.seed}
     steps, tokens = training["steps"], training["target_tokens"]
     refined = "as it is" if cfg.refine.strategy == "vanilla" else f"refined by the model itself ({cfg.refine.strategy})"
-    lines = [
-        "---",
-        yaml.safe_dump(front, sort_keys=False).strip(),
-        "---",
-        "",
-        f"# {base}, safety-tuned on {source} ({cfg.refine.name or cfg.refine.strategy})",
-        "",
-        f"{base} after supervised fine-tuning on {source}, {refined}. It is meant to refuse harmful requests and to reason as",
+    return hub_card.compose(
+        front,
+        f"{base}, safety-tuned on {source} ({cfg.refine.name or cfg.refine.strategy})",
+        f"{base} after supervised fine-tuning on {source}, {refined}. It is meant to refuse harmful requests and to reason as\n"
         "before; how far it does is in `summary.json` and `report.html` of the run that made it.",
-        "",
-        "| | |",
-        "| --- | --- |",
-        f"| base model | {base}, revision {cfg.model.revision or 'not pinned'} |",
-        f"| source set | {source}, revision {cfg.data.revision or 'not pinned'} |",
-        f"| refinement | {cfg.refine.name or cfg.refine.strategy} |",
-        f"| training | {steps} steps, {tokens:,} target tokens, computed in {cfg.trainer.precision} |",
-        f"| loss | {training['loss_first']:.4f} at the first step, {training['loss_last']:.4f} at the last |",
-        f"| run | {run_hash} |",
-        "",
-        "## Settings",
-        "",
-        "```yaml",
-        yaml.safe_dump(settings, sort_keys=False).strip(),
-        "```",
-        "",
-    ]
-    return "\n".join(lines)
+        {
+            "base model": f"{base}, revision {cfg.model.revision or 'not pinned'}",
+            "source set": f"{source}, revision {cfg.data.revision or 'not pinned'}",
+            "refinement": cfg.refine.name or cfg.refine.strategy,
+            "training": f"{steps} steps, {tokens:,} target tokens, computed in {cfg.trainer.precision}",
+            "loss": f"{training['loss_first']:.4f} at the first step, {training['loss_last']:.4f} at the last",
+            "run": run_hash,
+        },
+        settings,
+    )

@@ -6,15 +6,13 @@ of any example.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
+from dgr_lightning import hub_card
 from dgr_lightning.config import REFINE_KEYS, Config
-from dgr_lightning.records import content_hash, write_text
+from dgr_lightning.records import content_hash, whole_folder
 from dgr_lightning.refinement.quality import load_phrases
 
 if TYPE_CHECKING:
@@ -40,25 +38,21 @@ def write_dataset(refined: Path, folder: Path, card_text: str) -> None:
 
     from datasets import Dataset, Features, Value, disable_progress_bars, enable_progress_bars
 
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / "data").mkdir(parents=True)
     features = Features({name: Value("bool" if name == "refined" else "string") for name in _COLUMNS})
     disable_progress_bars()
     try:
-        with tempfile.TemporaryDirectory() as scratch:
+        with whole_folder(folder) as partial, tempfile.TemporaryDirectory() as scratch:
             rows = Dataset.from_json(str(refined), features=features, cache_dir=scratch)
             assert isinstance(rows, Dataset)
             num_files = max(1, -(-len(rows) // _ROWS_PER_FILE))
+            (partial / "data").mkdir()
             for number in range(num_files):
                 part = rows.shard(num_files, number, contiguous=True)
                 part.to_parquet(partial / "data" / f"train-{number:05d}-of-{num_files:05d}.parquet")
             del rows  # before the folder that it is mapped from goes
+            (partial / "README.md").write_text(card_text, encoding="utf-8")
     finally:
         enable_progress_bars()
-    write_text(partial / "README.md", card_text)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
 
 
 def card(
@@ -85,37 +79,25 @@ def card(
     model = cfg.model.hub_id or cfg.model.name
     source = cfg.data.hub_id or cfg.data.name
     kept = sum(stats.fallback.values())
-    lines = [
-        "---",
-        yaml.safe_dump(front, sort_keys=False).strip(),
-        "---",
-        "",
-        f"# {source}, {'refined by' if templates else 'for'} {model} ({cfg.refine.name or cfg.refine.strategy})",
-        "",
-        "A safety set for supervised fine-tuning of a reasoning model. It holds harmful prompts; the answers to them are meant",
-        f"to refuse. Rows with `refined` true are text of {model} itself; the others are as the source has them, and `reason`",
-        "says why.",
-        "",
-        "| | |",
-        "| --- | --- |",
-        f"| target model | {model}, revision {cfg.model.revision or 'not pinned'}, content {model_hash} |",
-        f"| source set | {source}, revision {cfg.data.revision or 'not pinned'} |",
-        f"| examples | {stats.examples} in the source, {stats.refined} refined |",
-        f"| fallback | {kept} ({', '.join(f'{reason} {count}' for reason, count in stats.fallback.items()) or 'none'}) |",
-        f"| target tokens | {stats.tokens_before} before, {stats.tokens_after} after |",
-        f"| NLL under the target, nats per token | {_nats(nll['before'])} before, {_nats(nll['after'])} after |",
-        f"| generated with | {f'{cfg.engine.identity}, {cfg.engine.precision}' if templates else 'nothing was generated'} |",
-        "",
-        "## Settings",
-        "",
-        "```yaml",
-        yaml.safe_dump(_settings(cfg), sort_keys=False).strip(),
-        "```",
-        "",
-    ]
-    for name, text in templates.items():
-        lines += [f"## Template {name}", "", "````jinja", text.rstrip("\n"), "````", ""]
-    return "\n".join(lines)
+    fallback = ", ".join(f"{reason} {count}" for reason, count in stats.fallback.items()) or "none"
+    return hub_card.compose(
+        front,
+        f"{source}, {'refined by' if templates else 'for'} {model} ({cfg.refine.name or cfg.refine.strategy})",
+        "A safety set for supervised fine-tuning of a reasoning model. It holds harmful prompts; the answers to them are\n"
+        f"meant to refuse. Rows with `refined` true are text of {model} itself; the others are as the source has them, and\n"
+        "`reason` says why.",
+        {
+            "target model": f"{model}, revision {cfg.model.revision or 'not pinned'}, content {model_hash}",
+            "source set": f"{source}, revision {cfg.data.revision or 'not pinned'}",
+            "examples": f"{stats.examples} in the source, {stats.refined} refined",
+            "fallback": f"{kept} ({fallback})",
+            "target tokens": f"{stats.tokens_before} before, {stats.tokens_after} after",
+            "NLL under the target, nats per token": f"{_nats(nll['before'])} before, {_nats(nll['after'])} after",
+            "generated with": f"{cfg.engine.identity}, {cfg.engine.precision}" if templates else "nothing was generated",
+        },
+        _settings(cfg),
+        {f"Template {name}": "````jinja\n" + text.rstrip("\n") + "\n````" for name, text in templates.items()},
+    )
 
 
 def _settings(cfg: Config) -> dict[str, Any]:
