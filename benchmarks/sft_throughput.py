@@ -112,16 +112,22 @@ class Job:
         """What tells the time."""
         return process_time if self.processor_time else perf_counter
 
+    def read_rows(self) -> list[tuple[list[int], int]]:
+        """Returns the examples that its steps take."""
+        rows: list[tuple[list[int], int]] = json.loads(Path(self.rows).read_text(encoding="utf-8"))
+        return rows[: SHAPES[self.shape].examples * self.steps]
+
 
 @dataclass
 class Run:
-    """What came of it; a number a step, the first included. Times are of the steps' ends, in seconds."""
+    """What came of it; a number a step, the first included. Times are of the steps' ends, in seconds; `peak` is bytes."""
 
     tokens: list[int] = field(default_factory=list)
     targets: list[int] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     ends: list[float] = field(default_factory=list)
     peak: int = 0
+    flops_per_token: float = 0.0
 
     @property
     def rate(self) -> float:
@@ -153,7 +159,7 @@ def main() -> int:
         "--processor-time", action="store_true", help="count processor seconds: with OMP_NUM_THREADS=1, on a busy machine"
     )
     parser.add_argument("--gpu", action="store_true", help="one GPU: speed, share of its peak, memory")
-    parser.add_argument("--peak-tflops", type=float, default=989.0, help="dense bf16 peak of the GPU (H100, H200: 989)")
+    parser.add_argument("--peak-tflops", type=float, help="dense bf16 peak of the GPU, if the project's table lacks it")
     parser.add_argument("--optimizer", help="sft.optimizer of our side; default adamw, for 7B adamw8bit-torchao")
     parser.add_argument("--checkpointing", action="store_true", help="our side recomputes activations")
     args = parser.parse_args()
@@ -210,6 +216,11 @@ def _measure_cpu(args: argparse.Namespace, name: str, scratch: Path) -> dict[str
 
 
 def _measure_gpu(args: argparse.Namespace, name: str, scratch: Path) -> dict[str, float]:
+    import torch
+
+    from dgr_lightning.throughput import peak_flops
+
+    peak = args.peak_tflops * 1e12 if args.peak_tflops else peak_flops(torch.device("cuda"), "bf16")
     jobs = _jobs(args, name, scratch)
     for side in ("ours", "full logits", *(["default", "bfd"] if find_spec("trl") else [])):
         try:
@@ -217,22 +228,20 @@ def _measure_gpu(args: argparse.Namespace, name: str, scratch: Path) -> dict[str
         except RuntimeError as error:
             print(f"{name}, {side}: not measured: {error}", flush=True)
             continue
-        rows = json.loads(Path(jobs(side, args.steps).rows).read_text(encoding="utf-8"))
-        share = run.rate * _flops_per_token(SHAPES[name], rows) / (args.peak_tflops * 1e12)
-        print(f"{name}, {side}: {run}, MFU {share:.1%} of {args.peak_tflops:g} TFLOP/s", flush=True)
+        done = run.rate * run.flops_per_token
+        share = f"MFU {done / peak:.1%} of {peak / 1e12:g} TFLOP/s" if peak else f"{done / 1e12:.0f} TFLOP/s, of unknown peak"
+        print(f"{name}, {side}: {run}, {share}", flush=True)
     return {}
 
 
-def _flops_per_token(shape: Shape, rows: Sequence[tuple[list[int], int]]) -> float:
-    """Returns the products' floating-point operations a token of a training step, recomputing not counted.
+def _flops_per_token(model: Any, rows: Sequence[tuple[list[int], int]]) -> float:
+    """Returns the floating-point operations that a training step needs for a token, as the project counts them."""
+    from dgr_lightning.packing import StepBatch
+    from dgr_lightning.throughput import ModelFlops
 
-    6 a weight and token, the head for target tokens only, and causal attention within documents (arXiv 2204.02311, appendix B).
-    """
-    head_size = shape.width // shape.heads
-    layer = 2 * shape.width**2 + 2 * shape.width * head_size * shape.groups + 3 * shape.width * shape.intermediate
     tokens, targets = sum(len(ids) for ids, _ in rows), sum(len(ids) - prompt for ids, prompt in rows)
-    attention = sum(6 * shape.layers * shape.width * len(ids) ** 2 for ids, _ in rows)
-    return (6 * shape.layers * layer * tokens + 6 * shape.vocabulary * shape.width * targets + attention) / tokens
+    pairs = sum(len(ids) * (len(ids) + 1) // 2 for ids, _ in rows)
+    return ModelFlops.of(model).step(StepBatch([], targets, tokens, pairs, tokens)) / tokens
 
 
 # --- Rows -----------------------------------------------------------------------------------------------------------------
@@ -292,24 +301,18 @@ def _run(job: Job) -> Run:
 
 def _work() -> None:
     """The other end of `_run`."""
+    import torch
+
+    from dgr_lightning.throughput import peak_memory_bytes
+
     question = json.loads(sys.stdin.readline())
     die_with_parent(question["parent"])
     job = Job(**question["job"])
     run = Run()
     with redirect_stdout(sys.stderr):
         (_train_ours if job.side in ("ours", "full logits") else _train_trl)(job, run)
-        run.peak = _peak(job.gpu)
+        run.peak = peak_memory_bytes(torch.device("cuda" if job.gpu else "cpu"))
     print(json.dumps(asdict(run)))
-
-
-def _peak(gpu: bool) -> int:
-    import torch
-
-    if gpu:
-        return torch.cuda.max_memory_allocated()
-    # Not getrusage's: that begins with what the parent had.
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
 
 def _model(job: Job) -> Any:
@@ -344,7 +347,7 @@ def _train_ours(job: Job, run: Run) -> None:
     from dgr_lightning.chat import Encoded
     from dgr_lightning.config import SftConfig
     from dgr_lightning.packing import StepLoader
-    from dgr_lightning.sft import SafetySft
+    from dgr_lightning.sft import BARE_TRAINER, SafetySft
 
     def full_logits(head: Any, hidden: Any, labels: Any, max_logits: int | None = None) -> Any:
         return torch.nn.functional.cross_entropy(head(hidden).float(), labels, reduction="sum")
@@ -376,24 +379,20 @@ def _train_ours(job: Job, run: Run) -> None:
         warmup_ratio=0.0,
         optimizer=job.optimizer,
     )
-    rows = json.loads(Path(job.rows).read_text(encoding="utf-8"))[: shape.examples * job.steps]
+    rows = job.read_rows()
     encoded = [Encoded(ids, num_prompt) for ids, num_prompt in rows]
     loader = InOrder(encoded, batch_size=shape.examples, max_tokens=sft.max_tokens, seed=0, epochs=1)
     model = _model(job)
+    run.flops_per_token = _flops_per_token(model, rows)
     if job.checkpointing:
         model.gradient_checkpointing_enable()
     module = SafetySft(model, sft, job.steps, "bf16")
     trainer = Trainer(
         accelerator="gpu" if job.gpu else "cpu",
         devices=1,
-        precision="32-true",
         max_steps=job.steps,
         callbacks=[Clock()],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
+        **BARE_TRAINER,
     )
     trainer.fit(module, loader)
     del run.tokens[job.steps :], run.targets[job.steps :]  # the loader is a step ahead
@@ -416,7 +415,7 @@ def _train_trl(job: Job, run: Run) -> None:
     shape, setting = SHAPES[job.shape], TRL_SETTINGS[job.side]
     if job.gpu:  # long rows, and packed ones fill them
         setting = setting | {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 3 if "packing" in setting else 64}
-    rows = json.loads(Path(job.rows).read_text(encoding="utf-8"))[: shape.examples * job.steps]
+    rows = job.read_rows()
     data = Dataset.from_list([{"input_ids": ids, "labels": [-100] * prompt + ids[prompt:]} for ids, prompt in rows])
     # The rows are ids already; SFTTrainer asks its tokenizer for nothing but the padding token.
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({"a": 0}, "a")), pad_token="a", eos_token="a")
@@ -435,9 +434,9 @@ def _train_trl(job: Job, run: Run) -> None:
             use_cpu=not job.gpu,
             **{"max_length": shape.max_length, **setting},
         )
-        trainer = SFTTrainer(
-            model=_model(job), args=config, train_dataset=data, processing_class=tokenizer, callbacks=[Clock()]
-        )
+        model = _model(job)
+        run.flops_per_token = _flops_per_token(model, rows)
+        trainer = SFTTrainer(model=model, args=config, train_dataset=data, processing_class=tokenizer, callbacks=[Clock()])
         collate = trainer.data_collator
         tokens, targets = [], []
 

@@ -27,7 +27,7 @@ from dgr_lightning.packing import StepLoader
 from dgr_lightning.parallel import Ranks
 from dgr_lightning.recorder import Probe, Recorder, quiet_lightning
 from dgr_lightning.records import Example
-from dgr_lightning.sft import SafetySft
+from dgr_lightning.sft import BARE_TRAINER, SafetySft
 from dgr_lightning.throughput import peak_memory_bytes
 
 if TYPE_CHECKING:
@@ -128,16 +128,11 @@ def fit(
             devices=cfg.trainer.devices,
             num_nodes=cfg.trainer.nodes,
             strategy=strategy,
-            precision="32-true",  # master weights; SafetySft computes in bf16 by itself
             max_epochs=1,  # to Lightning, all steps are one long epoch
             callbacks=[recorder],
             plugins=[environment],
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
             default_root_dir=run_dir,
+            **BARE_TRAINER,
         )
         trainer.fit(module, loader)
     totals = module.totals

@@ -248,7 +248,10 @@ def _compute_buffers(model: PreTrainedModel, device: torch.device) -> None:
             model._init_weights(module)
             for name in module._non_persistent_buffers_set:
                 if module.get_buffer(name).isnan().any():
-                    raise NotImplementedError(f"{type(module).__name__}.{name} cannot be computed for a sharded model")
+                    raise UserError(
+                        f"trainer.strategy=fsdp: {type(module).__name__} keeps {name}, which no file of its folder holds "
+                        "and which cannot be computed before its shards are. Take trainer=ddp, which loads the model whole."
+                    )
 
 
 def _read_weights(model: PreTrainedModel, folder: Path) -> None:

@@ -29,6 +29,17 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+# For Lightning's Trainer: what it would do beside the steps, the project does itself.
+BARE_TRAINER: dict[str, Any] = {
+    "precision": "32-true",  # master weights; SafetySft computes in bf16 by itself
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "use_distributed_sampler": False,
+}
+
+
 @dataclass(frozen=True)
 class StepReport:
     """One optimizer step, of all ranks together.
@@ -86,9 +97,8 @@ class SafetySft(LightningModule):
         model: trained weights in fp32; frozen ones in any type.
         totals: what the training came to so far, over all resumes; `totals.steps` counts optimizer steps.
         last: what the latest optimizer step came to.
+        target_loss: the model and its loss as one function; None until Lightning has configured the model.
     """
-
-    target_loss: TargetLoss
 
     def __init__(
         self,
@@ -118,10 +128,11 @@ class SafetySft(LightningModule):
         self.totals = Totals()
         self.last: StepReport | None = None
         self._ranks, self._shard = ranks, shard
+        self.target_loss: TargetLoss | None = None
 
     def configure_model(self) -> None:
         """Shards the model, if it is to be, and looks at how it makes its logits. Lightning may call this twice."""
-        if hasattr(self, "target_loss"):
+        if self.target_loss is not None:
             return
         if self._shard is not None:
             self._shard(self.model)
@@ -140,6 +151,7 @@ class SafetySft(LightningModule):
             FloatingPointError: the loss or its gradient is not a finite number; the weights are as they were.
         """
         start = perf_counter()
+        assert self.target_loss is not None, "Lightning configures the model first"
         optimizer: Any = self.optimizers()
         lr = self.sft.lr * rate(self.totals.steps, self.num_steps, self.sft.warmup_ratio)
         optimizers.set_rate(optimizer, lr)
