@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from dgr_lightning import crew
+from dgr_lightning import torchrun
 from dgr_lightning.config import LAYER_RANGE, OPTIMIZERS, Config, FieldsConfig, TrainerConfig, read_by_strategy
 from dgr_lightning.errors import UserError
 
@@ -305,7 +305,7 @@ def check_devices(trainer: TrainerConfig) -> None:
     Raises:
         UserError: they do not.
     """
-    if trainer.nodes > 1 and not crew.is_there():
+    if trainer.nodes > 1 and not torchrun.is_there():
         raise UserError(
             f"trainer.nodes={trainer.nodes}: torchrun starts this on every machine: torchrun --nnodes={trainer.nodes} "
             "--nproc-per-node=<devices> --rdzv-backend=c10d --rdzv-endpoint=<first machine>:29400 train.py "

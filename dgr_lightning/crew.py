@@ -27,7 +27,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dgr_lightning import launch
+from dgr_lightning import launch, torchrun
 from dgr_lightning.console import console
 from dgr_lightning.launch import Failure, Work
 
@@ -39,8 +39,6 @@ T = TypeVar("T")
 _POLL_SECONDS = 0.1
 # The longest that a hand waits for the first process to come up, which may have a model to fetch.
 _TIMEOUT = timedelta(hours=24)
-# In environments of ranks: what torch's env:// and Lightning look for.
-_LAUNCH = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "TORCHELASTIC_RUN_ID")
 
 
 @dataclass(frozen=True)
@@ -60,22 +58,6 @@ class _Order:
     alone: bool = False
     num_threads: int | None = None
     code: int = 0
-
-
-def is_there() -> bool:
-    """Whether torchrun, or anything that sets the same variables, started this process."""
-    return "TORCHELASTIC_RUN_ID" in os.environ and "WORLD_SIZE" in os.environ
-
-
-def is_first() -> bool:
-    """Whether this process is the one that reads the command line."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-def size() -> tuple[int, int]:
-    """Returns the devices of a machine and the number of machines, as torchrun was told."""
-    local = int(os.environ["LOCAL_WORLD_SIZE"])
-    return local, int(os.environ["WORLD_SIZE"]) // local
 
 
 def run_everywhere(function: Callable[[], T], num_threads: int | None = None) -> T:
@@ -193,8 +175,8 @@ def _work(order: _Order, folder: Path, stop: Callable[[], bool] | None = None) -
 
 def _child(work: Work, number: int, alone: bool) -> None:
     if alone:
-        console.quiet = not is_first()
-        for name in _LAUNCH:
+        console.quiet = not torchrun.is_first()
+        for name in torchrun.VARIABLES:
             os.environ.pop(name, None)
         os.environ["RANK"] = "0"
     else:
@@ -210,7 +192,7 @@ def _store() -> Store:
 
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     served = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    store = TCPStore(host, port, is_master=not served and is_first(), timeout=_TIMEOUT, wait_for_workers=False)
+    store = TCPStore(host, port, is_master=not served and torchrun.is_first(), timeout=_TIMEOUT, wait_for_workers=False)
     return PrefixStore(f"dgr/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 

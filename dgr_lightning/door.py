@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dgr_lightning import checks, crew
+from dgr_lightning import checks, torchrun
 from dgr_lightning.command_line import CONF, CommandLine, read_command_line
 from dgr_lightning.config import REFINE_KEYS, TUNING_KEYS, Config
 from dgr_lightning.errors import UserError
@@ -49,8 +49,10 @@ def entry(command: str) -> Callable[[Main], Callable[[], None]]:
 
 def run(main: Main, command: str, arguments: list[str]) -> int:
     """Runs a command line, one run or a sweep, and returns the exit code: 0, 1 failed, 2 bad config or input, 130 stopped."""
-    if crew.is_there():
-        if not crew.is_first():
+    if torchrun.is_there():
+        from dgr_lightning import crew
+
+        if not torchrun.is_first():
             return crew.follow()
         code = FAILED
         try:

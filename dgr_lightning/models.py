@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from rich.markup import escape
 
-from dgr_lightning import crew
+from dgr_lightning import torchrun
 from dgr_lightning.config import ModelConfig, TrainerConfig
 from dgr_lightning.console import say
 from dgr_lightning.errors import UserError
@@ -251,8 +251,8 @@ def resolve_devices(trainer: TrainerConfig) -> None:
     Raises:
         UserError: more devices are asked for than there are.
     """
-    if crew.is_there():
-        started = crew.size()
+    if torchrun.is_there():
+        started = torchrun.size()
         for key, asked, found in (("devices", trainer.devices, started[0]), ("nodes", trainer.nodes, started[1])):
             if asked not in (None, 1, found):
                 raise UserError(f"trainer.{key}={asked}: torchrun started {found}; leave it to torchrun.")

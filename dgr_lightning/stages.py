@@ -181,7 +181,7 @@ def _compute(cfg: Config, compute: Callable[[Path], T], out: Path, by: Who) -> T
     assert trainer.devices is not None, "the door resolves trainer.devices"
     num_threads = max(1, (os.cpu_count() or 1) // trainer.devices)
     here = partial(compute, out)
-    if crew.is_there():
+    if torchrun.is_there():
         if by == "ranks":
             return crew.run_everywhere(here, num_threads)
         return crew.run_helped(here, partial(work.helping, compute)) if by == "machines" else crew.run_alone(here)
