@@ -236,12 +236,11 @@ def _measure_gpu(args: argparse.Namespace, name: str, scratch: Path) -> dict[str
 
 def _flops_per_token(model: Any, rows: Sequence[tuple[list[int], int]]) -> float:
     """Returns the floating-point operations that a training step needs for a token, as the project counts them."""
-    from dgr_lightning.packing import StepBatch
     from dgr_lightning.throughput import ModelFlops
 
     tokens, targets = sum(len(ids) for ids, _ in rows), sum(len(ids) - prompt for ids, prompt in rows)
     pairs = sum(len(ids) * (len(ids) + 1) // 2 for ids, _ in rows)
-    return ModelFlops.of(model).step(StepBatch([], targets, tokens, pairs, tokens)) / tokens
+    return ModelFlops.of(model).step(tokens, targets, pairs) / tokens
 
 
 # --- Rows -----------------------------------------------------------------------------------------------------------------

@@ -54,10 +54,17 @@ FORMATS = {
 
 @dataclass(frozen=True)
 class Encoded:
-    """One training example: `ids` is prompt and target in a row; the first `num_prompt` of them are not trained on."""
+    """One training example.
+
+    Attributes:
+        ids: prompt and target in a row.
+        num_prompt: how many of them are the prompt, and not trained on.
+        num_cut: tokens that the end of the trace lost because the example is longer than it may be.
+    """
 
     ids: list[int]
     num_prompt: int
+    num_cut: int = 0
 
 
 @dataclass(frozen=True)
@@ -180,7 +187,8 @@ class Chat:
                     f"marks of {len(opening) + len(ending)}; write sft.max_length={max_length - room} or more, or leave that "
                     "row out."
                 )
-            target_ids = opening + self._whole_characters(self._encode_parts("", trace, "", "")[:room]) + ending
+            cut = opening + self._whole_characters(self._encode_parts("", trace, "", "")[:room]) + ending
+            return Encoded(prompt_ids + cut, len(prompt_ids), len(target_ids) - len(cut))
         return Encoded(prompt_ids + target_ids, len(prompt_ids))
 
     def part_spans(self, target_ids: Sequence[int]) -> tuple[range, range]:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from dgr_lightning.parallel import Ranks
+from dgr_lightning.ranks import Ranks
 from dgr_lightning.records import PARTIAL, put_in_place, read_json, write_json
 
 if TYPE_CHECKING:

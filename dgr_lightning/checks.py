@@ -1,198 +1,20 @@
-"""From composed YAML to a checked `Config`: types, ranges, unknown keys, impossible pairs, paths that are not there.
+"""What concerns several keys of a config at once: impossible pairs, paths that are not there, packages that are not installed.
 
-Every complaint is one sentence that begins with the override to change and says what it takes. The schema in `config` carries
-types, ranges and help sentences; what concerns several keys at once is spelt out below. Nothing heavy is imported here, and
-nothing is read but directory entries.
+Every complaint is one sentence that begins with the override to change and says what it takes. Nothing heavy is imported here,
+and nothing is read but directory entries.
 """
 
 from __future__ import annotations
 
-import difflib
-import math
 import re
-import types
-from collections.abc import Iterable, Iterator
-from dataclasses import Field, asdict, fields, is_dataclass
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from dgr_lightning import torchrun
 from dgr_lightning.config import LAYER_RANGE, OPTIMIZERS, Config, FieldsConfig, TrainerConfig, read_by_strategy
 from dgr_lightning.errors import UserError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-
-# --- The schema -----------------------------------------------------------------------------------------------------------
-
-
-@cache
-def keys() -> dict[str, tuple[Field[Any], Any]]:
-    """Returns every key that holds a value, dotted, with its field and its type; sections themselves are not in it."""
-    return dict(_walk(Config, ""))
-
-
-def _walk(schema: type, prefix: str) -> Iterator[tuple[str, tuple[Field[Any], Any]]]:
-    hints = get_type_hints(schema)
-    for field in fields(schema):
-        key, hint = f"{prefix}{field.name}", hints[field.name]
-        if is_dataclass(hint):
-            yield from _walk(hint, f"{key}.")  # type: ignore[arg-type]
-        else:
-            yield key, (field, hint)
-
-
-def defaults() -> dict[str, Any]:
-    """Returns the schema's own values as nested dicts: the node that every composition starts from."""
-    return asdict(Config())
-
-
-def is_key(key: str) -> bool:
-    """Whether a dotted key is one of the schema's: a value, a section, or an entry of a mapping such as evaluation.path."""
-    if key in keys() or any(known.startswith(f"{key}.") for known in keys()):
-        return True
-    parent = key.rpartition(".")[0]
-    return parent in keys() and get_origin(keys()[parent][1]) is dict
-
-
-def unknown_key(key: str, others: Iterable[str] = ()) -> str:
-    """Returns the clause that says that a key does not exist, and which one may have been meant.
-
-    Args:
-        key: what was written.
-        others: further valid names, such as config groups.
-    """
-    known = [*keys(), *others]
-    section, _, last = key.rpartition(".")
-    inside = [name[len(section) + 1 :] for name in keys() if section and name.startswith(f"{section}.")]
-    near = [name for name in known if name.rpartition(".")[2] == last]
-    if inside:
-        near += [f"{section}.{name}" for name in difflib.get_close_matches(last, inside, n=2, cutoff=0.5)]
-    else:
-        near += difflib.get_close_matches(key, known, n=2, cutoff=0.6)
-        near += [name for name in known if difflib.get_close_matches(last, [name.rpartition(".")[2]], cutoff=0.75)]
-    text = f"no key {key!r}."
-    if near:
-        text += f" Did you mean {' or '.join(list(dict.fromkeys(near))[:3])}?"
-    if inside:
-        text += f" {section} has: {', '.join(inside)}."
-    elif not near:
-        text += f" Keys begin with one of: {', '.join(dict.fromkeys(name.partition('.')[0] for name in keys()))}."
-    return text
-
-
-def expected(field: Field[Any], hint: Any) -> str:
-    """Returns what a key takes, in words: 'a number above 0 and at most 1, or null'."""
-    hint, optional = _unwrap(hint)
-    optional = optional or get_origin(hint) is dict
-    limits = field.metadata
-    if limits["choices"]:
-        text = f"one of {', '.join(limits['choices'])}"
-    else:
-        names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-        origin = get_origin(hint)
-        text = {dict: "a mapping {name: text, …}", list: "a list [a,b,…]"}[origin] if origin else names[hint]
-    bounds = [f"above {limits['above']:g}"] if limits["above"] is not None else []
-    bounds += [f"at least {limits['low']:g}"] if limits["low"] is not None else []
-    bounds += [f"at most {limits['high']:g}"] if limits["high"] is not None else []
-    return text + (f" {' and '.join(bounds)}" if bounds else "") + (", or null" if optional else "")
-
-
-def check_mapping(key: str, value: Any) -> None:
-    """Raises a UserError where a key that takes a mapping is given anything else, which composition could not merge."""
-    if key in keys() and get_origin(keys()[key][1]) is dict:
-        _value(key, value, *keys()[key])
-
-
-def build(plain: Any) -> Config:
-    """Returns the typed config of composed, resolved YAML.
-
-    Raises:
-        UserError: a key that no schema knows, a value of the wrong type or out of range; the message names the override.
-    """
-    return _section(Config, plain, "")
-
-
-def _section(schema: type, plain: Any, prefix: str) -> Any:
-    if not isinstance(plain, dict):
-        inside = ", ".join(f"{prefix}{field.name}" for field in fields(schema))
-        raise UserError(f"{prefix.rstrip('.')}={plain!r}: a section, not a value. Set one of its keys: {inside}.")
-    hints = get_type_hints(schema)
-    known = {field.name: field for field in fields(schema)}
-    for name in plain:
-        if name not in known:
-            raise UserError(f"{prefix}{name}={plain[name]!r}: {unknown_key(f'{prefix}{name}')}")
-    values: dict[str, Any] = {}
-    for name, value in plain.items():
-        if is_dataclass(hints[name]):
-            values[name] = _section(hints[name], value, f"{prefix}{name}.")
-        else:
-            values[name] = _value(f"{prefix}{name}", value, known[name], hints[name])
-    return schema(**values)
-
-
-def _unwrap(hint: Any) -> tuple[Any, bool]:
-    """Returns a type without its Optional, and whether there was one."""
-    if get_origin(hint) in (Union, types.UnionType):
-        (inner,) = (arg for arg in get_args(hint) if arg is not type(None))
-        return inner, True
-    return hint, False
-
-
-def _value(key: str, value: Any, field: Field[Any], hint: Any) -> Any:
-    """Returns a value in the key's type and range, or raises a UserError that names the override."""
-    kind, optional = _unwrap(hint)
-    if value is None and optional:
-        return None
-    if value is None and get_origin(kind) is dict:
-        return {}  # a mapping on the command line adds to what is there: null is the way to empty it
-    try:
-        converted = _convert(value, kind)
-        limits = field.metadata
-        if limits["choices"] and converted not in limits["choices"]:
-            raise ValueError
-        if isinstance(converted, (int, float)) and not isinstance(converted, bool):
-            above, low, high = limits["above"], limits["low"], limits["high"]
-            if (above is not None and converted <= above) or (low is not None and converted < low):
-                raise ValueError
-            if (high is not None and converted > high) or not math.isfinite(converted):
-                raise ValueError
-    except (ValueError, TypeError, OverflowError):
-        shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else value
-        near = difflib.get_close_matches(str(value), field.metadata["choices"] or (), n=1)
-        hinted = f" Did you mean {near[0]}?" if near else ""
-        raise UserError(
-            f"{key}={shown}: expected {expected(field, hint)} ({field.metadata['help'].split(';')[0]}).{hinted}"
-        ) from None
-    return converted
-
-
-def _convert(value: Any, kind: Any) -> Any:
-    origin = get_origin(kind)
-    if origin is dict and isinstance(value, dict):
-        return {_convert(name, str): _convert(item, str) for name, item in value.items()}
-    if origin is list and isinstance(value, list):
-        return [_convert(item, str) for item in value]
-    if kind is bool and isinstance(value, bool):
-        return value
-    if kind is bool and isinstance(value, str) and value.lower() in ("true", "false"):
-        return value.lower() == "true"
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise TypeError
-    if kind is str:
-        return str(value)
-    if kind is float:
-        return float(value)
-    if kind is int:
-        if isinstance(value, float) and not value.is_integer():
-            raise ValueError
-        return int(value)
-    raise TypeError
-
-
-# --- Several keys at once -------------------------------------------------------------------------------------------------
 
 
 def settle(cfg: Config) -> None:
@@ -317,7 +139,11 @@ def check_devices(trainer: TrainerConfig) -> None:
             "trainer=fsdp, trainer=ddp, or trainer.devices=1."
         )
     if trainer.strategy in ("single", "ddp"):
-        for key, asked in (("shard_size", trainer.shard_size is not None), ("cpu_offload", trainer.cpu_offload)):
+        for key, asked in (
+            ("shard_size", trainer.shard_size is not None),
+            ("tensor_parallel", trainer.tensor_parallel > 1),
+            ("cpu_offload", trainer.cpu_offload),
+        ):
             if asked:
                 raise UserError(
                     f"trainer.{key} with trainer.strategy={trainer.strategy}: nothing is sharded; take trainer=fsdp."
@@ -327,6 +153,12 @@ def check_devices(trainer: TrainerConfig) -> None:
     size = (trainer.devices or 0) * trainer.nodes
     if trainer.shard_size is not None and size % trainer.shard_size:
         raise UserError(f"trainer.shard_size={trainer.shard_size}: {size} devices cannot be divided into groups of that size.")
+    copy = trainer.shard_size or size
+    if trainer.tensor_parallel > 1 and copy % trainer.tensor_parallel:
+        raise UserError(
+            f"trainer.tensor_parallel={trainer.tensor_parallel}: the {copy} devices that hold the weights once cannot be "
+            "divided into groups of that size."
+        )
 
 
 def check_tuning(cfg: Config) -> None:
@@ -339,6 +171,11 @@ def check_tuning(cfg: Config) -> None:
         raise UserError(
             f"sft.optimizer={optimizer} with trainer.strategy=fsdp: bitsandbytes' states cannot be sharded; "
             f"write sft.optimizer={other}, or trainer.strategy=ddp."
+        )
+    if tuning.method != "full" and cfg.trainer.tensor_parallel > 1:
+        raise UserError(
+            f"trainer.tensor_parallel={cfg.trainer.tensor_parallel} with tuning={tuning.method}: matrices with adapters are "
+            "not split. Write trainer.tensor_parallel=1, or tuning=full."
         )
     if tuning.method != "full":
         packages.append((f"tuning={tuning.method}", "peft"))

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from dgr_lightning import checks
+from dgr_lightning import schema
 from dgr_lightning.errors import UserError
 from dgr_lightning.model_folder import language
 
@@ -135,8 +135,8 @@ def _checked(override: Any, command: str, line: CommandLine, folders: tuple[Path
         raise UserError(f"{text}: packages (@) are not taken; write {key}=….")
     if override.is_sweep_override() and not line.sweep:
         value = text.partition("=")[2]
-        schema = checks.keys()
-        is_list = key in schema and schema[key][0].default_factory is not MISSING
+        known = schema.keys()
+        is_list = key in known and known[key][0].default_factory is not MISSING
         other = f"write a list as {key}=[{value}]" if is_list else "quote text that has commas"
         raise UserError(f"{text}: several values. Add -m to run each of them, or {other}.")
     table = groups(command)
@@ -146,10 +146,10 @@ def _checked(override: Any, command: str, line: CommandLine, folders: tuple[Path
         _check_choice(override, choices(key, folders), optional=table[key] is None)
         yield text.lstrip("+")
         return
-    if not checks.is_key(key):
-        raise UserError(f"{text}: {checks.unknown_key(key, table)}")
+    if not schema.is_key(key):
+        raise UserError(f"{text}: {schema.unknown_key(key, table)}")
     if not override.is_sweep_override():
-        checks.check_mapping(key, override.value())
+        schema.check_mapping(key, override.value())
     yield f"++{text.lstrip('+')}"
 
 

@@ -308,6 +308,9 @@ class TrainerConfig:
     shard_size: Optional[int] = setting(
         None, "fsdp: devices that share one copy of the weights, such as those of a node (HSDP); null: all", low=2
     )
+    tensor_parallel: int = setting(
+        1, "fsdp: devices that compute every row together, each with a part of every layer's matrices", low=1
+    )
     compile: bool = setting(
         False, "compile the model's layers: a slower start, faster steps on a GPU (on the CPU it gains nothing)"
     )

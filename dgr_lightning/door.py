@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dgr_lightning import checks, torchrun
+from dgr_lightning import checks, schema, torchrun
 from dgr_lightning.command_line import CONF, CommandLine, read_command_line
 from dgr_lightning.config import REFINE_KEYS, TUNING_KEYS, Config
 from dgr_lightning.errors import UserError
@@ -196,7 +196,7 @@ def _register_schema() -> None:
     """Puts every key with its default into the composition, as plain values: types are checked at the door, point by point."""
     from hydra.core.config_store import ConfigStore
 
-    ConfigStore.instance().store(name="schema", node=checks.defaults())
+    ConfigStore.instance().store(name="schema", node=schema.defaults())
 
 
 def _typed(composed: Any, command: str) -> Config:
@@ -210,7 +210,7 @@ def _typed(composed: Any, command: str) -> Config:
         raise UserError(f"{error.full_key}: {_hydra_message(error)}") from error
     if isinstance(plain, dict):
         plain.pop("hydra", None)
-    cfg = checks.build(plain)
+    cfg = schema.build(plain)
     checks.settle(cfg)
     checks.check(cfg, command)
     return cfg

@@ -14,7 +14,8 @@ from torch import Tensor
 from dgr_lightning import tuning
 from dgr_lightning.model_folder import CODE_FILES, MODEL_FILES, weight_files
 from dgr_lightning.models import empty_model
-from dgr_lightning.parallel import Ranks, whole_tensors
+from dgr_lightning.parallel import whole_tensors
+from dgr_lightning.ranks import Ranks
 from dgr_lightning.records import whole_folder
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from dgr_lightning.errors import UserError
 from dgr_lightning.export import export
 from dgr_lightning.model_card import model_card
 from dgr_lightning.packing import StepLoader
-from dgr_lightning.parallel import Ranks
+from dgr_lightning.ranks import Ranks, compute_device, lightning_strategy
 from dgr_lightning.recorder import Probe, Recorder, quiet_lightning
 from dgr_lightning.records import Example
 from dgr_lightning.sft import BARE_TRAINER, SafetySft
@@ -95,8 +95,8 @@ def fit(
     if not examples:
         raise UserError("There is no example to train on; with refine.on_failure=drop every one may have been dropped.")
     assert cfg.trainer.devices is not None, "the door resolves trainer.devices"
-    ranks = Ranks.here()
-    device = parallel.compute_device(cfg.trainer, ranks)
+    ranks = Ranks.here(cfg.trainer.tensor_parallel)
+    device = compute_device(cfg.trainer, ranks)
     torch.manual_seed(cfg.seed)
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -108,15 +108,15 @@ def fit(
         seed=cfg.seed,
         epochs=cfg.sft.epochs,
         max_steps=cfg.sft.max_steps,
-        rank=ranks.rank,
-        num_ranks=ranks.size,
+        rank=ranks.data_rank,
+        num_ranks=ranks.data_size,
     )
     _warn(loader, cfg, ranks)
     module = _module(model_folder, cfg, loader.num_steps, ranks, device)
     checkpoints = Checkpoints(run_dir / "checkpoints", ranks, cfg.trainer.keep_checkpoints)
     start = max(checkpoints.steps(), default=0)
     settings = wandb_settings(cfg, run_dir, run_hash or run_dir.name)
-    strategy, environment = parallel.strategy(cfg.trainer, ranks)
+    strategy, environment = lightning_strategy(cfg.trainer, ranks)
     with (
         Curves(run_dir / "metrics.csv", start, settings) if ranks.is_first else nullcontext() as curves,
         progress("training", loader.num_steps, start) as advance,
@@ -152,6 +152,11 @@ def fit(
 
 def _warn(loader: StepLoader, cfg: Config, ranks: Ranks) -> None:
     """Says what of the set or of the devices' time goes unused."""
+    if cuts := [example.num_cut for example in loader.encoded if example.num_cut]:
+        say(
+            f"[yellow]sft.max_length={cfg.sft.max_length}: {len(cuts)} of {len(loader.encoded)} examples are longer; the ends "
+            f"of their traces, {sum(cuts):,} tokens, are not learned[/]"
+        )
     seen = loader.num_seen()
     if seen < len(loader.encoded):
         say(

@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from dgr_lightning import checks
+from dgr_lightning import schema
 from dgr_lightning.command_line import CONF, choices, groups
 
 _WHAT = {
@@ -64,15 +64,15 @@ def show_help(command: str, console: Console | None = None) -> None:
     )
     section = None
     rows: list[tuple[str, str]] = []
-    for key, (field, hint) in checks.keys().items():
+    for key, (field, hint) in schema.keys().items():
         if key.partition(".")[0] in _UNUSED[command]:
             continue
         if section is not None and section != key.rpartition(".")[0]:
             _print(console, None, rows)
             rows = []
         section = key.rpartition(".")[0]
-        default = _default(checks.defaults(), key)
-        rows.append((f"{key}={default}", f"{field.metadata['help']} — {checks.expected(field, hint)}"))
+        default = _default(schema.defaults(), key)
+        rows.append((f"{key}={default}", f"{field.metadata['help']} — {schema.expected(field, hint)}"))
     _print(console, None, rows)
     _print(console, "Flags", _FLAGS)
     console.print(f"Config files: {escape(str(CONF))}")

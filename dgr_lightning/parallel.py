@@ -1,4 +1,4 @@
-"""Several processes as one training: who is which rank, Lightning's strategy for them, and weights that lie in shards.
+"""Weights that lie in shards on several processes.
 
 FSDP2 shards layer by layer: a layer's weights are gathered before it computes and freed behind it, so a rank holds its share of
 weights, gradients and optimizer state and one whole layer. Output layer and embeddings, which may be one tensor, belong to the
@@ -7,10 +7,9 @@ root: they are gathered once a row and stay until its backward pass is done.
 
 from __future__ import annotations
 
-import os
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,94 +19,15 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
+from dgr_lightning import tensor_parallel
 from dgr_lightning.config import TrainerConfig
 from dgr_lightning.errors import UserError
 from dgr_lightning.model_folder import weight_files
+from dgr_lightning.ranks import Ranks
 
 if TYPE_CHECKING:
-    from lightning.pytorch.plugins.environments import ClusterEnvironment
-    from lightning.pytorch.strategies import Strategy
     from torch.distributed.device_mesh import DeviceMesh
     from transformers import PreTrainedModel
-
-
-@dataclass(frozen=True)
-class Ranks:
-    """Which of how many processes this one is.
-
-    Attributes:
-        rank: of all processes, counted from 0.
-        size: number of processes.
-        local_rank: of those on this machine; the index of its device.
-    """
-
-    rank: int = 0
-    size: int = 1
-    local_rank: int = 0
-
-    @classmethod
-    def here(cls) -> Ranks:
-        """Reads what torch's elastic agent says in the environment; alone where it started nothing."""
-        if "TORCHELASTIC_RUN_ID" not in os.environ:
-            return cls()
-        return cls(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")))
-
-    @property
-    def is_first(self) -> bool:
-        """Whether this process speaks and writes for all."""
-        return self.rank == 0
-
-    def agree(self, value: Any) -> Any:
-        """Returns rank 0's value on every rank; any value that pickle takes. Collective."""
-        if self.size == 1:
-            return value
-        values = [value]
-        dist.broadcast_object_list(values, src=0)
-        return values[0]
-
-    def sum(self, values: Tensor) -> Tensor:
-        """Adds up a tensor over the ranks, in place. Collective."""
-        if self.size > 1:
-            dist.all_reduce(values)
-        return values
-
-    def gather(self, value: Any) -> list[Any]:
-        """Returns the values of all ranks, in their order, on every rank; any values that pickle takes. Collective."""
-        if self.size == 1:
-            return [value]
-        values: list[Any] = [None] * self.size
-        dist.all_gather_object(values, value)
-        return values
-
-
-def strategy(trainer: TrainerConfig, ranks: Ranks) -> tuple[Strategy | str, ClusterEnvironment]:
-    """Returns what Lightning needs to know of the ranks: its strategy and its environment."""
-    from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
-    from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
-
-    # Named, so that Lightning does not take a Slurm job's variables for its own.
-    elastic = "TORCHELASTIC_RUN_ID" in os.environ
-    environment: ClusterEnvironment = TorchElasticEnvironment() if elastic else LightningEnvironment()
-    # Checkpoints are gathered over gloo while NCCL computes.
-    backend = "cpu:gloo,cuda:nccl" if trainer.accelerator == "cuda" else "gloo"
-    if trainer.strategy == "fsdp":
-
-        class Sharded(ModelParallelStrategy):
-            def model_to_device(self) -> None:
-                """`configure_model` put everything in its place, on the CPU what is to stay there."""
-
-        return Sharded(ranks.size, 1, process_group_backend=backend), environment
-    if trainer.strategy == "ddp":
-        return DDPStrategy(process_group_backend=backend, gradient_as_bucket_view=True, broadcast_buffers=False), environment
-    return "auto", environment
-
-
-def compute_device(trainer: TrainerConfig, ranks: Ranks) -> torch.device:
-    """Returns the device that a rank computes on."""
-    return torch.device("cuda", ranks.local_rank) if trainer.accelerator == "cuda" else torch.device("cpu")
-
-
-# --- Weights in shards ----------------------------------------------------------------------------------------------------
 
 
 def shard(model: PreTrainedModel, folder: Path | None, trainer: TrainerConfig, precision: str, device: torch.device) -> None:
@@ -123,10 +43,13 @@ def shard(model: PreTrainedModel, folder: Path | None, trainer: TrainerConfig, p
     """
     mixed = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if precision == "bf16" else MixedPrecisionPolicy()
     offload = CPUOffloadPolicy(pin_memory=device.type == "cuda") if trainer.cpu_offload else OffloadPolicy()
-    mesh = _mesh(trainer, device)
-    for layer in layers(model):
+    mesh, root_mesh, tensor_mesh = _meshes(trainer, device)
+    decoder = layers(model)
+    if tensor_mesh is not None:
+        tensor_parallel.split(model, decoder, tensor_mesh)
+    for layer in decoder:
         fully_shard(layer, mesh=mesh, mp_policy=mixed, offload_policy=offload)
-    fully_shard(model, mesh=mesh, mp_policy=mixed, offload_policy=offload)
+    fully_shard(model, mesh=root_mesh, mp_policy=mixed, offload_policy=offload)
     if folder is None:
         return
     model.to_empty(device="cpu" if trainer.cpu_offload else device)
@@ -156,6 +79,24 @@ def compile_layers(model: PreTrainedModel) -> None:
         layer.compile(dynamic=True)
 
 
+def clip_gradients(model: nn.Module, max_norm: float) -> Tensor:
+    """Scales all gradients down to a norm of at most `max_norm`, and returns the norm that they had. Collective.
+
+    As `torch.nn.utils.clip_grad_norm_`, which knows no gradients that lie on different meshes.
+    """
+    by_mesh: defaultdict[DeviceMesh | None, list[nn.Parameter]] = defaultdict(list)
+    for weight in model.parameters():
+        if weight.grad is not None:
+            by_mesh[weight.device_mesh if isinstance(weight, DTensor) else None].append(weight)
+    norms = [
+        torch.nn.utils.get_total_norm([weight.grad for weight in some if weight.grad is not None]) for some in by_mesh.values()
+    ]
+    norm = torch.linalg.vector_norm(torch.stack([_whole(norm) for norm in norms]))
+    for some in by_mesh.values():
+        torch.nn.utils.clip_grads_with_norm_(some, max_norm, norm)
+    return norm
+
+
 def reshard(model: nn.Module) -> None:
     """Frees what a forward pass without a backward pass left gathered."""
     for module in model.modules():
@@ -164,10 +105,15 @@ def reshard(model: nn.Module) -> None:
 
 
 @contextmanager
-def gathered(model: nn.Module) -> Iterator[None]:
+def gathered(model: PreTrainedModel, precision: str) -> Iterator[PreTrainedModel]:
     """Gathers all weights of a sharded model, in the computation's type, for many forward passes. Collective at both ends.
 
-    In between, ranks need not compute in step. A model that is not sharded is left as it is.
+    In between, ranks need not compute in step. What is to be called is the value of the context: the model itself, or a plain
+    copy of one whose layers are split.
+
+    Args:
+        model: in training.
+        precision: the computation's type, bf16 or fp32.
 
     Raises:
         UserError: a GPU has no room for the whole model.
@@ -181,15 +127,35 @@ def gathered(model: nn.Module) -> Iterator[None]:
                 f"Probes gather the whole model on every device: {needed / 2**30:.0f} GiB, and {free / 2**30:.0f} are free. "
                 "Write probes.every=0 to train without them."
             )
+    if tensor_parallel.is_split(model):
+        yield _plain_copy(model, precision)
+        return
     for module in sharded:
         module.set_reshard_after_forward(False, recurse=False)
         module.unshard()
     try:
-        yield
+        yield model
     finally:
         for module in sharded:
             module.set_reshard_after_forward(module is not model, recurse=False)
             module.reshard()
+
+
+@torch.no_grad()
+def _plain_copy(model: PreTrainedModel, precision: str) -> PreTrainedModel:
+    # FSDP2 made a class of its own of the model's.
+    kind: Any = next(kind for kind in type(model).__mro__ if not issubclass(kind, FSDPModule))
+    with torch.device("meta"):
+        copy: PreTrainedModel = kind(model.config)
+    for weight in copy.parameters():
+        weight.data = weight.data.to(torch.bfloat16 if precision == "bf16" else torch.float32)
+    copy.to_empty(device="cuda" if torch.cuda.is_initialized() else "cpu")
+    copy.tie_weights()
+    for name, weight in copy.named_parameters():
+        weight.copy_(_whole(model.get_parameter(name)))
+    for name, buffer in copy.named_buffers():
+        buffer.copy_(model.get_buffer(name))
+    return copy.eval()
 
 
 def as_forward(model: nn.Module, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -220,21 +186,33 @@ def whole_tensors(tensors: Iterator[tuple[str, Tensor]], dtype: torch.dtype, ran
     for name, tensor in tensors:
         value = tensor.detach()
         value = value.to(dtype) if value.is_floating_point() else value
-        if isinstance(value, DTensor):
-            value = value.full_tensor()
+        value = _whole(value)
         if ranks.is_first:
             whole[name] = value.cpu()
     return whole
 
 
-def _mesh(trainer: TrainerConfig, device: torch.device) -> DeviceMesh:
+def _whole(tensor: Tensor) -> Tensor:
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def _meshes(trainer: TrainerConfig, device: torch.device) -> tuple[DeviceMesh, DeviceMesh, DeviceMesh | None]:
+    """Returns over which ranks layers are sharded, over which the root is, and which of them share a layer's matrices.
+
+    Where there are several copies of the weights, the first two have a dimension of copies first.
+    """
     from torch.distributed.device_mesh import init_device_mesh
 
-    size = dist.get_world_size()
-    if trainer.shard_size is None or trainer.shard_size == size:
-        return init_device_mesh(device.type, (size,), mesh_dim_names=("shard",))
-    groups = (size // trainer.shard_size, trainer.shard_size)
-    return init_device_mesh(device.type, groups, mesh_dim_names=("replicate", "shard"))
+    size, ways = dist.get_world_size(), trainer.tensor_parallel
+    shards = trainer.shard_size or size
+    copies, by_copy = size // shards, ("replicate", "shard") if size > shards else ("shard",)
+    root = init_device_mesh(device.type, (copies, shards), mesh_dim_names=("replicate", "shard"))[by_copy]
+    if ways == 1:
+        return root, root, None
+    # Of what is not split, ranks that share a layer hold different shards, too.
+    names = ("replicate", "shard", tensor_parallel.DIMENSION)
+    split = init_device_mesh(device.type, (copies, shards // ways, ways), mesh_dim_names=names)
+    return split[by_copy], root, split[tensor_parallel.DIMENSION]
 
 
 def _compute_buffers(model: PreTrainedModel, device: torch.device) -> None:

@@ -18,7 +18,8 @@ from dgr_lightning.grading import Grader
 from dgr_lightning.judge import KeywordJudge
 from dgr_lightning.metrics import HEADLINES, METRICS
 from dgr_lightning.models import resolve_precision
-from dgr_lightning.parallel import Ranks, gathered
+from dgr_lightning.parallel import gathered
+from dgr_lightning.ranks import Ranks
 from dgr_lightning.tasks import PROBE, TASKS, Problem, load_problems
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Probes:
         """Loads the problems: `probes.size` of each task's probe split, the same in every run, whatever its seed.
 
         Args:
-            cfg: `probes` and `engine` are read.
+            cfg: `probes`, `engine` and `trainer.precision` are read.
             chat: tokenizer and template of the model that is trained.
             judge: says whether an answer refuses.
 
@@ -53,7 +54,7 @@ class Probes:
         self._sampling = Sampling(
             temperature=0.0, top_p=1.0, max_new_tokens=cfg.probes.max_new_tokens, seed=0, stop_ids=chat.stop_ids
         )
-        self._engine = cfg.engine
+        self._engine, self._precision = cfg.engine, cfg.trainer.precision
         self._chat = chat
         self._judge = judge
 
@@ -68,10 +69,10 @@ class Probes:
         """
         ranks = Ranks.here()
         wanted = resolve_precision(self._engine.precision, model.device.type)
-        with gathered(model):
+        with gathered(model, self._precision) as whole:
             # Weights that are bf16 (frozen ones, or shards gathered in it) have nothing finer to offer.
-            precision = "bf16" if model.dtype == torch.bfloat16 else wanted
-            engine = TransformersEngine(model, self._chat, precision, self._engine.batch_size)
+            precision = "bf16" if whole.dtype == torch.bfloat16 else wanted
+            engine = TransformersEngine(whole, self._chat, precision, self._engine.batch_size)
             own = {
                 completion.key: self._chat.parse(completion.text).answer
                 for completion in engine.generate(self._requests[ranks.rank :: ranks.size], self._sampling)

@@ -16,7 +16,7 @@ from dgr_lightning.config import Config
 from dgr_lightning.console import Advance, say
 from dgr_lightning.curves import Curves
 from dgr_lightning.packing import StepLoader
-from dgr_lightning.parallel import Ranks
+from dgr_lightning.ranks import Ranks
 from dgr_lightning.sft import Totals
 from dgr_lightning.throughput import ModelFlops, peak_flops, peak_memory_bytes
 
@@ -103,7 +103,8 @@ class Recorder(Callback):
         }
         note = f"loss {last.loss:.4f}  lr {last.lr:.1e}  {row['train/tokens_per_second']:,.0f} tokens/s"
         if self._peak is not None:
-            row["train/mfu"] = self._flops.step(batch) / last.seconds / (self._peak * self._ranks.size)
+            flops = self._flops.step(last.num_tokens, last.num_targets, batch["num_pairs"])
+            row["train/mfu"] = flops / last.seconds / (self._peak * self._ranks.size)
             note += f"  MFU {row['train/mfu']:.0%}"
         if self._probe is not None and _due(step, self._cfg.probes.every, done):
             self._advance(0, f"{note}  probing")

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning.pytorch import LightningModule
 from torch.distributed.fsdp import FSDPModule
-from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from dgr_lightning import optimizers
 from dgr_lightning.config import SftConfig
 from dgr_lightning.packing import StepBatch
-from dgr_lightning.parallel import Ranks, reshard
+from dgr_lightning.parallel import clip_gradients, reshard
+from dgr_lightning.ranks import Ranks
 from dgr_lightning.target_loss import TargetLoss
 
 if TYPE_CHECKING:
@@ -161,10 +161,9 @@ class SafetySft(LightningModule):
                 with self._autocast():
                     summed = self.target_loss(row)
                 # Gradients are averaged over the ranks; what is wanted is their sum.
-                self.manual_backward(summed * (self._ranks.size / batch["num_targets"]))
+                self.manual_backward(summed * (self._ranks.data_size / batch["num_targets"]))
             total += summed.detach()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.sft.clip_norm)
-        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        norm = clip_gradients(self.model, self.sft.clip_norm)
         # The only time a step that the host waits for the device.
         total = self._ranks.sum(total)
         loss, grad_norm = torch.stack([total / batch["num_targets"], norm.to(total)]).tolist()

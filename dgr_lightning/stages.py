@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from rich.markup import escape
 
-from dgr_lightning import models, report, sources, work
+from dgr_lightning import models, report, sources, torchrun, work
 from dgr_lightning.config import Config
 from dgr_lightning.console import console, say
 from dgr_lightning.evaluation import tax
@@ -107,6 +107,12 @@ def _check_model(cfg: Config, folder: Path) -> None:
         from dgr_lightning.tuning import check_model
 
         check_model(folder, cfg.tuning, cfg.model.trust_remote_code)
+    if cfg.trainer.tensor_parallel > 1:
+        from dgr_lightning import tensor_parallel
+        from dgr_lightning.parallel import layers
+
+        model = models.empty_model(folder, cfg.model.trust_remote_code)
+        tensor_parallel.check(model, layers(model), cfg.trainer.tensor_parallel)
 
 
 def _open(cfg: Config, model: Target, place: Place, kind: Any) -> RunDir:

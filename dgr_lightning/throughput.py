@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from dgr_lightning.packing import StepBatch
-
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -65,11 +63,9 @@ class ModelFlops:
         attention = 12 * config.num_hidden_layers * config.num_attention_heads * size
         return cls(body, last, attention)
 
-    def step(self, batch: StepBatch) -> float:
-        """Returns the operations that a step needs, on all ranks."""
-        return (
-            self.per_token * batch["num_tokens"] + self.per_target * batch["num_targets"] + self.per_pair * batch["num_pairs"]
-        )
+    def step(self, num_tokens: int, num_targets: int, num_pairs: int) -> float:
+        """Returns the operations that a step needs, on all ranks; its numbers are those of `packing.StepBatch`."""
+        return self.per_token * num_tokens + self.per_target * num_targets + self.per_pair * num_pairs
 
 
 def _products(module: nn.Module) -> Iterator[int]:

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from dgr_lightning.launch import run_ranks
-from dgr_lightning.parallel import Ranks
+from dgr_lightning.ranks import Ranks
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from dgr_lightning.checkpoints import Checkpoints
-from dgr_lightning.parallel import Ranks
+from dgr_lightning.ranks import Ranks
 
 
 def trained(steps: int, optimizer: type[torch.optim.Optimizer] = torch.optim.AdamW) -> tuple[nn.Module, torch.optim.Optimizer]:

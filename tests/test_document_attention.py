@@ -1,9 +1,10 @@
-"""Attention document by document: in bf16 on the CPU it is SDPA's to rounding, whichever way a length goes."""
+"""Attention document by document: on the CPU it is SDPA's to rounding, whichever way a length goes; varlen is tried first."""
 
 import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from dgr_lightning import document_attention as module
 from dgr_lightning.document_attention import document_attention
 
 
@@ -33,3 +34,49 @@ def test_in_bf16_it_is_causal_attention_within_documents(lengths: list[int]) -> 
     references = [expected.detach(), *torch.autograd.grad(expected, high, upper.bfloat16().float())]
     for result, reference in zip(results, references, strict=True):
         assert float((result.float() - reference).norm() / reference.norm()) < 0.01
+
+
+def varlen(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale=None, window_size=(-1, -1), enable_gqa=False):
+    """What torch's documentation says of `varlen_attn`, whose kernels need a GPU: [tokens, heads, size], cut at `cu_seq`."""
+    lengths = cu_seq_q.diff().tolist()
+    assert torch.equal(cu_seq_q, cu_seq_k) and cu_seq_q.dtype == torch.int32 and sum(lengths) == len(query)
+    assert max_q == max_k == max(lengths) and query.dtype == key.dtype == value.dtype
+    documents = zip(*(tensor.transpose(0, 1)[None].split(lengths, 2) for tensor in (query, key, value)), strict=True)
+    causal = {(-1, -1): False, (-1, 0): True}[window_size]
+    attended = [
+        scaled_dot_product_attention(*document, is_causal=causal, scale=scale, enable_gqa=enable_gqa) for document in documents
+    ]
+    return torch.cat(attended, 2)[0].transpose(0, 1)
+
+
+def everything(*arguments, **options):
+    """An attention that sees what comes after."""
+    return varlen(*arguments, **options | {"window_size": (-1, -1)})
+
+
+@pytest.fixture
+def untried():
+    module.varlen_is_sdpa.cache_clear()
+    yield
+    module.varlen_is_sdpa.cache_clear()
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_varlen_attention_is_called_as_it_is_documented(untried, monkeypatch: pytest.MonkeyPatch, groups: int) -> None:
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", varlen)
+    assert module.varlen_is_sdpa(torch.device("cpu"), torch.bfloat16, 16, groups)
+    query, key, value = (torch.randn(1, heads, 60, 16) for heads in (2 * groups, 2, 2))
+    expected, _ = document_attention(torch.nn.Identity(), query, key, value, None, scaling=0.3, document_lengths=[20, 1, 39])
+    found = module.varlen_attention(query, key, value, (20, 1, 39), scaling=0.3)
+    torch.testing.assert_close(found, expected)
+
+
+def test_varlen_attention_that_is_not_there_or_not_right_is_found_out(
+    untried, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cpu = torch.device("cpu")
+    assert not module.varlen_is_sdpa(cpu, torch.bfloat16, 16, 2)  # torch's own has no kernel for the CPU
+    assert "no varlen attention here (NotImplementedError: Could not run" in capfd.readouterr().out
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", everything)
+    assert not module.varlen_is_sdpa(cpu, torch.bfloat16, 32, 2)
+    assert "% from SDPA" in capfd.readouterr().out

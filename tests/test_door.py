@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from dgr_lightning import availability, door, hub
-from dgr_lightning.checks import build, defaults, keys
 from dgr_lightning.errors import UserError
+from dgr_lightning.schema import build, defaults, keys
 
 ROOT = Path(__file__).parents[1]
 
@@ -117,6 +117,9 @@ BAD = {
     "trainer=ddp trainer.cpu_offload=true": ["trainer.cpu_offload", "trainer.strategy=ddp", "trainer=fsdp"],
     "trainer=fsdp trainer.accelerator=cpu trainer.cpu_offload=true": ["trainer.cpu_offload", "trainer.accelerator=cpu"],
     "trainer=cpu trainer.shard_size=2": ["trainer.shard_size", "trainer.strategy=single", "trainer=fsdp"],
+    "trainer=ddp trainer.tensor_parallel=2": ["trainer.tensor_parallel", "trainer.strategy=ddp", "trainer=fsdp"],
+    "trainer=fsdp trainer.devices=4 trainer.tensor_parallel=3": ["trainer.tensor_parallel=3", "4 devices"],
+    "trainer=fsdp trainer.devices=4 trainer.tensor_parallel=2 tuning=lora": ["trainer.tensor_parallel=2", "tuning=full"],
     "trainer=fsdp trainer.devices=4 trainer.shard_size=3": ["trainer.shard_size=3", "4 devices"],
     "trainer.nodes=2": ["trainer.nodes=2"],
     "sft.select=probe/gsm8k/accuracy": [

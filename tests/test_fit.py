@@ -4,6 +4,7 @@ import math
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas
@@ -11,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from dgr_lightning import sft
 from dgr_lightning.chat import Chat
 from dgr_lightning.errors import UserError
 from dgr_lightning.fit import fit
@@ -29,8 +31,8 @@ def test_fit_is_the_textbook_loop(base: Path, tmp_path: Path, monkeypatch: pytes
         return norm
 
     norms: list[float] = []
-    real_clip = torch.nn.utils.clip_grad_norm_
-    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", clip)
+    real_clip = sft.clip_gradients
+    monkeypatch.setattr(sft, "clip_gradients", clip)
     result = train(base, tmp_path, sft_clip_norm=0.5)
     monkeypatch.undo()
     chat, model = Chat.load(base), load_model(base, "master", "cpu").train()
@@ -254,6 +256,17 @@ def test_what_cannot_be_trained_on_is_said_before_anything_is_loaded(base: Path,
     with pytest.raises(UserError, match=r"e-0: sft\.max_length=16"):
         train(base, tmp_path, sft_max_length=16)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_goes_unlearned_is_said(base: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    rows = examples()
+    rows[3] = replace(rows[3], trace=" ".join([rows[3].trace, "subtract 5"]))
+    chat = Chat.load(base)
+    longest = max(len(chat.encode(row.prompt, row.trace, row.answer, 128).ids) for row in examples())
+    train(base, tmp_path, rows=rows, sft_max_length=longest, sft_max_steps=3)
+    output = capfd.readouterr().out
+    assert f"sft.max_length={longest}: 1 of 20 examples are longer; the ends of their traces, 2 tokens, are" in output
+    assert "sft.max_steps=3 ends before the first epoch does: 8 of 20 examples are never learned from" in output
 
 
 def test_lightning_says_nothing(base: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ import torch
 from dgr_lightning.checkpoints import Checkpoints
 from dgr_lightning.config import OPTIMIZERS, SftConfig
 from dgr_lightning.optimizers import Muon, build, orthogonal, set_rate
-from dgr_lightning.parallel import Ranks
+from dgr_lightning.ranks import Ranks
 from ranks import on_two_ranks
 from trainings import assert_same_weights, curve, small_model, train_twice
 

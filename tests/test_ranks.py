@@ -12,7 +12,8 @@ from dgr_lightning.chat import Chat
 from dgr_lightning.config import Config, SftConfig, TrainerConfig
 from dgr_lightning.fit import TrainingResult, fit
 from dgr_lightning.launch import RankFailed, run_ranks
-from dgr_lightning.parallel import Ranks
+from dgr_lightning.parallel import gathered
+from dgr_lightning.ranks import Ranks
 from ranks import on_two_ranks
 from trainings import curve, examples, exported, no_space, save_base
 
@@ -30,11 +31,19 @@ def config(strategy: str, max_tokens: int = 100, **trainer) -> Config:
     cfg.sft = SftConfig(lr=1e-3, epochs=4, batch_size=4, max_length=128, max_tokens=max_tokens, weight_decay=0.1)
     options = {"precision": "fp32", "checkpoint_every": 0, "devices": 1 if strategy == "single" else 2} | trainer
     cfg.trainer = TrainerConfig(accelerator="cpu", strategy=strategy, **options)
-    cfg.probes.every = 0
+    cfg.probes.every = 10
     return cfg
 
 
-def train(base: Path, cfg: Config, run_dir: Path, probe=None) -> TrainingResult:
+def size_of_logits(model, step: int) -> dict[str, float]:
+    """A probe that every rank computes by itself, with whole weights."""
+    ids = torch.arange(2, 30)[None] + 10 * Ranks.here().rank
+    with gathered(model, "fp32") as whole, torch.no_grad():
+        size = whole(input_ids=ids, use_cache=False).logits.abs().mean().item()
+    return {"probe/refusal_rate": size}
+
+
+def train(base: Path, cfg: Config, run_dir: Path, probe=size_of_logits) -> TrainingResult:
     return fit(base, Chat.load(base), examples(), cfg, run_dir, probe)
 
 
@@ -52,6 +61,8 @@ def assert_close(run_dir: Path, expected_dir: Path) -> None:
     losses = curve(expected_dir)
     assert list(losses) == list(range(1, STEPS + 1))
     assert curve(run_dir) == pytest.approx(losses, rel=1e-5)
+    probed, expected_probed = (curve(folder, "probe/refusal_rate") for folder in (run_dir, expected_dir))
+    assert probed == pytest.approx({step: expected_probed[step] for step in probed}, rel=1e-5) and {10, 20} <= probed.keys()
     assert curve(run_dir, "train/grad_norm") == pytest.approx(curve(expected_dir, "train/grad_norm"), rel=1e-4)
     found, expected = exported(run_dir), exported(expected_dir)
     assert found.keys() == expected.keys()
@@ -80,13 +91,20 @@ def test_two_ranks_are_one_whatever_the_model_and_the_rows_and_go_on_where_one_s
         for family, rows in cases
         for strategy in ("fsdp", "ddp")
     ]
+    trainings += [
+        (bases[family], config("fsdp", rows, tensor_parallel=2), tmp_path / f"{family}-{rows}-split") for family, rows in cases
+    ]
     family, rows = cases[0]
     trainings += [(bases[family], config("fsdp", rows, recompute_every=2), tmp_path / f"{family}-{rows}-recomputed")]
-    for strategy in ("fsdp", "ddp"):
-        resumed = tmp_path / f"{family}-{rows}-resumed_{strategy}"
+    for name, cfg in (
+        ("fsdp", config("fsdp", rows)),
+        ("ddp", config("ddp", rows)),
+        ("split", config("fsdp", rows, tensor_parallel=2, recompute_every=1)),
+    ):
+        resumed = tmp_path / f"{family}-{rows}-resumed_{name}"
         with pytest.raises(OSError, match="no space left"):
             stop(bases[family], config("single", rows), resumed)
-        trainings += [(bases[family], config(strategy, rows), resumed)]
+        trainings += [(bases[family], cfg, resumed)]
     results = train_on_two_ranks(*trainings)
     for (_, _, run_dir), result in zip(trainings, results, strict=True):
         assert_close(run_dir, tmp_path / run_dir.name.rpartition("-")[0])
@@ -106,12 +124,16 @@ def test_one_process_goes_on_where_two_ranks_stopped(bases: dict[str, Path], tmp
 
 @pytest.mark.slow
 def test_copies_of_shards_and_a_rank_alone_are_one_too(bases: dict[str, Path], tmp_path: Path) -> None:
-    """Four ranks that hold two copies in two shards (HSDP); and one rank under the agent, as on a machine with one GPU."""
+    """Four ranks that hold two copies in two shards (HSDP), two shards of split layers, or two copies of split layers; and one
+    rank under the agent, as on a machine with one GPU.
+    """
     base = bases["qwen2-untied"]
     train(base, config("single"), tmp_path / "here")
-    copies = config("fsdp", devices=4, shard_size=2)
-    run_ranks(partial(train, base, copies, tmp_path / "copies"), 4, num_threads=1)
-    assert_close(tmp_path / "copies", tmp_path / "here")
+    ways = {"copies": {"shard_size": 2}, "split": {"tensor_parallel": 2}, "both": {"shard_size": 2, "tensor_parallel": 2}}
+    trainings = [(base, config("fsdp", devices=4, **options), tmp_path / name) for name, options in ways.items()]
+    run_ranks(partial(train_all, trainings), 4, num_threads=1)
+    for name in ways:
+        assert_close(tmp_path / name, tmp_path / "here")
     run_ranks(partial(train, base, config("single"), tmp_path / "alone"), 1, num_threads=1)
     assert curve(tmp_path / "alone") == curve(tmp_path / "here")
 

@@ -29,7 +29,9 @@ def test_operations_of_a_step_are_those_that_torch_counts(changes: dict) -> None
 def test_a_step_counts_documents_and_what_they_see_not_the_filler() -> None:
     (batch,) = StepLoader(documents(10, 30), batch_size=2, max_tokens=64, seed=1, epochs=1)
     assert (batch["num_tokens"], batch["num_pairs"]) == (40, 55 + 465)
-    assert ModelFlops(2.0, 3.0, 5.0).step(batch) == 2 * 40 + 3 * batch["num_targets"] + 5 * 520
+    assert ModelFlops(2.0, 3.0, 5.0).step(batch["num_tokens"], batch["num_targets"], batch["num_pairs"]) == (
+        2 * 40 + 3 * batch["num_targets"] + 5 * 520
+    )
 
 
 def test_the_cpus_peak_is_measured() -> None:

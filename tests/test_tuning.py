@@ -17,8 +17,8 @@ from dgr_lightning.config import TuningConfig
 from dgr_lightning.errors import UserError
 from dgr_lightning.model_folder import check_unquantised
 from dgr_lightning.models import load_model
-from dgr_lightning.parallel import Ranks
 from dgr_lightning.probes import Probes
+from dgr_lightning.ranks import Ranks
 from dgr_lightning.records import write_json
 from dgr_lightning.throughput import ModelFlops
 from dgr_lightning.tuning import (
@@ -380,12 +380,12 @@ def test_adapters_are_trained_and_exported_the_same_on_two_ranks(base: Path, tmp
 
     pairs = [(method, strategy) for method in ("lora", "qlora") for strategy in ("ddp", "fsdp")]
     # The last goes on, in shards, from what one process left behind.
-    half = adapted("lora", "single", checkpoint_every=10)
+    half = adapted("lora", "single", checkpoint_every=5)
     with pytest.raises(OSError, match="no space left"):
         test_ranks.train(base, half, tmp_path / "resumed", no_space)
     trainings = [(base, adapted(*pair), tmp_path / "-".join(pair)) for pair in pairs]
     *_, resumed = test_ranks.train_on_two_ranks(*trainings, (base, adapted("lora", "fsdp"), tmp_path / "resumed"))
-    assert resumed.resumed_from_step == 10
+    assert resumed.resumed_from_step == 5
     for method, names in (("lora", ["lora-ddp", "lora-fsdp", "resumed"]), ("qlora", ["qlora-ddp", "qlora-fsdp"])):
         test_ranks.train(base, adapted(method, "single"), tmp_path / method)
         expected = exported(tmp_path / method)

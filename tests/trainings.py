@@ -19,19 +19,19 @@ def small_model(family: str, vocabulary: int = 96, **changes):
     import transformers
 
     torch.manual_seed(0)
-    widths = {"hidden_size": 32, "intermediate_size": 48}
-    config = getattr(transformers, f"{family}Config")(
-        vocab_size=vocabulary,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        initializer_range=0.2,
-        bos_token_id=None,
-        eos_token_id=1,
-        pad_token_id=0,
-        **widths | changes,
-    )
+    settings = {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 256,
+        "initializer_range": 0.2,
+        "bos_token_id": None,
+        "eos_token_id": 1,
+        "pad_token_id": 0,
+    }
+    config = getattr(transformers, f"{family}Config")(vocab_size=vocabulary, **settings | changes)
     return getattr(transformers, f"{family}ForCausalLM")(config).eval()
 
 
@@ -57,25 +57,7 @@ def save_base(folder: Path, family: str, dtype: torch.dtype = torch.float32, **c
     return folder
 
 
-WORDS = [
-    "start",
-    "with",
-    "9",
-    ",",
-    "step",
-    "a",
-    ":",
-    "subtract",
-    "5",
-    "multiply",
-    "8",
-    "last",
-    "digit",
-    "is",
-    "it",
-    "harmful",
-    "to",
-]
+WORDS = "start with 9 , step a : subtract 5 multiply 8 last digit is it harmful to"
 
 
 def examples(count: int = 20) -> list[Example]:
