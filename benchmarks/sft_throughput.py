@@ -38,7 +38,7 @@ from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
-from dgr_lightning.processes import die_with_parent
+from dgr_lightning.processes import die_with_parent, keep_freed_memory
 
 ROOT = Path(__file__).resolve().parent.parent
 LR, MAX_LENGTH = 1e-4, 1024
@@ -381,6 +381,8 @@ def _train_ours(job: Job, run: Run) -> None:
     rows = job.read_rows()
     encoded = [Encoded(ids, num_prompt) for ids, num_prompt in rows]
     loader = InOrder(encoded, batch_size=shape.examples, max_tokens=sft.max_tokens, seed=0, epochs=1)
+    if not job.gpu:
+        keep_freed_memory()  # as in dgr_lightning.fit
     model = _model(job)
     run.flops_per_token = _flops_per_token(model, rows)
     if job.checkpointing:

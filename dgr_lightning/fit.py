@@ -24,6 +24,7 @@ from dgr_lightning.errors import UserError
 from dgr_lightning.export import export
 from dgr_lightning.model_card import model_card
 from dgr_lightning.packing import StepLoader
+from dgr_lightning.processes import keep_freed_memory
 from dgr_lightning.ranks import Ranks, compute_device, lightning_strategy
 from dgr_lightning.recorder import Probe, Recorder, quiet_lightning
 from dgr_lightning.records import Example
@@ -101,6 +102,8 @@ def fit(
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.cuda.reset_peak_memory_stats()
+    else:
+        keep_freed_memory()
     loader = StepLoader(
         _encode(chat, examples, cfg.sft.max_length),
         batch_size=cfg.sft.batch_size,

@@ -8,6 +8,7 @@ import signal
 import sys
 
 PR_SET_PDEATHSIG = 1
+_KEPT_BYTES = 2**28  # larger blocks, and more than this of free memory at the end, go back to the system
 
 
 def die_with_parent(parent: int | None = None) -> None:
@@ -25,3 +26,17 @@ def die_with_parent(parent: int | None = None) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if parent is not None and os.getppid() != parent:
         os._exit(1)
+
+
+def keep_freed_memory() -> None:
+    """Has the C library keep large blocks that are freed for the next ones instead of giving them back to the system.
+
+    By default glibc asks the system anew for every block above 32 MiB, and is given zeroed pages, a fault each: on two cores a
+    training step of 43M parameters and 152k words takes 1.2 times as long, with 2 % less memory (six pairs). Elsewhere nothing
+    happens.
+    """
+    trim_threshold, mmap_threshold = -1, -3  # of malloc.h
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(mmap_threshold, _KEPT_BYTES)
+        mallopt(trim_threshold, _KEPT_BYTES)
