@@ -198,9 +198,7 @@ def step_on_wide_layers(ranks: Ranks, folder: Path, rows: Path, out: Path) -> di
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    "DGR_WIDE" not in os.environ, reason="$DGR_WIDE is not set: two minutes, most of them page faults, and 17 GB of memory"
-)
+@pytest.mark.skipif("DGR_WIDE" not in os.environ, reason="$DGR_WIDE is not set: two minutes of page faults, and 17 GB")
 def test_a_folder_of_the_7b_widths_goes_through_shards_and_back(wide_folder: Path, shared: Path, tmp_path: Path) -> None:
     from safetensors import safe_open
 

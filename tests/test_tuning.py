@@ -371,13 +371,32 @@ def test_a_sharded_model_with_adapters_is_the_whole_one(base: Path) -> None:
     on_two_ranks(sharded_models_equal_whole_ones, base)
 
 
+def adapted(method: str, strategy: str, max_tokens: int = 100, **changes):
+    cfg = test_ranks.config(strategy, max_tokens, **changes)
+    cfg.tuning = TuningConfig(method=method, rank=4)
+    return cfg
+
+
+def assert_same_adapters(run_dir: Path, expected_dir: Path) -> None:
+    assert curve(run_dir) == pytest.approx(curve(expected_dir), rel=1e-5) and len(curve(run_dir)) == test_ranks.STEPS
+    expected = exported(expected_dir)
+    for key, weight in exported(run_dir).items():
+        torch.testing.assert_close(weight, expected[key], rtol=1e-4, atol=2e-5, msg=f"{run_dir.name} {key}")
+
+
+@pytest.mark.slow
+def test_lora_on_two_ranks_is_lora_on_one_whatever_the_model_and_the_rows(tmp_path: Path) -> None:
+    bases = {name: save_base(tmp_path / name, name, **WIDTHS, **changes) for name, changes in FAMILIES}
+    cases = [(name, rows) for name in bases for rows in test_ranks.ROWS]
+    trainings = [(bases[name], adapted("lora", "fsdp", rows), tmp_path / f"{name}-{rows}-two") for name, rows in cases]
+    test_ranks.train_on_two_ranks(*trainings)
+    for name, rows in cases:
+        test_ranks.train(bases[name], adapted("lora", "single", rows), tmp_path / f"{name}-{rows}")
+        assert_same_adapters(tmp_path / f"{name}-{rows}-two", tmp_path / f"{name}-{rows}")
+
+
 @pytest.mark.slow
 def test_adapters_are_trained_and_exported_the_same_on_two_ranks(base: Path, tmp_path: Path) -> None:
-    def adapted(method: str, strategy: str, **changes):
-        cfg = test_ranks.config(strategy, **changes)
-        cfg.tuning = TuningConfig(method=method, rank=4)
-        return cfg
-
     pairs = [(method, strategy) for method in ("lora", "qlora") for strategy in ("ddp", "fsdp")]
     # The last goes on, in shards, from what one process left behind.
     half = adapted("lora", "single", checkpoint_every=5)
@@ -388,8 +407,5 @@ def test_adapters_are_trained_and_exported_the_same_on_two_ranks(base: Path, tmp
     assert resumed.resumed_from_step == 5
     for method, names in (("lora", ["lora-ddp", "lora-fsdp", "resumed"]), ("qlora", ["qlora-ddp", "qlora-fsdp"])):
         test_ranks.train(base, adapted(method, "single"), tmp_path / method)
-        expected = exported(tmp_path / method)
         for name in names:
-            assert curve(tmp_path / name) == pytest.approx(curve(tmp_path / method), rel=1e-5)
-            for key, weight in exported(tmp_path / name).items():
-                torch.testing.assert_close(weight, expected[key], rtol=1e-4, atol=2e-5, msg=f"{name} {key}")
+            assert_same_adapters(tmp_path / name, tmp_path / method)
