@@ -1,6 +1,7 @@
 """vLLM on the widths, vocabulary and tokenizer of R1-Distill-Qwen-7B: two random layers in a sharded folder, real rows."""
 
 import json
+from importlib.util import find_spec
 
 import pytest
 
@@ -9,8 +10,8 @@ from runs import run, stored_lines, summary_of
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed in this environment")
 def test_vllm_refines_real_rows_with_both_templates_on_7b_widths(wide_folder, shared, cache, tmp_path):
-    pytest.importorskip("vllm", reason="vLLM is not installed in this environment")
     assert len(list(wide_folder.glob("model-*-of-*.safetensors"))) > 1
     rows = shared / "data" / "star1" / "STAR-1.json"
     overrides = [f"model.path={wide_folder}", "data=star1", f"data.path={rows}", "data.limit=8", "engine=vllm"]
