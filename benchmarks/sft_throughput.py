@@ -120,7 +120,10 @@ class Job:
 
 @dataclass
 class Run:
-    """What came of it; a number a step, the first included. Times are of the steps' ends, in seconds; `peak` is bytes."""
+    """What came of it; a number a step, the first included. Times are of the steps' ends, in seconds; `peak` is bytes.
+
+    `peak_flops` is what the device can do, if the project's table has it; of a GPU alone, since a CPU's has to be measured.
+    """
 
     tokens: list[int] = field(default_factory=list)
     targets: list[int] = field(default_factory=list)
@@ -128,6 +131,7 @@ class Run:
     ends: list[float] = field(default_factory=list)
     peak: int = 0
     flops_per_token: float = 0.0
+    peak_flops: float | None = None
 
     @property
     def rate(self) -> float:
@@ -216,11 +220,6 @@ def _measure_cpu(args: argparse.Namespace, name: str, scratch: Path) -> dict[str
 
 
 def _measure_gpu(args: argparse.Namespace, name: str, scratch: Path) -> dict[str, float]:
-    import torch
-
-    from dgr_lightning.throughput import peak_flops
-
-    peak = args.peak_tflops * 1e12 if args.peak_tflops else peak_flops(torch.device("cuda"), "bf16")
     jobs = _jobs(args, name, scratch)
     for side in ("ours", "full logits", *(["default", "bfd"] if find_spec("trl") else [])):
         try:
@@ -228,6 +227,7 @@ def _measure_gpu(args: argparse.Namespace, name: str, scratch: Path) -> dict[str
         except RuntimeError as error:
             print(f"{name}, {side}: not measured: {error}", flush=True)
             continue
+        peak = args.peak_tflops * 1e12 if args.peak_tflops else run.peak_flops
         done = run.rate * run.flops_per_token
         share = f"MFU {done / peak:.1%} of {peak / 1e12:g} TFLOP/s" if peak else f"{done / 1e12:.0f} TFLOP/s, of unknown peak"
         print(f"{name}, {side}: {run}, {share}", flush=True)
@@ -302,7 +302,7 @@ def _work() -> None:
     """The other end of `_run`."""
     import torch
 
-    from dgr_lightning.throughput import peak_memory_bytes
+    from dgr_lightning.throughput import peak_flops, peak_memory_bytes
 
     question = json.loads(sys.stdin.readline())
     die_with_parent(question["parent"])
@@ -310,7 +310,8 @@ def _work() -> None:
     run = Run()
     with redirect_stdout(sys.stderr):
         (_train_ours if job.side in ("ours", "full logits") else _train_trl)(job, run)
-        run.peak = peak_memory_bytes(torch.device("cuda" if job.gpu else "cpu"))
+        device = torch.device("cuda" if job.gpu else "cpu")
+        run.peak, run.peak_flops = peak_memory_bytes(device), peak_flops(device, "bf16") if job.gpu else None
     print(json.dumps(asdict(run)))
 
 

@@ -146,13 +146,19 @@ def check_devices(trainer: TrainerConfig) -> None:
         ):
             if asked:
                 raise UserError(
-                    f"trainer.{key} with trainer.strategy={trainer.strategy}: nothing is sharded; take trainer=fsdp."
+                    f"trainer.{key} with trainer.strategy={trainer.strategy}: nothing is sharded; "
+                    "take trainer=fsdp, on several devices."
                 )
     if trainer.cpu_offload and trainer.accelerator == "cpu":
         raise UserError("trainer.cpu_offload with trainer.accelerator=cpu: everything is there already; leave it out.")
     size = (trainer.devices or 0) * trainer.nodes
     if trainer.shard_size is not None and size % trainer.shard_size:
         raise UserError(f"trainer.shard_size={trainer.shard_size}: {size} devices cannot be divided into groups of that size.")
+    if trainer.tensor_parallel > 1 and trainer.cpu_offload:
+        raise UserError(
+            "trainer.cpu_offload with trainer.tensor_parallel: weights that are split over devices stay there; leave out one "
+            "of them."
+        )
     copy = trainer.shard_size or size
     if trainer.tensor_parallel > 1 and copy % trainer.tensor_parallel:
         raise UserError(

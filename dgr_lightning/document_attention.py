@@ -11,7 +11,7 @@ from its flash kernels, which take no mask.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,7 @@ NAME = "dgr_documents"
 _SHORT, _LONG = 160, 1024
 # What varlen attention may differ from SDPA, relative to the norm; both round to bf16, whose eps is 0.8 %.
 _TOLERANCE = 0.02
-_FLASH_TYPES = (torch.bfloat16, torch.float16)
+_FLASH_DEVICES, _FLASH_TYPES = ("cuda",), (torch.bfloat16, torch.float16)
 
 
 @torch.compiler.disable(recursive=True)  # its loop is over documents, of which every row has others
@@ -47,6 +47,7 @@ def document_attention(
     dropout: float = 0.0,
     scaling: float | None = None,
     document_lengths: list[int] | None = None,
+    document_ends: Tensor | None = None,
     **unused: Any,
 ) -> tuple[Tensor, None]:
     """The function that transformers calls in every layer; the model's forward hands `document_lengths` through to it.
@@ -60,16 +61,15 @@ def document_attention(
         dropout: probability.
         scaling: of the products; None is 1/√size.
         document_lengths: tokens of each document in the row, T in all; None: the row is one document.
+        document_ends: 0 and where each of them ends, int32, on the row's device; None: no varlen attention.
         unused: what transformers tells every attention.
 
     Returns:
         The attended values, [1, T, heads, size], and no weights.
     """
     lengths = [query.shape[2]] if document_lengths is None else document_lengths
-    if value.device.type == "cuda" and dropout == 0 and value.dtype in _FLASH_TYPES:
-        groups = query.shape[1] // key.shape[1]
-        if len(lengths) > 1 and varlen_is_sdpa(value.device, value.dtype, query.shape[3], groups):
-            return varlen_attention(query, key, value, tuple(lengths), scaling), None
+    if document_ends is not None and len(lengths) > 1 and not dropout and _has_varlen(query, key, value):
+        return varlen_attention(query, key, value, document_ends, max(lengths), scaling), None
     causal = partial(
         scaled_dot_product_attention,
         dropout_p=dropout,
@@ -94,14 +94,22 @@ def document_attention(
 
 
 def varlen_attention(
-    query: Tensor, key: Tensor, value: Tensor, lengths: tuple[int, ...], scaling: float | None = None
+    query: Tensor, key: Tensor, value: Tensor, ends: Tensor, longest: int, scaling: float | None = None
 ) -> Tensor:
-    """Returns what `document_attention` does, [1, T, heads, size], by one call of torch's varlen attention."""
+    """Returns what `document_attention` does, [1, T, heads, size], by one call of torch's varlen attention.
+
+    Args:
+        query: [1, heads, T, size], in any float type.
+        key: [1, key-value heads, T, size], in any float type.
+        value: [1, key-value heads, T, size], in one that flash kernels take.
+        ends: 0 and where each document ends, int32.
+        longest: tokens of the longest document.
+        scaling: of the products; None is 1/√size.
+    """
     from torch.nn.attention.varlen import varlen_attn
 
     # Rotary embeddings leave queries and keys in fp32 under autocast, which knows nothing of this function.
     queries, keys, values = (tensor[0].transpose(0, 1).to(value.dtype) for tensor in (query, key, value))
-    ends, longest = _ends(lengths, value.device), max(lengths)
     shared = query.shape[1] != key.shape[1]
     attended = varlen_attn(
         queries, keys, values, ends, ends, longest, longest, scale=scaling, window_size=(-1, 0), enable_gqa=shared
@@ -110,14 +118,14 @@ def varlen_attention(
     return attended[None]
 
 
-@lru_cache(maxsize=4)
-def _ends(lengths: tuple[int, ...], device: torch.device) -> Tensor:
-    """Returns where documents begin, and where the last one ends; every layer asks for the same."""
-    return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
+def _has_varlen(query: Tensor, key: Tensor, value: Tensor) -> bool:
+    if value.device.type not in _FLASH_DEVICES or value.dtype not in _FLASH_TYPES:
+        return False
+    return varlen_is_sdpa(value.device, value.dtype, query.shape[3], query.shape[1] // key.shape[1])
 
 
 @cache
-def varlen_is_sdpa(device: torch.device, dtype: torch.dtype, size: int, groups: int, backward: bool = True) -> bool:
+def varlen_is_sdpa(device: torch.device, dtype: torch.dtype, size: int, groups: int) -> bool:
     """Says whether varlen attention gives what SDPA gives, by trying it on two documents; if not, the run's story says why.
 
     Not every release of torch has it, nor every GPU a kernel for every size of heads.
@@ -127,27 +135,32 @@ def varlen_is_sdpa(device: torch.device, dtype: torch.dtype, size: int, groups: 
         dtype: of queries, keys and values.
         size: of a head.
         groups: heads of queries for each head of keys.
-        backward: whether the gradients are compared, too.
     """
     noise = torch.Generator(device).manual_seed(0)
     lengths = (5, 130)
-    inputs = [
-        torch.randn(1, heads, sum(lengths), size, generator=noise, device=device, dtype=dtype).requires_grad_(backward)
-        for heads in (2 * groups, 2, 2)
-    ]
-    try:
-        with torch.enable_grad(), torch.autocast(device.type, enabled=False):
-            query, key, value = inputs
-            documents = zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True)
-            expected = [scaled_dot_product_attention(*one, is_causal=True, enable_gqa=groups > 1) for one in documents]
-            outcomes = [[torch.cat(expected, 2).transpose(1, 2)], [varlen_attention(query, key, value, lengths)]]
-            for outcome in outcomes:
-                if backward:
-                    outcome += torch.autograd.grad(outcome[0].float().square().sum(), inputs)
-        apart = max(((found - sdpa).float().norm() / sdpa.float().norm()).item() for sdpa, found in zip(*outcomes, strict=True))
-        why = f"it is {apart:.1%} from SDPA" if not apart < _TOLERANCE else None
-    except (ImportError, TypeError, RuntimeError) as error:  # not there, another signature, no kernel
-        why = f"{type(error).__name__}: {str(error).partition('. ')[0]}"
+    # Whatever mode the model is in, and whoever counts the tensors that its layers save: this is no part of them.
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast(device.type, enabled=False),
+        torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor),
+    ):
+        query, key, value = inputs = [
+            torch.randn(1, heads, sum(lengths), size, generator=noise, device=device, dtype=dtype).requires_grad_()
+            for heads in (2 * groups, 2, 2)
+        ]
+        ends = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
+        documents = zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True)
+        expected = [scaled_dot_product_attention(*one, is_causal=True, enable_gqa=groups > 1) for one in documents]
+        try:
+            outcomes = [torch.cat(expected, 2).transpose(1, 2), varlen_attention(query, key, value, ends, max(lengths))]
+            pairs = zip(*([one, *torch.autograd.grad(one.float().square().sum(), inputs)] for one in outcomes), strict=True)
+            apart = max(((found - sdpa).float().norm() / sdpa.float().norm()).item() for sdpa, found in pairs)
+            why = f"it is {apart:.1%} from SDPA" if not apart < _TOLERANCE else None
+        except torch.OutOfMemoryError:
+            raise
+        except (ImportError, TypeError, RuntimeError) as error:  # not there, another signature, no kernel
+            why = f"{type(error).__name__}: {str(error).partition('. ')[0]}"
     if why is not None:
         say(f"[yellow]packed rows: no varlen attention here ({escape(why)}); SDPA takes a document at a time[/]")
     return why is None

@@ -167,7 +167,7 @@ def _warn(loader: StepLoader, cfg: Config, ranks: Ranks) -> None:
             f"{len(loader.encoded)} examples are never learned from[/]"
         )
     if (waste := loader.waste(_LOOKED_AT)) > _MUCH_WASTE:
-        remedy = "a larger sft.batch_size or fewer devices" if ranks.size > 1 else "a larger sft.max_tokens"
+        remedy = "a larger sft.batch_size or fewer devices" if ranks.data_size > 1 else "a larger sft.max_tokens"
         say(f"[yellow]{waste:.0%} of what the rows hold is filler, no document: {remedy} would leave less[/]")
 
 

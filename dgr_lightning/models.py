@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from rich.markup import escape
+from torch import nn
 
 from dgr_lightning import torchrun
 from dgr_lightning.config import ModelConfig, TrainerConfig
@@ -138,6 +139,13 @@ def empty_model(folder: Path, trust_remote_code: bool = False, dtype: torch.dtyp
     with torch.device("meta"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)
     return model
+
+
+def layers(model: PreTrainedModel) -> list[nn.Module]:
+    """Returns the layers of a model, first to last: the modules that it says itself are not to be split."""
+    whole = set(model._no_split_modules or ())
+    # A sharded module's class is one of FSDP2's own, made of the model's.
+    return [module for module in model.modules() if whole & {kind.__name__ for kind in type(module).__mro__}]
 
 
 def load_encoder(folder: Path, precision: str, device: str, trust_remote_code: bool = False) -> PreTrainedModel:

@@ -17,7 +17,8 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from dgr_lightning.config import OPTIMIZERS, SftConfig
 from dgr_lightning.errors import UserError
-from dgr_lightning.parallel import layers
+from dgr_lightning.models import layers
+from dgr_lightning.parallel import whole
 
 # Muon as its author runs it, and as torch.optim.Muon does by default.
 MOMENTUM = 0.95
@@ -114,7 +115,7 @@ class Muon(torch.optim.AdamW):
             state["step"] = torch.zeros(())  # of no use but to AdamW, which looks for it in every state that it loads
             state["momentum"] = torch.zeros_like(weight)
         state["momentum"].lerp_(gradient, 1 - MOMENTUM)
-        update = orthogonal(_whole(gradient.lerp(state["momentum"], MOMENTUM)), self._dtype).to(weight.dtype)
+        update = orthogonal(whole(gradient.lerp(state["momentum"], MOMENTUM)), self._dtype).to(weight.dtype)
         if isinstance(weight, DTensor):
             parts = distribute_tensor(update, weight.device_mesh, weight.placements, src_data_rank=None)
             update = parts.to(weight.device)  # weights may have been left in the machine's memory
@@ -136,7 +137,3 @@ def orthogonal(matrix: Tensor, dtype: torch.dtype) -> Tensor:
         gram = wide @ wide.T
         wide = torch.addmm(wide, torch.addmm(gram, gram, gram, beta=second, alpha=third), wide, beta=first)
     return wide.T if matrix.shape[0] > matrix.shape[1] else wide
-
-
-def _whole(matrix: Tensor) -> Tensor:
-    return matrix.full_tensor() if isinstance(matrix, DTensor) else matrix

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, TypedDict
 
 import torch
@@ -39,6 +40,7 @@ class RowTensors(TypedDict):
         targets: shape [N], the positions whose label is not ignored, and then the last position until N is a multiple of
             `MULTIPLE`. Finding them here spares the GPU a synchronisation.
         document_lengths: tokens of each document, plain numbers; what fills up the row is a document of its own.
+        document_ends: shape [documents + 1], int32: 0, and where each document ends. Made here for the same reason.
     """
 
     input_ids: torch.Tensor
@@ -46,6 +48,7 @@ class RowTensors(TypedDict):
     labels: torch.Tensor
     targets: torch.Tensor
     document_lengths: list[int]
+    document_ends: torch.Tensor
 
 
 class StepBatch(TypedDict):
@@ -179,6 +182,7 @@ def collate(row: Sequence[Encoded]) -> RowTensors:
         "labels": torch.tensor([labels]),
         "targets": torch.tensor(targets, dtype=torch.long),
         "document_lengths": lengths,
+        "document_ends": torch.tensor([0, *accumulate(lengths)], dtype=torch.int32),
     }
 
 

@@ -23,6 +23,7 @@ from dgr_lightning import tensor_parallel
 from dgr_lightning.config import TrainerConfig
 from dgr_lightning.errors import UserError
 from dgr_lightning.model_folder import weight_files
+from dgr_lightning.models import layers, load_model
 from dgr_lightning.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -44,10 +45,9 @@ def shard(model: PreTrainedModel, folder: Path | None, trainer: TrainerConfig, p
     mixed = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if precision == "bf16" else MixedPrecisionPolicy()
     offload = CPUOffloadPolicy(pin_memory=device.type == "cuda") if trainer.cpu_offload else OffloadPolicy()
     mesh, root_mesh, tensor_mesh = _meshes(trainer, device)
-    decoder = layers(model)
     if tensor_mesh is not None:
-        tensor_parallel.split(model, decoder, tensor_mesh)
-    for layer in decoder:
+        tensor_parallel.split(model, tensor_mesh)
+    for layer in layers(model):
         fully_shard(layer, mesh=mesh, mp_policy=mixed, offload_policy=offload)
     fully_shard(model, mesh=root_mesh, mp_policy=mixed, offload_policy=offload)
     if folder is None:
@@ -55,13 +55,6 @@ def shard(model: PreTrainedModel, folder: Path | None, trainer: TrainerConfig, p
     model.to_empty(device="cpu" if trainer.cpu_offload else device)
     _compute_buffers(model, device)
     _read_weights(model, folder)
-
-
-def layers(model: PreTrainedModel) -> list[nn.Module]:
-    """Returns the layers of a model, first to last: the modules that it says itself are not to be split."""
-    whole = set(model._no_split_modules or ())
-    # A sharded module's class is one of FSDP2's own, made of the model's.
-    return [module for module in model.modules() if whole & {kind.__name__ for kind in type(module).__mro__}]
 
 
 def recompute(model: PreTrainedModel, every: int) -> None:
@@ -91,7 +84,7 @@ def clip_gradients(model: nn.Module, max_norm: float) -> Tensor:
     norms = [
         torch.nn.utils.get_total_norm([weight.grad for weight in some if weight.grad is not None]) for some in by_mesh.values()
     ]
-    norm = torch.linalg.vector_norm(torch.stack([_whole(norm) for norm in norms]))
+    norm = torch.linalg.vector_norm(torch.stack([whole(norm) for norm in norms]))
     for some in by_mesh.values():
         torch.nn.utils.clip_grads_with_norm_(some, max_norm, norm)
     return norm
@@ -119,16 +112,21 @@ def gathered(model: PreTrainedModel, precision: str) -> Iterator[PreTrainedModel
         UserError: a GPU has no room for the whole model.
     """
     sharded = [module for module in model.modules() if isinstance(module, FSDPModule)]
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     if sharded and torch.cuda.is_initialized():
         free, _ = torch.cuda.mem_get_info()
-        needed = 2 * sum(weight.numel() for weight in model.parameters())
+        needed = dtype.itemsize * sum(weight.numel() for weight in model.parameters())
         if needed > free:
             raise UserError(
                 f"Probes gather the whole model on every device: {needed / 2**30:.0f} GiB, and {free / 2**30:.0f} are free. "
                 "Write probes.every=0 to train without them."
             )
     if tensor_parallel.is_split(model):
-        yield _plain_copy(model, precision)
+        copy = _plain_copy(model, dtype)
+        try:
+            yield copy
+        finally:
+            nn.Module.to(copy, "meta")  # whoever still holds it holds no memory
         return
     for module in sharded:
         module.set_reshard_after_forward(False, recurse=False)
@@ -142,17 +140,17 @@ def gathered(model: PreTrainedModel, precision: str) -> Iterator[PreTrainedModel
 
 
 @torch.no_grad()
-def _plain_copy(model: PreTrainedModel, precision: str) -> PreTrainedModel:
+def _plain_copy(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
     # FSDP2 made a class of its own of the model's.
     kind: Any = next(kind for kind in type(model).__mro__ if not issubclass(kind, FSDPModule))
     with torch.device("meta"):
         copy: PreTrainedModel = kind(model.config)
     for weight in copy.parameters():
-        weight.data = weight.data.to(torch.bfloat16 if precision == "bf16" else torch.float32)
+        weight.data = weight.data.to(dtype)
     copy.to_empty(device="cuda" if torch.cuda.is_initialized() else "cpu")
     copy.tie_weights()
     for name, weight in copy.named_parameters():
-        weight.copy_(_whole(model.get_parameter(name)))
+        weight.copy_(whole(model.get_parameter(name).to(dtype)))
     for name, buffer in copy.named_buffers():
         buffer.copy_(model.get_buffer(name))
     return copy.eval()
@@ -182,17 +180,17 @@ def whole_tensors(tensors: Iterator[tuple[str, Tensor]], dtype: torch.dtype, ran
         dtype: of floating-point results; shards are cast before they travel.
         ranks: this process.
     """
-    whole = {}
+    collected = {}
     for name, tensor in tensors:
         value = tensor.detach()
-        value = value.to(dtype) if value.is_floating_point() else value
-        value = _whole(value)
+        value = whole(value.to(dtype) if value.is_floating_point() else value)
         if ranks.is_first:
-            whole[name] = value.cpu()
-    return whole
+            collected[name] = value.cpu()
+    return collected
 
 
-def _whole(tensor: Tensor) -> Tensor:
+def whole(tensor: Tensor) -> Tensor:
+    """Returns all of a tensor on every rank, if it lies in shards; else the tensor. Collective."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
@@ -236,8 +234,6 @@ def _read_weights(model: PreTrainedModel, folder: Path) -> None:
     import torch.distributed.checkpoint as dcp
     from safetensors import safe_open
     from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
-
-    from dgr_lightning.models import load_model
 
     files = weight_files(folder, str(folder))
     stored: set[str] = set()

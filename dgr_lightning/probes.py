@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Probes:
-    """A probe for `sft.fit`: called with the live model and the step, returns one point of every curve."""
+    """A probe for `fit.fit`: called with the live model and the step, returns one point of every curve."""
 
     def __init__(self, cfg: Config, chat: Chat, judge: KeywordJudge) -> None:
         """Loads the problems: `probes.size` of each task's probe split, the same in every run, whatever its seed.

@@ -37,6 +37,5 @@ def keep_freed_memory() -> None:
     """
     trim_threshold, mmap_threshold = -1, -3  # of malloc.h
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(mmap_threshold, _KEPT_BYTES)
+    if mallopt is not None and mallopt(mmap_threshold, _KEPT_BYTES):  # glibc before 2.35 knows nothing above 32 MiB
         mallopt(trim_threshold, _KEPT_BYTES)

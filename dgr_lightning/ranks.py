@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from dgr_lightning import torchrun
 from dgr_lightning.config import TrainerConfig
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Ranks:
     @classmethod
     def here(cls, tensor_parallel: int = 1) -> Ranks:
         """Reads what torch's elastic agent says in the environment; alone where it started nothing."""
-        if "TORCHELASTIC_RUN_ID" not in os.environ:
+        if not torchrun.is_there():
             return cls()
         rank, size, local_rank = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
         return cls(rank, size, local_rank, tensor_parallel)
@@ -86,8 +87,7 @@ def lightning_strategy(trainer: TrainerConfig, ranks: Ranks) -> tuple[Strategy |
     from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 
     # Named, so that Lightning does not take a Slurm job's variables for its own.
-    elastic = "TORCHELASTIC_RUN_ID" in os.environ
-    environment: ClusterEnvironment = TorchElasticEnvironment() if elastic else LightningEnvironment()
+    environment: ClusterEnvironment = TorchElasticEnvironment() if torchrun.is_there() else LightningEnvironment()
     # Checkpoints are gathered over gloo while NCCL computes.
     backend = "cpu:gloo,cuda:nccl" if trainer.accelerator == "cuda" else "gloo"
     if trainer.strategy == "fsdp":

@@ -68,7 +68,8 @@ class Recorder(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Goes on from the last checkpoint; without one, probes before any update, unless an earlier process did."""
         module: SafetySft = pl_module
-        if module.target_loss is not None and not module.target_loss.isolates:
+        assert module.target_loss is not None, "Lightning configures the model first"
+        if not module.target_loss.isolates:
             say(f"[yellow]{type(module.model).__name__} lets packed documents see each other: each has a row of its own.[/]")
             self._loader.max_tokens = 0
         self.resumed_from_step = self._ranks.agree(max(self._checkpoints.steps(), default=0))

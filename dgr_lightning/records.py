@@ -106,14 +106,25 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 
 def put_in_place(partial: Path, folder: Path) -> None:
-    """Gives a folder its name once all of its files are on the disk; one that has the name is deleted."""
-    for path in partial.rglob("*"):
-        if path.is_file():
-            with open(path, "rb") as file:
-                os.fsync(file.fileno())
+    """Gives a folder its name once all of it is on the disk; one that has the name makes way as a whole, and is deleted."""
+    for path in (*partial.rglob("*"), partial):
+        _sync(path)
+    old = folder.with_name(f"{folder.name}.old{PARTIAL}")
+    shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
-        shutil.rmtree(folder)
+        os.replace(folder, old)
     os.replace(partial, folder)
+    _sync(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Returns when a file, or the list of a folder's entries, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -160,7 +160,8 @@ class SafetySft(LightningModule):
             with self._computing(last=row is batch["rows"][-1]):
                 with self._autocast():
                     summed = self.target_loss(row)
-                # Gradients are averaged over the ranks; what is wanted is their sum.
+                # Gradients are averaged over the shares of the rows; what is wanted is their sum. Where several ranks compute a
+                # share together, those of the root are averaged over all of them, which comes to the same.
                 self.manual_backward(summed * (self._ranks.data_size / batch["num_targets"]))
             total += summed.detach()
         norm = clip_gradients(self.model, self.sft.clip_norm)

@@ -109,10 +109,8 @@ def _check_model(cfg: Config, folder: Path) -> None:
         check_model(folder, cfg.tuning, cfg.model.trust_remote_code)
     if cfg.trainer.tensor_parallel > 1:
         from dgr_lightning import tensor_parallel
-        from dgr_lightning.parallel import layers
 
-        model = models.empty_model(folder, cfg.model.trust_remote_code)
-        tensor_parallel.check(model, layers(model), cfg.trainer.tensor_parallel)
+        tensor_parallel.check_model(folder, cfg.trainer.tensor_parallel, cfg.model.trust_remote_code)
 
 
 def _open(cfg: Config, model: Target, place: Place, kind: Any) -> RunDir:

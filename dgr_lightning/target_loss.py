@@ -70,22 +70,30 @@ class TargetLoss:
         targets = row["targets"]
         labels = row["labels"][0, targets]
         if self.plain_head:
-            hidden = self._hidden(row["input_ids"], row["position_ids"], row["document_lengths"])[0, targets]
+            documents = row["document_lengths"], row["document_ends"]
+            hidden = self._hidden(row["input_ids"], row["position_ids"], *documents)[0, targets]
             return summed_cross_entropy(self._model.get_output_embeddings(), hidden, labels, max_logits)
         logits = self._model(
             input_ids=row["input_ids"],
             position_ids=row["position_ids"],
             document_lengths=row["document_lengths"],
+            document_ends=row["document_ends"],
             use_cache=False,
             logits_to_keep=targets,
         ).logits
         return cross_entropy(logits[0].float(), labels, reduction="sum")
 
-    def _hidden(self, input_ids: Tensor, position_ids: Tensor, document_lengths: list[int]) -> Tensor:
+    def _hidden(
+        self, input_ids: Tensor, position_ids: Tensor, document_lengths: list[int], document_ends: Tensor | None = None
+    ) -> Tensor:
         # A model that keeps its own attention isolates documents by their position ids, and only without a cache and without
         # an attention mask.
         hidden: Tensor = self._model.base_model(
-            input_ids=input_ids, position_ids=position_ids, document_lengths=document_lengths, use_cache=False
+            input_ids=input_ids,
+            position_ids=position_ids,
+            document_lengths=document_lengths,
+            document_ends=document_ends,
+            use_cache=False,
         ).last_hidden_state
         return hidden
 

@@ -8,7 +8,8 @@ are whole while they compute. What a device holds of a layer is sharded once mor
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -22,6 +23,7 @@ from torch.distributed.tensor.parallel import (
 )
 
 from dgr_lightning.errors import UserError
+from dgr_lightning.models import empty_model, layers
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -34,41 +36,56 @@ _COLUMNS, _ROWS, _NORM = "colwise", "rowwise", "replicated_with_grad_allreduce"
 _HEADS = 2  # where the heads are when a norm of queries or keys sees them: [batch, tokens, heads, width]
 
 
-def check(model: PreTrainedModel, decoder: Sequence[nn.Module], ways: int) -> None:
-    """Checks that a model's layers can be dealt to so many devices; without its weights.
-
-    Args:
-        model: may be on the meta device.
-        decoder: its layers.
-        ways: devices that share a layer.
+def check_model(folder: Path, ways: int, trust_remote_code: bool = False) -> None:
+    """Checks that a model's layers can be dealt to so many devices, by its config alone, without loading a weight.
 
     Raises:
-        UserError: it has no plan, or one that is not known here, or a number that cannot be divided.
+        UserError: it has no plan, or one that is not known here or does not fit, or a number that cannot be divided.
     """
+    try:
+        model = empty_model(folder, trust_remote_code)
+    except (ValueError, OSError):
+        return  # no model that can be trained at all: `load_model` says why, and is called first by whoever generates
+    check(model, ways)
+
+
+def check(model: PreTrainedModel, ways: int) -> None:
+    """As `check_model`, for a model that may be on the meta device."""
     key, name = f"trainer.tensor_parallel={ways}", type(model).__name__
-    plan = _plan(model)
+    plan, config = _plan(model), model.config.get_text_config().to_dict()
     unknown = sorted(set(plan.values()) - {_COLUMNS, _ROWS, _NORM})
-    if not plan or not decoder or unknown:
-        why = f"its plan asks for {', '.join(unknown)}" if unknown else "it has no plan for that"
-        raise UserError(f"{key}: {name} cannot be split, {why}. Write trainer.tensor_parallel=1; fsdp shards any model.")
-    config = model.config.get_text_config()
-    numbers = {"attention heads": config.num_attention_heads, "key and value heads": config.num_key_value_heads}
+    why = "it has no plan for that" if not plan else f"its plan asks for {', '.join(unknown)}" if unknown else None
+    if misfit := why or next((misfit for layer in layers(model) if (misfit := _misfit(layer, plan))), None):
+        raise UserError(f"{key}: {name} cannot be split, {misfit}. Write trainer.tensor_parallel=1; fsdp shards any model.")
+    heads = config["num_attention_heads"]
+    numbers = {"attention heads": heads, "key and value heads": config.get("num_key_value_heads") or heads}
     for module, style in plan.items():
-        matrix = decoder[0].get_submodule(module)
-        if style != _NORM:
-            assert isinstance(matrix, nn.Linear)
+        matrix = layers(model)[0].get_submodule(module)
+        if isinstance(matrix, nn.Linear):
             numbers[f"values of {module}"] = matrix.out_features if style == _COLUMNS else matrix.in_features
     for what, number in numbers.items():
         if number % ways:
             raise UserError(f"{key}: {name} has {number} {what}, which {ways} devices cannot share evenly.")
 
 
-def split(model: PreTrainedModel, decoder: Sequence[nn.Module], mesh: DeviceMesh) -> None:
+def _misfit(layer: nn.Module, plan: Mapping[str, str]) -> str | None:
+    """Returns why a plan does not fit a layer: a matrix that is not there, or a weight that sees parts and is not planned."""
+    modules = dict(layer.named_modules())
+    for name, style in plan.items():
+        if name not in modules or (style != _NORM and not isinstance(modules[name], nn.Linear)):
+            return f"its plan has {name}, which is no matrix of its layers"
+    beside = tuple({f"{name.rpartition('.')[0]}." for name in plan})
+    for name, _ in layer.named_parameters():
+        if name.rpartition(".")[0] not in plan and name.startswith(beside):
+            return f"its plan does not say what becomes of {name}"
+    return None
+
+
+def split(model: PreTrainedModel, mesh: DeviceMesh) -> None:
     """Leaves every device its part of the layers, in place; on the meta device nothing is sent.
 
     Args:
         model: one that `check` let pass.
-        decoder: its layers.
         mesh: of the devices that share a layer.
     """
     styles: dict[str, type[ParallelStyle]] = {_COLUMNS: ColwiseParallel, _ROWS: RowwiseParallel}
@@ -76,7 +93,7 @@ def split(model: PreTrainedModel, decoder: Sequence[nn.Module], mesh: DeviceMesh
         module: SequenceParallel(sequence_dim=_HEADS, use_local_output=True) if style == _NORM else styles[style]()
         for module, style in _plan(model).items()
     }
-    for layer in decoder:
+    for layer in layers(model):
         parallelize_module(layer, mesh, plan)
     # It warns that weights split twice are gathered in two steps; whole ones are wanted for probes and the export alone.
     logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)

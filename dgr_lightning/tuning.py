@@ -25,8 +25,8 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from dgr_lightning.config import LAYER_RANGE, TuningConfig
 from dgr_lightning.errors import UserError
 from dgr_lightning.model_folder import check_unquantised
-from dgr_lightning.models import empty_model, load_model
-from dgr_lightning.parallel import layers
+from dgr_lightning.models import empty_model, layers, load_model
+from dgr_lightning.parallel import whole
 from dgr_lightning.records import content_hash
 
 if TYPE_CHECKING:
@@ -212,12 +212,11 @@ def adapters(model: PreTrainedModel) -> dict[str, Adapter]:
     """
     from peft.tuners.lora import LoraLayer
 
-    def whole(factor: nn.Module) -> Tensor:
-        weight = factor.get_parameter("weight")
-        return (weight.full_tensor() if isinstance(weight, DTensor) else weight).detach().float().cpu()
+    def values(factor: nn.Module) -> Tensor:
+        return whole(factor.get_parameter("weight").detach()).float().cpu()
 
     return {
-        name: Adapter(whole(module.lora_A[_ADAPTER]), whole(module.lora_B[_ADAPTER]), module.scaling[_ADAPTER])
+        name: Adapter(values(module.lora_A[_ADAPTER]), values(module.lora_B[_ADAPTER]), module.scaling[_ADAPTER])
         for name, module in model.named_modules()
         if isinstance(module, LoraLayer)
     }

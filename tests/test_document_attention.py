@@ -5,7 +5,12 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from dgr_lightning import document_attention as module
+from dgr_lightning.chat import Encoded
 from dgr_lightning.document_attention import document_attention
+from dgr_lightning.packing import collate
+from dgr_lightning.parallel import recompute
+from dgr_lightning.target_loss import TargetLoss
+from trainings import small_model
 
 
 @pytest.mark.parametrize("lengths", [[100], [161], [256], [257], [700], [1100], [300, 40, 512]])
@@ -64,11 +69,38 @@ def untried():
 @pytest.mark.parametrize("groups", [1, 3])
 def test_varlen_attention_is_called_as_it_is_documented(untried, monkeypatch: pytest.MonkeyPatch, groups: int) -> None:
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", varlen)
-    assert module.varlen_is_sdpa(torch.device("cpu"), torch.bfloat16, 16, groups)
+    with torch.inference_mode():
+        assert module.varlen_is_sdpa(torch.device("cpu"), torch.bfloat16, 16, groups)
     query, key, value = (torch.randn(1, heads, 60, 16) for heads in (2 * groups, 2, 2))
     expected, _ = document_attention(torch.nn.Identity(), query, key, value, None, scaling=0.3, document_lengths=[20, 1, 39])
-    found = module.varlen_attention(query, key, value, (20, 1, 39), scaling=0.3)
-    torch.testing.assert_close(found, expected)
+    ends = torch.tensor([0, 20, 21, 60], dtype=torch.int32)
+    torch.testing.assert_close(module.varlen_attention(query, key, value, ends, 39, scaling=0.3), expected)
+
+
+@pytest.mark.parametrize("every", [0, 1], ids=["kept", "computed again"])
+def test_a_model_that_takes_varlen_attention_learns_the_same(untried, monkeypatch: pytest.MonkeyPatch, every: int) -> None:
+    """Varlen is tried in the first layer of the first row, among what is computed again in the backward pass."""
+    calls = []
+
+    def counted(*arguments, **options):
+        calls.append(len(arguments[3]))
+        return varlen(*arguments, **options)
+
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", counted)
+    encoded = [Encoded(list(range(2, 2 + length)), 3) for length in (23, 7, 40)]
+    outcomes = []
+    for devices in ((), ("cpu",)):
+        monkeypatch.setattr(module, "_FLASH_DEVICES", devices)
+        model = small_model("Qwen3")
+        target_loss = TargetLoss(model)
+        recompute(model.train(), every)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = target_loss(collate(encoded))
+        loss.backward()
+        outcomes.append((loss.item(), model.model.layers[0].mlp.up_proj.weight.grad))
+    assert calls.count(5) == (2 if every == 0 else 4)  # two layers; three documents and what fills up the row
+    assert outcomes[1][0] == pytest.approx(outcomes[0][0], rel=1e-3)
+    assert (outcomes[1][1] - outcomes[0][1]).norm() < 0.02 * outcomes[0][1].norm()
 
 
 def test_varlen_attention_that_is_not_there_or_not_right_is_found_out(

@@ -120,6 +120,10 @@ BAD = {
     "trainer=ddp trainer.tensor_parallel=2": ["trainer.tensor_parallel", "trainer.strategy=ddp", "trainer=fsdp"],
     "trainer=fsdp trainer.devices=4 trainer.tensor_parallel=3": ["trainer.tensor_parallel=3", "4 devices"],
     "trainer=fsdp trainer.devices=4 trainer.tensor_parallel=2 tuning=lora": ["trainer.tensor_parallel=2", "tuning=full"],
+    "trainer=fsdp trainer.accelerator=cuda trainer.devices=4 trainer.tensor_parallel=2 trainer.cpu_offload=true": [
+        "trainer.cpu_offload",
+        "trainer.tensor_parallel",
+    ],
     "trainer=fsdp trainer.devices=4 trainer.shard_size=3": ["trainer.shard_size=3", "4 devices"],
     "trainer.nodes=2": ["trainer.nodes=2"],
     "sft.select=probe/gsm8k/accuracy": [

@@ -18,12 +18,9 @@ NUM_EXAMPLES = 20 * NUM_KILLS
 REFINE = [f"data.limit={NUM_EXAMPLES}", "engine.name=transformers", "engine.batch_size=4"]
 
 
-def start_and_kill(run_dir, cache, rng, *overrides) -> None:
-    """Lets refine.py store a random number of completions, or none, and kills it a random moment later.
-
-    At most 12 of the 20 examples that a kill has: so fast a machine that the last one comes too late is hard to imagine.
-    """
-    wanted, delay = len(stored_lines(cache)) + rng.randint(0, 12), rng.random() * 0.1
+def start_and_kill(run_dir, cache, num_more: int, delay: float, *overrides) -> None:
+    """Lets refine.py store so many completions, and kills it a moment later."""
+    wanted = len(stored_lines(cache)) + num_more
     process = subprocess.Popen(
         command(run_dir, *overrides, script="refine.py"),
         env=environment(cache),
@@ -47,14 +44,15 @@ def test_killed_again_and_again_a_refinement_loses_nothing_and_repeats_nothing(t
     rng, killed = random.Random(how), tmp_path / "killed"
     kept: list[str] = []
     counts = []
-    for _ in range(NUM_KILLS):
-        start_and_kill(killed, cache, rng, *overrides)
+    for number in range(NUM_KILLS):
+        # The first before anything is stored. Each has 20 examples, so however fast the machine, the last is not too late.
+        start_and_kill(killed, cache, rng.randint(1, 12) if number else 0, rng.random() * 0.1, *overrides)
         now = stored_lines(cache)
         assert set(kept) <= set(now), "a stored line was lost or changed"
         kept = now
         counts.append(len(now))
     assert not (killed / "summary.json").exists(), "killed too late to show anything"
-    assert counts[-1] > 0, f"never killed in mid-work: {counts}"
+    assert counts[-1] > 0 and len(set(counts)) > 1, f"never killed in mid-work: {counts}"
     run(killed, cache, *overrides, script="refine.py")
 
     after = stored_lines(cache)
