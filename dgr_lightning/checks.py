@@ -154,11 +154,9 @@ def check_devices(trainer: TrainerConfig) -> None:
     size = (trainer.devices or 0) * trainer.nodes
     if trainer.shard_size is not None and size % trainer.shard_size:
         raise UserError(f"trainer.shard_size={trainer.shard_size}: {size} devices cannot be divided into groups of that size.")
-    if trainer.tensor_parallel > 1 and trainer.cpu_offload:
-        raise UserError(
-            "trainer.cpu_offload with trainer.tensor_parallel: weights that are split over devices stay there; leave out one "
-            "of them."
-        )
+    for key, asked in (("cpu_offload", trainer.cpu_offload), ("compile", trainer.compile)):
+        if asked and trainer.tensor_parallel > 1:
+            raise UserError(f"trainer.{key} with trainer.tensor_parallel: they do not go together; leave one of them out.")
     copy = trainer.shard_size or size
     if trainer.tensor_parallel > 1 and copy % trainer.tensor_parallel:
         raise UserError(

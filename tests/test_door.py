@@ -124,6 +124,7 @@ BAD = {
         "trainer.cpu_offload",
         "trainer.tensor_parallel",
     ],
+    "trainer=fsdp trainer.devices=4 trainer.tensor_parallel=2 trainer.compile=true": ["trainer.compile", "tensor_parallel"],
     "trainer=fsdp trainer.devices=4 trainer.shard_size=3": ["trainer.shard_size=3", "4 devices"],
     "trainer.nodes=2": ["trainer.nodes=2"],
     "sft.select=probe/gsm8k/accuracy": [
