@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from dgr_lightning import tuning
 from dgr_lightning.model_folder import CODE_FILES, MODEL_FILES, weight_files
-from dgr_lightning.models import empty_model
+from dgr_lightning.models import empty_model, quiet_transformers
 from dgr_lightning.parallel import whole_tensors
 from dgr_lightning.ranks import Ranks
 from dgr_lightning.records import whole_folder
@@ -80,7 +79,7 @@ def _write(weights: dict[str, Tensor], base_folder: Path, folder: Path, card: st
     # The base's settings may be ones that transformers refuses to write; its file is copied below.
     shell.generation_config = GenerationConfig()
     with whole_folder(folder) as partial:
-        with _quiet_saving():
+        with quiet_transformers():
             shell.save_pretrained(partial, state_dict=weights, max_shard_size=SHARD_SIZE)
         (partial / "generation_config.json").unlink(missing_ok=True)
         for pattern in (*MODEL_FILES, *CODE_FILES):
@@ -88,17 +87,3 @@ def _write(weights: dict[str, Tensor], base_folder: Path, folder: Path, card: st
                 for file in base_folder.glob(pattern):
                     shutil.copyfile(file, partial / file.name)
         (partial / "README.md").write_text(card, encoding="utf-8")
-
-
-@contextmanager
-def _quiet_saving() -> Iterator[None]:
-    """Keeps transformers' progress bar of saving off the screen."""
-    from transformers.utils import logging
-
-    had_bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if had_bars:
-            logging.enable_progress_bar()

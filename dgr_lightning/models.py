@@ -176,7 +176,7 @@ def _load(
     place = {} if quantization is None else {"quantization_config": quantization, "device_map": {"": device}}
     size = sum(file.stat().st_size for file in weight_files(folder, str(folder)))
     try:
-        with _quiet_transformers(bars=size >= SILENT_BYTES):
+        with quiet_transformers(bars=size >= SILENT_BYTES):
             loaded: Any = (AutoModelForCausalLM if head else AutoModel).from_pretrained(
                 folder,
                 dtype={"bf16": torch.bfloat16, "fp32": torch.float32, "master": torch.float32}[precision],
@@ -210,8 +210,8 @@ def _load(
 
 
 @contextmanager
-def _quiet_transformers(bars: bool) -> Iterator[None]:
-    """Keeps transformers' load report off the screen (its content is checked instead), and its bars unless asked for."""
+def quiet_transformers(bars: bool = False) -> Iterator[None]:
+    """Keeps transformers' reports off the screen (what is loaded is checked instead), and its bars unless asked for."""
     from transformers.utils import logging
 
     verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

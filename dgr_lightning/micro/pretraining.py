@@ -21,6 +21,7 @@ from dgr_lightning.document_attention import use_document_attention
 from dgr_lightning.micro import corpus
 from dgr_lightning.micro.tokenizer import ASSISTANT, END, END_THINK, PAD, THINK, USER, build_tokenizer
 from dgr_lightning.model_folder import LANGUAGE
+from dgr_lightning.models import quiet_transformers
 from dgr_lightning.records import content_hash
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ def grow(recipe: Recipe, folder: Path, precision: str) -> None:
                 optimizer.zero_grad(set_to_none=True)
                 scheduler.step()
             advance(1)
-    model.eval().save_pretrained(folder)
+    with quiet_transformers():
+        model.eval().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
