@@ -22,7 +22,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from dgr_lightning.ranks import Ranks
-from dgr_lightning.records import PARTIAL, put_in_place, read_json, write_json
+from dgr_lightning.records import PARTIAL, partial_of, put_in_place, read_json, write_json
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -77,7 +77,7 @@ class Checkpoints:
 
         self.settle()
         tensors, numbers = _contents(model, optimizer)
-        partial = self.path(step).with_name(self.path(step).name + PARTIAL)
+        partial = partial_of(self.path(step))
         if self._ranks.is_first:
             write_json(partial / _STATE, {"state": state, "optimizer": numbers})
         if self._ranks.size > 1 and self._group is None:
@@ -122,8 +122,7 @@ class Checkpoints:
         written.result()
         if not self._ranks.is_first:
             return
-        partial = self.path(step).with_name(self.path(step).name + PARTIAL)
-        put_in_place(partial, self.path(step))
+        put_in_place(partial_of(self.path(step)), self.path(step))
         for old in self.steps()[: -self._keep]:
             if old != self.best:
                 shutil.rmtree(self.path(old))

@@ -141,6 +141,17 @@ def empty_model(folder: Path, trust_remote_code: bool = False, dtype: torch.dtyp
     return model
 
 
+def outline(folder: Path, trust_remote_code: bool = False) -> PreTrainedModel | None:
+    """Returns what `empty_model` does, to look at before anything is loaded; None where a folder holds no model to be trained.
+
+    `load_model` says why, and is called first by whoever generates.
+    """
+    try:
+        return empty_model(folder, trust_remote_code)
+    except (ValueError, OSError):
+        return None
+
+
 def layers(model: PreTrainedModel) -> list[nn.Module]:
     """Returns the layers of a model, first to last: the modules that it says itself are not to be split."""
     whole = set(model._no_split_modules or ())

@@ -95,10 +95,15 @@ def _whole(path: Path) -> Iterator[TextIO]:
     os.replace(partial, path)
 
 
+def partial_of(folder: Path) -> Path:
+    """Returns where a folder is filled until it is whole."""
+    return folder.with_name(folder.name + PARTIAL)
+
+
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """A folder to fill that takes its name when it is whole and on the disk, in place of one that has that name."""
-    partial = folder.with_name(folder.name + PARTIAL)
+    partial = partial_of(folder)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     yield partial

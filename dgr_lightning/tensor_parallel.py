@@ -23,7 +23,7 @@ from torch.distributed.tensor.parallel import (
 )
 
 from dgr_lightning.errors import UserError
-from dgr_lightning.models import empty_model, layers
+from dgr_lightning.models import layers, outline
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -42,11 +42,9 @@ def check_model(folder: Path, ways: int, trust_remote_code: bool = False) -> Non
     Raises:
         UserError: it has no plan, or one that is not known here or does not fit, or a number that cannot be divided.
     """
-    try:
-        model = empty_model(folder, trust_remote_code)
-    except (ValueError, OSError):
-        return  # no model that can be trained at all: `load_model` says why, and is called first by whoever generates
-    check(model, ways)
+    model = outline(folder, trust_remote_code)
+    if model is not None:
+        check(model, ways)
 
 
 def check(model: PreTrainedModel, ways: int) -> None:

@@ -25,7 +25,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from dgr_lightning.config import LAYER_RANGE, TuningConfig
 from dgr_lightning.errors import UserError
 from dgr_lightning.model_folder import check_unquantised
-from dgr_lightning.models import empty_model, layers, load_model
+from dgr_lightning.models import empty_model, layers, load_model, outline
 from dgr_lightning.parallel import whole
 from dgr_lightning.records import content_hash
 
@@ -96,11 +96,9 @@ def check_model(folder: Path, tuning: TuningConfig, trust_remote_code: bool = Fa
     Raises:
         UserError: it has not; the message names the override.
     """
-    try:
-        model = empty_model(folder, trust_remote_code)
-    except (ValueError, OSError):
-        return  # no model that can be trained at all: `load_model` says why, and is called first by whoever generates
-    targets(model, tuning)
+    model = outline(folder, trust_remote_code)
+    if model is not None:
+        targets(model, tuning)
 
 
 def targets(model: PreTrainedModel, tuning: TuningConfig) -> list[str]:

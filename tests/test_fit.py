@@ -19,7 +19,7 @@ from dgr_lightning.fit import fit
 from dgr_lightning.models import load_model
 from dgr_lightning.packing import step_examples
 from dgr_lightning.sft import rate
-from trainings import assert_same_weights, config, curve, examples, plain_loss, train, train_twice, weights
+from trainings import assert_same_weights, config, curve, examples, exported, plain_loss, train, train_twice, weights
 
 
 def test_fit_is_the_textbook_loop(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,8 +91,8 @@ def test_the_weights_where_a_curve_is_highest_become_the_model(base: Path, tmp_p
 
     seen: dict[int, torch.Tensor] = {}
     train(base, tmp_path / "run", probe, probes_every=2, sft_select="probe/reasoning_accuracy", trainer_checkpoint_every=0)
-    exported = load_file(tmp_path / "run" / "model" / "model.safetensors")["model.embed_tokens.weight"]
-    assert torch.equal(exported, seen[6].to(torch.bfloat16)) and not torch.equal(exported, seen[10].to(torch.bfloat16))
+    embeddings = exported(tmp_path / "run")["model.embed_tokens.weight"]
+    assert torch.equal(embeddings, seen[6].to(torch.bfloat16)) and not torch.equal(embeddings, seen[10].to(torch.bfloat16))
     kept = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
     assert kept == ["step-00000006", "step-00000010"]
 
@@ -160,10 +160,7 @@ def test_killed_and_resumed_is_uninterrupted_to_the_bit(base: Path, tmp_path: Pa
     ]
     timeless = [pandas.read_csv(folder / "metrics.csv").drop(columns=machine) for folder in (run_dir, undisturbed)]
     assert timeless[0].equals(timeless[1])
-    assert (
-        load_file(run_dir / "model" / "model.safetensors").keys()
-        == load_file(undisturbed / "model" / "model.safetensors").keys()
-    )
+    assert exported(run_dir).keys() == exported(undisturbed).keys()
     assert result.loss_first == curve(undisturbed)[1]
 
 

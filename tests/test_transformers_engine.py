@@ -19,6 +19,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+import trainings
 from dgr_lightning.engines import LENGTH, STOP, Completion, Request, Sampling
 from dgr_lightning.engines.cache import SlotCache
 from dgr_lightning.engines.sampling import choose, noise_stream, uniforms
@@ -26,16 +27,7 @@ from dgr_lightning.engines.transformers import TransformersEngine
 from dgr_lightning.errors import UserError
 
 VOCABULARY = 97
-SIZES = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 256,
-    "initializer_range": 0.3,
-}
+SIZES = trainings.SIZES | {"vocab_size": VOCABULARY, "initializer_range": 0.3}
 GREEDY = Sampling(temperature=0, top_p=1.0, max_new_tokens=24, seed=0, stop_ids=(3, 4, 5))
 SAMPLED = Sampling(temperature=1.0, top_p=0.9, max_new_tokens=24, seed=7, stop_ids=(3, 4, 5))
 

@@ -13,25 +13,23 @@ from dgr_lightning.curves import STEP
 from dgr_lightning.fit import TrainingResult, fit
 from dgr_lightning.records import Example
 
+SIZES = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+}
+
 
 def small_model(family: str, vocabulary: int = 96, **changes):
     """A random model of one of several families, small enough to train in milliseconds."""
     import transformers
 
     torch.manual_seed(0)
-    settings = {
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 256,
-        "initializer_range": 0.2,
-        "bos_token_id": None,
-        "eos_token_id": 1,
-        "pad_token_id": 0,
-    }
-    config = getattr(transformers, f"{family}Config")(vocab_size=vocabulary, **settings | changes)
+    settings = SIZES | {"initializer_range": 0.2, "bos_token_id": None, "eos_token_id": 1, "pad_token_id": 0} | changes
+    config = getattr(transformers, f"{family}Config")(vocab_size=vocabulary, **settings)
     return getattr(transformers, f"{family}ForCausalLM")(config).eval()
 
 
