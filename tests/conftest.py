@@ -54,6 +54,40 @@ def cache(tmp_path, micro_folder):
     return folder
 
 
+@pytest.fixture
+def stand_in():
+    """A stand-in for a server, up and well."""
+    from stand_in import StandIn
+
+    stand_in = StandIn().start()
+    yield stand_in
+    if not stand_in.stopped:
+        stand_in.stop()
+
+
+@pytest.fixture
+def connect(monkeypatch):
+    """Returns a function that connects to a stand-in, with little patience; what it made is closed at the end."""
+    from dgr_lightning.config import EngineConfig
+    from dgr_lightning.engines import endpoint
+    from dgr_lightning.engines.server import ServerEngine
+    from stand_in import Letters, encode
+
+    monkeypatch.setattr(endpoint, "FIRST_PAUSE", 0.01)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    engines = []
+
+    def connect(stand_in, **settings):
+        settings = {"url": stand_in.url, "batch_size": 4, "retries": 4, "timeout_seconds": 20.0} | settings
+        engines.append(ServerEngine(Letters(), encode, EngineConfig(name="server", **settings)))
+        stand_in.forget()
+        return engines[-1]
+
+    yield connect
+    for engine in engines:
+        engine.close()
+
+
 @pytest.fixture(scope="session")
 def vllm_server(micro_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of vLLM's OpenAI-compatible server with the miniature in fp32, alive as long as this process is."""

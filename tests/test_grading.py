@@ -160,7 +160,7 @@ def test_a_computation_without_end_is_killed_counted_and_not_tried_again():
         assert time.monotonic() - start < 5 and grader.timeouts == 1
         start = time.monotonic()
         assert not grader.grade(f"\\boxed{{{TOWER}}}", "x+1")
-        assert time.monotonic() - start < 0.1 and grader.timeouts == 2
+        assert time.monotonic() - start < 0.9 and grader.timeouts == 2, "a second of computing again"
         assert grader.grade("\\boxed{2+x}", "x+2"), "grading goes on with a new process"
         assert grader.timeouts == 2
 
