@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import test_ranks
+import rank_trainings
 from dgr_lightning import tuning
 from dgr_lightning.chat import Chat
 from dgr_lightning.checkpoints import trained
@@ -372,13 +372,13 @@ def test_a_sharded_model_with_adapters_is_the_whole_one(base: Path) -> None:
 
 
 def adapted(method: str, strategy: str, max_tokens: int = 100, **changes):
-    cfg = test_ranks.config(strategy, max_tokens, **changes)
+    cfg = rank_trainings.config(strategy, max_tokens, **changes)
     cfg.tuning = TuningConfig(method=method, rank=4)
     return cfg
 
 
 def assert_same_adapters(run_dir: Path, expected_dir: Path) -> None:
-    assert curve(run_dir) == pytest.approx(curve(expected_dir), rel=1e-5) and len(curve(run_dir)) == test_ranks.STEPS
+    assert curve(run_dir) == pytest.approx(curve(expected_dir), rel=1e-5) and len(curve(run_dir)) == rank_trainings.STEPS
     expected = exported(expected_dir)
     for key, weight in exported(run_dir).items():
         torch.testing.assert_close(weight, expected[key], rtol=1e-4, atol=2e-5, msg=f"{run_dir.name} {key}")
@@ -387,11 +387,11 @@ def assert_same_adapters(run_dir: Path, expected_dir: Path) -> None:
 @pytest.mark.slow
 def test_lora_on_two_ranks_is_lora_on_one_whatever_the_model_and_the_rows(tmp_path: Path) -> None:
     bases = {name: save_base(tmp_path / name, name, **WIDTHS, **changes) for name, changes in FAMILIES}
-    cases = [(name, rows) for name in bases for rows in test_ranks.ROWS]
+    cases = [(name, rows) for name in bases for rows in rank_trainings.ROWS]
     trainings = [(bases[name], adapted("lora", "fsdp", rows), tmp_path / f"{name}-{rows}-two") for name, rows in cases]
-    test_ranks.train_on_two_ranks(*trainings)
+    rank_trainings.train_on_two_ranks(*trainings)
     for name, rows in cases:
-        test_ranks.train(bases[name], adapted("lora", "single", rows), tmp_path / f"{name}-{rows}")
+        rank_trainings.train(bases[name], adapted("lora", "single", rows), tmp_path / f"{name}-{rows}")
         assert_same_adapters(tmp_path / f"{name}-{rows}-two", tmp_path / f"{name}-{rows}")
 
 
@@ -401,11 +401,11 @@ def test_adapters_are_trained_and_exported_the_same_on_two_ranks(base: Path, tmp
     # The last goes on, in shards, from what one process left behind.
     half = adapted("lora", "single", checkpoint_every=5)
     with pytest.raises(OSError, match="no space left"):
-        test_ranks.train(base, half, tmp_path / "resumed", no_space)
+        rank_trainings.train(base, half, tmp_path / "resumed", no_space)
     trainings = [(base, adapted(*pair), tmp_path / "-".join(pair)) for pair in pairs]
-    *_, resumed = test_ranks.train_on_two_ranks(*trainings, (base, adapted("lora", "fsdp"), tmp_path / "resumed"))
+    *_, resumed = rank_trainings.train_on_two_ranks(*trainings, (base, adapted("lora", "fsdp"), tmp_path / "resumed"))
     assert resumed.resumed_from_step == 5
     for method, names in (("lora", ["lora-ddp", "lora-fsdp", "resumed"]), ("qlora", ["qlora-ddp", "qlora-fsdp"])):
-        test_ranks.train(base, adapted(method, "single"), tmp_path / method)
+        rank_trainings.train(base, adapted(method, "single"), tmp_path / method)
         for name in names:
             assert_same_adapters(tmp_path / name, tmp_path / method)
