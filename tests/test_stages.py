@@ -14,7 +14,7 @@ from runs import ROOT, SMALL, environment, kill_when, rank_processes, run, summa
 
 @pytest.mark.slow
 def test_a_run_killed_in_training_resumes_and_ends_in_the_same_bits(tmp_path, cache):
-    overrides = [*SMALL, "trainer.checkpoint_every=5", "sft.epochs=30"]
+    overrides = [*SMALL, "trainer.checkpoint_every=5", "sft.epochs=15"]
 
     def checkpointed() -> bool:
         return any((tmp_path / "killed" / "checkpoints").glob("step-????????"))
@@ -178,8 +178,8 @@ def test_real_rows_on_a_real_tokenizer_run_through_every_stage(tmp_path, shared,
         "evaluation=quick",
         "evaluation.limit=4",
         *(f"evaluation.path.{task}={shared / 'data' / path}" for task, path in tasks.items()),
-        "evaluation.max_new_tokens=48",
-        "refine.max_new_tokens=64",
+        "evaluation.max_new_tokens=24",
+        "refine.max_new_tokens=32",
         "sft.max_steps=3",
     )
     summary = summary_of(tmp_path / "run")
