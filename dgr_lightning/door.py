@@ -4,7 +4,7 @@ Hydra composes YAML, sweeps and launches; by itself it lets `+foo=1` past any sc
 sweep at a point that does not compose. So every override is read first, composition is untyped, and the result is held to the
 schema point by point:
 
-    keys and choices exist → composition → types and ranges → pairs and paths → hub → `auto` becomes a value → stages
+    keys and choices exist → composition → types and ranges → pairs and paths → cache, hub → `auto` becomes a value → stages
 
 Everything up to the hub happens before torch is imported. What is wrong is one message that names the override, exit code 2.
 """
@@ -107,11 +107,13 @@ def resolve(cfg: Config, command: str, given: frozenset[str]) -> None:
         given: keys that the command line names: what was asked for is never left out silently.
 
     Raises:
-        UserError: something is neither local nor on a hub that can be reached, or a device is not there.
+        UserError: something is neither local nor on a hub that can be reached, a device is not there, or the cache cannot be.
     """
     from dgr_lightning import availability
+    from dgr_lightning.cache import require_cache
     from dgr_lightning.engines.choice import check_engine, require_engine, resolve_engine
 
+    require_cache()
     require_engine(cfg.engine.name)
     availability.require(cfg, command)
     if command == "train" or (command == "refine" and cfg.shift.prompts):

@@ -6,7 +6,6 @@ another shape is refused, where `from_pretrained` would go on with random ones a
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from rich.markup import escape
 from torch import nn
 
 from dgr_lightning import torchrun
+from dgr_lightning.cache import cache_dir
 from dgr_lightning.config import ModelConfig, TrainerConfig
 from dgr_lightning.console import say
 from dgr_lightning.errors import UserError
@@ -34,11 +34,6 @@ REMEMBERED_BYTES = 16 * 2**20
 SILENT_BYTES = 2**30
 # A file younger than this may be written again within the tick of the file system's clock.
 SETTLED_SECONDS = 2.0
-
-
-def cache_dir() -> Path:
-    """Returns `$DGR_CACHE`, by default ~/.cache/dgr_lightning; it need not exist yet."""
-    return Path(os.environ.get("DGR_CACHE") or "~/.cache/dgr_lightning").expanduser()
 
 
 def locate(model: ModelConfig) -> Path:

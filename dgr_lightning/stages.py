@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from rich.markup import escape
 
 from dgr_lightning import models, report, sources, torchrun, work
+from dgr_lightning.cache import cache_dir
 from dgr_lightning.config import Config
 from dgr_lightning.console import console, say
 from dgr_lightning.evaluation import tax
@@ -48,7 +49,7 @@ def train(cfg: Config, place: Place) -> None:
         trained = _stage(run, cfg, "train", "Training", partial(work.train, cfg, base, run.hash), by="ranks")
         measured.forget()
         seconds: dict[str, float] = {}
-        before = _measure(run, cfg, base, "base", models.cache_dir() / "evaluations", seconds)
+        before = _measure(run, cfg, base, "base", cache_dir() / "evaluations", seconds)
         with Target(run.path / "model", cfg) as tuned:
             after = _measure(run, cfg, tuned, "tuned", run.path / "evaluation" / "stored", seconds)
             shift = _tuning_shift(run, cfg, base, tuned, shift)
@@ -95,7 +96,7 @@ def evaluate(cfg: Config, place: Place) -> None:
             return _show_finished(run)
         _announce(run, cfg)
         seconds: dict[str, float] = {}
-        store = models.cache_dir() / "evaluations"
+        store = cache_dir() / "evaluations"
         measures = _measure(run, cfg, model, "base", store, seconds)
         report.write(run.path, build_summary(run.hash, seconds, base=measures))
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from dgr_lightning import models, sources
+from dgr_lightning import sources
+from dgr_lightning.cache import cache_dir
 from dgr_lightning.config import Config
 from dgr_lightning.console import console, say
 from dgr_lightning.judge import KeywordJudge
@@ -46,7 +47,7 @@ def refine(cfg: Config, target: Target, run: Path) -> dict[str, Any]:
     # ThinkSafe's guard is the configured judge. For the rest, the shipped phrases, here and in probes: judge= is for
     # evaluation, and no part of what determines the model.
     judge = KeywordJudge(cfg.judge.phrases) if cfg.refine.strategy == "thinksafe" else KeywordJudge()
-    refinement = refine_examples(examples, cfg, target.chat, target.engine, target.content, judge, models.cache_dir())
+    refinement = refine_examples(examples, cfg, target.chat, target.engine, target.content, judge, cache_dir())
     write_jsonl(run / REFINED, refinement.examples)
     write_jsonl(run / "stages" / "verdicts.jsonl", refinement.verdicts())
     figures = asdict(refinement.stats)
@@ -85,7 +86,7 @@ def divergence(cfg: Config, base: Target, tuned: Target, run: Path) -> dict[str,
     from dgr_lightning import gap
 
     with tuned:
-        return gap.measure_models(cfg, base, tuned, models.cache_dir() / "traces", run / "stages" / "traces")
+        return gap.measure_models(cfg, base, tuned, cache_dir() / "traces", run / "stages" / "traces")
 
 
 def helping(stage: Callable[[Path], Any]) -> None:

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from dgr_lightning import models
+from dgr_lightning.cache import cache_dir
 from dgr_lightning.config import ModelConfig
 from dgr_lightning.errors import UserError
-from dgr_lightning.models import cache_dir, load_model, locate, model_content, resolve_device, resolve_precision
+from dgr_lightning.models import load_model, locate, model_content, resolve_device, resolve_precision
 
 
 @pytest.fixture(autouse=True)
@@ -260,9 +261,3 @@ def test_device_and_precision_become_values(monkeypatch):
             monkeypatch.setattr(torch.cpu, "get_capabilities", lambda name=name, answer=supported: {"avx2": True, name: answer})
             assert resolve_precision("auto", "cpu") == precision
     assert [resolve_precision(value, "cpu") for value in ("bf16", "fp32")] == ["bf16", "fp32"]
-
-
-def test_the_cache_is_where_the_environment_says(tmp_path, monkeypatch):
-    assert cache_dir() == tmp_path / "cache"
-    monkeypatch.delenv("DGR_CACHE")
-    assert cache_dir() == Path.home() / ".cache" / "dgr_lightning"
