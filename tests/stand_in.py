@@ -109,7 +109,8 @@ class StandIn:
                     self.wfile.write(content)
                     self.wfile.flush()
                 except (BrokenPipeError, ConnectionResetError):
-                    stand_in.hung_up += 1
+                    with stand_in.lock:
+                        stand_in.hung_up += 1
 
         class Http(ThreadingHTTPServer):
             daemon_threads, allow_reuse_address, request_queue_size = True, True, 256

@@ -25,7 +25,7 @@ def torchrun(run_dir: Path, cache: Path, *overrides: str) -> list[subprocess.Com
         )
         for _ in range(2)
     ]
-    outputs = [agent.communicate(timeout=300) for agent in agents]
+    outputs = [agent.communicate(timeout=900) for agent in agents]
     return [
         subprocess.CompletedProcess(command, agent.returncode, *output) for agent, output in zip(agents, outputs, strict=True)
     ]

@@ -139,7 +139,7 @@ BAD = {
     # paths that are not there
     "model.path=/not/there": ["model.path=/not/there", "no such folder"],
     "model.path=owner/model": ["model.path=owner/model", "model.hub_id=owner/model"],
-    "model.path=/tmp": ["model.path=/tmp", "config.json"],
+    "model.path=/": ["model.path=/", "config.json"],
     "data.path=/not/there.jsonl": ["data.path=/not/there.jsonl", "no such file"],
     "refine.trace_template=/not/there": ["refine.trace_template=/not/there"],
     "refine.meta_thinking=/tmp": ["refine.meta_thinking=/tmp", "folder"],
@@ -354,7 +354,9 @@ def test_a_user_error_of_a_stage_ends_with_2(run_door, capsys):
 def test_an_interrupt_ends_cleanly(arguments, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
-        f"import sys, time\nsys.path.insert(0, {str(ROOT)!r})\nfrom dgr_lightning import door\n"
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background shell ignores it
+        f"sys.path.insert(0, {str(ROOT)!r})\nfrom dgr_lightning import door\n"
         "def main(cfg, place):\n    print('started', flush=True)\n    time.sleep(60)\n"
         "sys.exit(door.run(main, 'train', sys.argv[1:]))\n"
     )
@@ -364,7 +366,6 @@ def test_an_interrupt_ends_cleanly(arguments, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background shell ignores it
     )
     assert process.stdout is not None
     while "started" not in process.stdout.readline():

@@ -163,7 +163,7 @@ from dgr_lightning.store import CompletionStore
 class Slow(Letters):
     def generate(self, requests, sampling):
         for completion in super().generate(requests, sampling):
-            time.sleep(0.005)
+            time.sleep(0.02)
             yield completion
 
 names, ended, letters = [str(n) for n in range(200)], {}, Slow()

@@ -153,14 +153,14 @@ def test_plain_answers_need_no_process():
 
 
 def test_a_computation_without_end_is_killed_counted_and_not_tried_again():
-    with Grader(seconds=1.0) as grader:
+    with Grader(seconds=3.0) as grader:
         assert grader.grade("\\boxed{1+x}", "x+1")
         start = time.monotonic()
         assert not grader.grade(f"\\boxed{{{TOWER}}}", "x+1")
-        assert time.monotonic() - start < 5 and grader.timeouts == 1
+        assert time.monotonic() - start < 15 and grader.timeouts == 1
         start = time.monotonic()
         assert not grader.grade(f"\\boxed{{{TOWER}}}", "x+1")
-        assert time.monotonic() - start < 0.9 and grader.timeouts == 2, "a second of computing again"
+        assert time.monotonic() - start < 2.5 and grader.timeouts == 2, "computed again"
         assert grader.grade("\\boxed{2+x}", "x+2"), "grading goes on with a new process"
         assert grader.timeouts == 2
 
@@ -170,7 +170,7 @@ def test_a_long_answer_is_wrong_and_never_computed(grader):
     assert not grader.grade(f"\\boxed{{{text}}}", str(MAX_CHARACTERS // 2 + 1))
     start = time.monotonic()
     assert not grader.grade("\\boxed{" + "{" * 1_000_000, "5") and not grader.grade("9" * 1_000_000, "5")
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 15
 
 
 def test_model_text_is_not_run(grader, tmp_path):
@@ -202,7 +202,7 @@ def test_the_process_dies_with_a_killed_parent(tmp_path):
             # Where nobody collects orphans the dead one stays in the process table.
             with open(f"/proc/{worker}/stat") as stat:
                 state = stat.read().rpartition(")")[2].split()[0]
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):  # it went before, or while, it was read
             return
         if state == "Z":
             return

@@ -27,7 +27,7 @@ def start_and_kill(run_dir, cache, num_more: int, delay: float, *overrides) -> N
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 900
     while len(stored_lines(cache)) < wanted and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.002)

