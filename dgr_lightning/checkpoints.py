@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 _STATE = "state.json"
+_FILE_BYTES = 2**30  # of one rank's part of a checkpoint, when the next file is begun
 
 
 class Checkpoints:
@@ -83,7 +84,9 @@ class Checkpoints:
         if self._ranks.size > 1 and self._group is None:
             self._group = dist.new_group(backend="gloo")  # of its own: it talks while training does
         self._ranks.agree(None)  # the folder is there
-        writer = HuggingFaceStorageWriter(str(partial), save_distributed=True)
+        # A file is put together in memory before it is written, and other threads wait for that.
+        files = _files(tensors, self._ranks.size)
+        writer = HuggingFaceStorageWriter(str(partial), fqn_to_index_mapping=files, save_distributed=True)
         written = dcp.async_save(tensors, storage_writer=writer, process_group=self._group, no_dist=self._ranks.size == 1)
         assert not isinstance(written, dcp.state_dict_saver.AsyncSaveResponse)
         self._pending = self._naming.submit(self._name, step, written)
@@ -145,6 +148,15 @@ def _contents(model: nn.Module, optimizer: Optimizer) -> tuple[dict[str, Tensor]
             else:
                 numbers.setdefault(name, {})[key] = value
     return tensors, numbers
+
+
+def _files(tensors: dict[str, Tensor], num_ranks: int) -> dict[str, int]:
+    """Returns for each tensor in which of its files a rank writes it, counted from 1."""
+    files, written = {}, 0
+    for name, tensor in tensors.items():
+        files[name] = 1 + written // _FILE_BYTES
+        written += tensor.nbytes // num_ranks
+    return files
 
 
 def _packed(value: Tensor) -> Tensor | None:

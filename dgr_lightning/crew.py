@@ -26,6 +26,7 @@ from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import uuid4
 
 from dgr_lightning import launch, torchrun
 from dgr_lightning.console import console
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _POLL_SECONDS = 0.1
+_SECONDS_TO_END = 10
 # The longest that a hand waits for the first process to come up, which may have a model to fetch.
 _TIMEOUT = timedelta(hours=24)
 
@@ -46,7 +48,7 @@ class _Order:
     """What the first process has the others do.
 
     Attributes:
-        number: counted from 1; each has ranks of its own, that do not meet those of another.
+        number: counted from 1; the ranks of one do not meet those of another.
         function: for every rank; None ends the waiting.
         alone: whether it is for one process of every machine instead, that is no rank of several.
         num_threads: of each rank.
@@ -133,8 +135,7 @@ def follow() -> int:
     store, orders, rank = _store(), _orders(), os.environ["RANK"]
     while True:
         key = f"order/{next(orders)}"
-        while not store.check([key]):
-            time.sleep(_POLL_SECONDS)
+        _wait_for(store, key)
         order: _Order = pickle.loads(store.get(key))
         if order.function is None:
             return order.code
@@ -157,12 +158,16 @@ def _work(order: _Order, folder: Path, stop: Callable[[], bool] | None = None) -
     """
     assert order.function is not None
     work = Work(order.function, folder, os.getpid(), order.num_threads)
-    child = multiprocessing.get_context("spawn").Process(target=_child, args=(work, order.number, order.alone))
+    child = multiprocessing.get_context("spawn").Process(
+        target=_child, args=(work, f"{_corner()}/stage-{order.number}", order.alone)
+    )
     child.start()
     while child.is_alive():
         child.join(_POLL_SECONDS)
         if stop is not None and stop():
             child.terminate()
+            child.join(_SECONDS_TO_END)
+            child.kill()  # it may wait for a device, in which no signal reaches it
             child.join()
     failures = launch.failures_in(folder)
     if failures:
@@ -173,27 +178,56 @@ def _work(order: _Order, folder: Path, stop: Callable[[], bool] | None = None) -
     return None
 
 
-def _child(work: Work, number: int, alone: bool) -> None:
+def _child(work: Work, stage: str, alone: bool) -> None:
     if alone:
         console.quiet = not torchrun.is_first()
         for name in torchrun.VARIABLES:
             os.environ.pop(name, None)
         os.environ["RANK"] = "0"
     else:
-        # torch keeps the ranks of one restart apart from those of another by this; here it keeps the stages apart, too.
-        os.environ["TORCHELASTIC_RESTART_COUNT"] = f"{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}-{number}"
+        os.environ[torchrun.STAGE] = stage
+        if os.environ["LOCAL_WORLD_SIZE"] != "1" and os.environ.get("OMP_NUM_THREADS") == "1":
+            del os.environ["OMP_NUM_THREADS"]  # torchrun's own, whatever the machine has
     launch.do_work(work)
 
 
 @cache
 def _store() -> Store:
-    """The store of torchrun's workers, in a corner of its own for every restart."""
-    from torch.distributed import PrefixStore, TCPStore
+    """The store of torchrun's workers, in the corner of this attempt."""
+    from torch.distributed import PrefixStore
 
-    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    served = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    store = TCPStore(host, port, is_master=not served and torchrun.is_first(), timeout=_TIMEOUT, wait_for_workers=False)
-    return PrefixStore(f"dgr/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    return PrefixStore(_corner(), torchrun.agent_store(_TIMEOUT))
+
+
+@cache
+def _corner() -> str:
+    """Returns a name that the processes of this attempt have in common, and those of an attempt before a restart had not.
+
+    torchrun's store outlives restarts, and its count of them differs from machine to machine. But nobody of an earlier attempt
+    is alive any more: so the first process forgets all greetings that it finds, and answers those that come again.
+    """
+    from torch.distributed import PrefixStore
+
+    store, own = PrefixStore("dgr", torchrun.agent_store(_TIMEOUT)), uuid4().hex
+    if torchrun.is_first():
+        greetings = [f"greeting/{rank}" for rank in range(1, int(os.environ["WORLD_SIZE"]))]
+        for greeting in greetings:
+            store.delete_key(greeting)
+        for greeting in greetings:
+            _wait_for(store, greeting)
+            store.set(f"answer/{store.get(greeting).decode()}", own)
+        return f"dgr/{own}"
+    greeting, answer = f"greeting/{os.environ['RANK']}", f"answer/{own}"
+    while not store.check([answer]):
+        if not store.check([greeting]):
+            store.set(greeting, own)
+        time.sleep(_POLL_SECONDS)
+    return f"dgr/{store.get(answer).decode()}"
+
+
+def _wait_for(store: Store, key: str) -> None:
+    while not store.check([key]):
+        time.sleep(_POLL_SECONDS)
 
 
 def _put(key: str, value: Any) -> None:

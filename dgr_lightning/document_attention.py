@@ -37,6 +37,22 @@ _TOLERANCE = 0.02
 _FLASH_DEVICES, _FLASH_TYPES = ("cuda",), (torch.bfloat16, torch.float16)
 
 
+class Documents:
+    """Where the documents of a packed row lie.
+
+    Compiled layers hand this on as it is. Of a list of numbers, or of a dataclass, the compiler would make code anew for every
+    other one, until it gives up.
+
+    Attributes:
+        lengths: tokens of each document, T in all.
+        ends: 0 and where each of them ends, int32, on the row's device; None: no varlen attention.
+    """
+
+    def __init__(self, lengths: list[int], ends: Tensor | None = None) -> None:
+        """Takes both."""
+        self.lengths, self.ends = lengths, ends
+
+
 @torch.compiler.disable(recursive=True)  # its loop is over documents, of which every row has others
 def document_attention(
     module: nn.Module,
@@ -46,11 +62,10 @@ def document_attention(
     attention_mask: Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
-    document_lengths: list[int] | None = None,
-    document_ends: Tensor | None = None,
+    documents: Documents | None = None,
     **unused: Any,
 ) -> tuple[Tensor, None]:
-    """The function that transformers calls in every layer; the model's forward hands `document_lengths` through to it.
+    """The function that transformers calls in every layer; the model's forward hands `documents` through to it.
 
     Args:
         module: the attention layer.
@@ -60,16 +75,17 @@ def document_attention(
         attention_mask: not used; transformers makes none for an attention that it does not know.
         dropout: probability.
         scaling: of the products; None is 1/√size.
-        document_lengths: tokens of each document in the row, T in all; None: the row is one document.
-        document_ends: 0 and where each of them ends, int32, on the row's device; None: no varlen attention.
+        documents: of the row; None: it is one.
         unused: what transformers tells every attention.
 
     Returns:
         The attended values, [1, T, heads, size], and no weights.
     """
-    lengths = [query.shape[2]] if document_lengths is None else document_lengths
-    if document_ends is not None and len(lengths) > 1 and not dropout and _has_varlen(query, key, value):
-        return varlen_attention(query, key, value, document_ends, max(lengths), scaling), None
+    if documents is None:
+        documents = Documents([query.shape[2]])
+    lengths, ends = documents.lengths, documents.ends
+    if ends is not None and len(lengths) > 1 and not dropout and _has_varlen(query, key, value):
+        return varlen_attention(query, key, value, ends, max(lengths), scaling), None
     causal = partial(
         scaled_dot_product_attention,
         dropout_p=dropout,
@@ -89,8 +105,8 @@ def document_attention(
                 return attended
         return causal(query, key, value)
 
-    documents = zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True)
-    return torch.cat([attend(*document) for document in documents], dim=2).transpose(1, 2), None
+    apart = zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True)
+    return torch.cat([attend(*document) for document in apart], dim=2).transpose(1, 2), None
 
 
 def varlen_attention(

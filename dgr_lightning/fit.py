@@ -25,7 +25,7 @@ from dgr_lightning.export import export
 from dgr_lightning.model_card import model_card
 from dgr_lightning.packing import StepLoader
 from dgr_lightning.processes import keep_freed_memory
-from dgr_lightning.ranks import Ranks, compute_device, lightning_strategy
+from dgr_lightning.ranks import Ranks, compute_device, lightning_strategy, meet
 from dgr_lightning.recorder import Probe, Recorder, quiet_lightning
 from dgr_lightning.records import Example
 from dgr_lightning.sft import BARE_TRAINER, SafetySft
@@ -91,7 +91,7 @@ def fit(
         run_hash: identity of the run for W&B; by default the name of its directory.
 
     Raises:
-        UserError: nothing to train on, or an example that `sft.max_length` has no room for.
+        UserError: nothing to train on, an example that `sft.max_length` has no room for, or a device without enough memory.
     """
     if not examples:
         raise UserError("There is no example to train on; with refine.on_failure=drop every one may have been dropped.")
@@ -115,6 +115,7 @@ def fit(
         num_ranks=ranks.data_size,
     )
     _warn(loader, cfg, ranks)
+    meet(cfg.trainer, ranks)
     module = _module(model_folder, cfg, loader.num_steps, ranks, device)
     checkpoints = Checkpoints(run_dir / "checkpoints", ranks, cfg.trainer.keep_checkpoints)
     start = max(checkpoints.steps(), default=0)
@@ -137,7 +138,16 @@ def fit(
             default_root_dir=run_dir,
             **BARE_TRAINER,
         )
-        trainer.fit(module, loader)
+        try:
+            trainer.fit(module, loader)
+        except torch.OutOfMemoryError as error:
+            longest = max(len(example.ids) for example in loader.encoded)
+            raise UserError(
+                f"A step needs more memory than its device has ({str(error).partition('. ')[0]}). trainer.recompute_every=1 "
+                f"keeps fewer activations; shorter rows take less (sft.max_tokens={cfg.sft.max_tokens}; the longest example "
+                f"has {longest:,}: sft.max_length=); so do trainer.strategy=fsdp on more devices, an 8-bit sft.optimizer, and "
+                "tuning=lora."
+            ) from error
     totals = module.totals
     result = TrainingResult(
         steps=loader.num_steps,

@@ -15,6 +15,7 @@ import logging
 import os
 import pickle
 import signal
+import sys
 import tempfile
 import traceback
 from collections.abc import Callable
@@ -117,6 +118,8 @@ def do_work(work: Work) -> None:
         raise SystemExit(1) from None
     if number == 0:
         (work.folder / "result").write_bytes(pickle.dumps(result))
+    if "dgr_lightning.ranks" in sys.modules:
+        sys.modules["dgr_lightning.ranks"].part()
 
 
 def result_of(folder: Path) -> Any:

@@ -115,10 +115,13 @@ class Muon(torch.optim.AdamW):
             state["step"] = torch.zeros(())  # of no use but to AdamW, which looks for it in every state that it loads
             state["momentum"] = torch.zeros_like(weight)
         state["momentum"].lerp_(gradient, 1 - MOMENTUM)
-        update = orthogonal(whole(gradient.lerp(state["momentum"], MOMENTUM)), self._dtype).to(weight.dtype)
+        direction = whole(gradient.lerp(state["momentum"], MOMENTUM))
+        if isinstance(weight, DTensor):
+            direction = direction.to(weight.device_mesh.device_type)  # weights may have been left in the machine's memory
+        update = orthogonal(direction, self._dtype).to(weight.dtype)
         if isinstance(weight, DTensor):
             parts = distribute_tensor(update, weight.device_mesh, weight.placements, src_data_rank=None)
-            update = parts.to(weight.device)  # weights may have been left in the machine's memory
+            update = parts.to(weight.device)
         weight.mul_(1 - lr * weight_decay)
         weight.add_(update, alpha=-lr * 0.2 * math.sqrt(max(weight.shape)))
 

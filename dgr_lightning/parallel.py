@@ -114,6 +114,7 @@ def gathered(model: PreTrainedModel, precision: str) -> Iterator[PreTrainedModel
     sharded = [module for module in model.modules() if isinstance(module, FSDPModule)]
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     if sharded and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()  # what torch has freed and keeps is free, too
         free, _ = torch.cuda.mem_get_info()
         needed = dtype.itemsize * sum(weight.numel() for weight in model.parameters())
         if needed > free:

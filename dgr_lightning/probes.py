@@ -7,6 +7,7 @@ thinking never ends has no answer: wrong, not refused, and in the denominator.
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -54,7 +55,7 @@ class Probes:
         self._sampling = Sampling(
             temperature=0.0, top_p=1.0, max_new_tokens=cfg.probes.max_new_tokens, seed=0, stop_ids=chat.stop_ids
         )
-        self._engine, self._precision = cfg.engine, cfg.trainer.precision
+        self._engine, self._precision, self._compiled = cfg.engine, cfg.trainer.precision, cfg.trainer.compile
         self._chat = chat
         self._judge = judge
 
@@ -69,7 +70,9 @@ class Probes:
         """
         ranks = Ranks.here()
         wanted = resolve_precision(self._engine.precision, model.device.type)
-        with gathered(model, self._precision) as whole:
+        # Decoding has another shape at every token: it would use up what the compiler is willing to make for the training.
+        stance = torch.compiler.set_stance("force_eager") if self._compiled else nullcontext()
+        with gathered(model, self._precision) as whole, stance:
             # Weights that are bf16 (frozen ones, or shards gathered in it) have nothing finer to offer.
             precision = "bf16" if whole.dtype == torch.bfloat16 else wanted
             engine = TransformersEngine(whole, self._chat, precision, self._engine.batch_size)

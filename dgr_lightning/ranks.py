@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +19,9 @@ from dgr_lightning.config import TrainerConfig
 if TYPE_CHECKING:
     from lightning.pytorch.plugins.environments import ClusterEnvironment
     from lightning.pytorch.strategies import Strategy
+
+# Of a collective: on the way of a step, and where one rank works while the others wait.
+_TIMEOUT, _PATIENCE = timedelta(minutes=30), timedelta(hours=12)
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ class Ranks:
         if self.size == 1:
             return value
         values = [value]
-        dist.broadcast_object_list(values, src=0)
+        dist.broadcast_object_list(values, src=0, group=_talk())
         return values[0]
 
     def sum(self, values: Tensor) -> Tensor:
@@ -77,29 +83,74 @@ class Ranks:
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
-        dist.all_gather_object(values, value)
+        dist.all_gather_object(values, value, group=_talk())
         return values
 
 
-def lightning_strategy(trainer: TrainerConfig, ranks: Ranks) -> tuple[Strategy | str, ClusterEnvironment]:
+def meet(trainer: TrainerConfig, ranks: Ranks) -> None:
+    """Has the ranks of a training find each other, before Lightning would; does nothing where they have, or there is one.
+
+    In the corner of the agent's store that is this stage's own: the agent keeps its store for the next stage, and for the next
+    attempt after a restart.
+    """
+    if trainer.strategy not in ("fsdp", "ddp") or dist.is_initialized():
+        return
+    cuda = trainer.accelerator == "cuda"
+    dist.init_process_group(
+        # Checkpoints are gathered, and values agreed on, over gloo while NCCL computes.
+        "cpu:gloo,cuda:nccl" if cuda else "gloo",
+        store=torchrun.stage_store(),
+        rank=ranks.rank,
+        world_size=ranks.size,
+        device_id=compute_device(trainer, ranks) if cuda else None,
+        timeout=_TIMEOUT,
+    )
+
+
+def part() -> None:
+    """Ends all groups. A process that ends while anything still holds one may be aborted, and be taken for one that died."""
+    _patient.cache_clear()
+    gc.collect()
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _talk() -> dist.ProcessGroup:
+    """Returns the group in which ranks wait for what one of them does alone: writing 140 GB, merging adapters."""
+    assert dist.group.WORLD is not None
+    return _patient(dist.group.WORLD)
+
+
+@cache
+def _patient(world: dist.ProcessGroup) -> dist.ProcessGroup:
+    """Returns one for each group of all ranks that there ever is. Collective."""
+    return dist.new_group(backend="gloo", timeout=_PATIENCE)
+
+
+def lightning_strategy(trainer: TrainerConfig, ranks: Ranks) -> tuple[Strategy, ClusterEnvironment]:
     """Returns what Lightning needs to know of the ranks: its strategy and its environment."""
     from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
-    from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
+    from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, SingleDeviceStrategy
+
+    class Sharded(ModelParallelStrategy):
+        def model_to_device(self) -> None:
+            """`configure_model` put everything in its place, on the CPU what is to stay there."""
+
+    class Copied(DDPStrategy):
+        def teardown(self) -> None:
+            """What is exported next stays where it is; Lightning moves weights and optimizer states to the CPU."""
+
+    class Alone(SingleDeviceStrategy):
+        def teardown(self) -> None:
+            """As `Copied`."""
 
     # Named, so that Lightning does not take a Slurm job's variables for its own.
     environment: ClusterEnvironment = TorchElasticEnvironment() if torchrun.is_there() else LightningEnvironment()
-    # Checkpoints are gathered over gloo while NCCL computes.
-    backend = "cpu:gloo,cuda:nccl" if trainer.accelerator == "cuda" else "gloo"
     if trainer.strategy == "fsdp":
-
-        class Sharded(ModelParallelStrategy):
-            def model_to_device(self) -> None:
-                """`configure_model` put everything in its place, on the CPU what is to stay there."""
-
-        return Sharded(ranks.size, 1, process_group_backend=backend), environment
+        return Sharded(ranks.size, 1), environment
     if trainer.strategy == "ddp":
-        return DDPStrategy(process_group_backend=backend, gradient_as_bucket_view=True, broadcast_buffers=False), environment
-    return "auto", environment
+        return Copied(gradient_as_bucket_view=True, broadcast_buffers=False), environment
+    return Alone(compute_device(trainer, ranks)), environment
 
 
 def compute_device(trainer: TrainerConfig, ranks: Ranks) -> torch.device:

@@ -136,7 +136,10 @@ class SafetySft(LightningModule):
             return
         if self._shard is not None:
             self._shard(self.model)
-        self.target_loss = TargetLoss(self.model.eval())
+        looked = TargetLoss(self.model.eval())
+        # Roundings differ from device to device, and who makes other rows waits for the others forever.
+        looked.isolates, looked.plain_head = self._ranks.agree((looked.isolates, looked.plain_head))
+        self.target_loss = looked
         reshard(self.model)  # nothing followed that forward pass
         self.model.train()
 
@@ -165,7 +168,7 @@ class SafetySft(LightningModule):
                 self.manual_backward(summed * (self._ranks.data_size / batch["num_targets"]))
             total += summed.detach()
         norm = clip_gradients(self.model, self.sft.clip_norm)
-        # The only time a step that the host waits for the device.
+        # All that a step has to tell, fetched from the device at once.
         total = self._ranks.sum(total)
         loss, grad_norm = torch.stack([total / batch["num_targets"], norm.to(total)]).tolist()
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):

@@ -44,6 +44,21 @@ def test_it_holds_what_was_there_when_it_was_taken(tmp_path: Path) -> None:
     assert all(map(torch.equal, values(model), after))
 
 
+def test_what_is_large_lies_in_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dgr_lightning.checkpoints._FILE_BYTES", 200)
+    model, optimizer = trained(2)
+    checkpoints = Checkpoints(tmp_path, Ranks())
+    checkpoints.save(2, model, optimizer, {})
+    checkpoints.settle()
+    sizes = [file.stat().st_size for file in checkpoints.path(2).glob("*.safetensors")]
+    assert len(sizes) > 2
+    other, fresh = trained(0)
+    Checkpoints(tmp_path, Ranks()).load(2, other, fresh)
+    for pair in ((model, optimizer), (other, fresh)):
+        step(*pair)
+    assert all(map(torch.equal, values(model), values(other)))
+
+
 @pytest.mark.parametrize("optimizer", [torch.optim.AdamW, torch.optim.SGD])
 def test_an_optimizer_that_made_no_step_takes_up_another_ones_state(
     tmp_path: Path, optimizer: type[torch.optim.Optimizer]

@@ -6,7 +6,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from dgr_lightning import document_attention as module
 from dgr_lightning.chat import Encoded
-from dgr_lightning.document_attention import document_attention
+from dgr_lightning.document_attention import Documents, document_attention
 from dgr_lightning.packing import collate
 from dgr_lightning.parallel import recompute
 from dgr_lightning.target_loss import TargetLoss
@@ -26,7 +26,7 @@ def test_in_bf16_it_is_causal_attention_within_documents(lengths: list[int]) -> 
     with torch.autocast("cpu", torch.bfloat16):
         # As under rotary embeddings: queries and keys in fp32, values in autocast's type.
         found, _ = document_attention(
-            torch.nn.Identity(), low[0].float(), low[1].float(), low[2], None, document_lengths=lengths
+            torch.nn.Identity(), low[0].float(), low[1].float(), low[2], None, documents=Documents(lengths)
         )
     assert found.dtype == torch.bfloat16 and found.shape == (1, total, heads, size)
     pieces = [
@@ -72,7 +72,9 @@ def test_varlen_attention_is_called_as_it_is_documented(untried, monkeypatch: py
     with torch.inference_mode():
         assert module.varlen_is_sdpa(torch.device("cpu"), torch.bfloat16, 16, groups)
     query, key, value = (torch.randn(1, heads, 60, 16) for heads in (2 * groups, 2, 2))
-    expected, _ = document_attention(torch.nn.Identity(), query, key, value, None, scaling=0.3, document_lengths=[20, 1, 39])
+    expected, _ = document_attention(
+        torch.nn.Identity(), query, key, value, None, scaling=0.3, documents=Documents([20, 1, 39])
+    )
     ends = torch.tensor([0, 20, 21, 60], dtype=torch.int32)
     torch.testing.assert_close(module.varlen_attention(query, key, value, ends, 39, scaling=0.3), expected)
 

@@ -104,6 +104,14 @@ def test_compiled_layers_train_to_the_same(base: Path, tmp_path: Path) -> None:
     assert curve(tmp_path / "compiled") == pytest.approx(curve(tmp_path / "plain"), rel=1e-5)
 
 
+def test_a_device_without_enough_memory_is_said_with_what_needs_less(base: Path, tmp_path: Path) -> None:
+    def probe(model, step: int) -> dict[str, float]:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.")
+
+    with pytest.raises(UserError, match=r"more memory .*\(CUDA out of memory\)\. trainer\.recompute_every=1 .*max_tokens=100"):
+        train(base, tmp_path / "run", probe)
+
+
 KILLED = """
 import os, signal, sys, time
 sys.path.insert(0, {tests!r})

@@ -150,3 +150,19 @@ def test_the_curves_begin_at_the_miniatures_own_level(micro_folder: Path) -> Non
     assert found["probe/reasoning_accuracy"] >= 0.9
     assert found["probe/refusal_rate"] <= 0.5
     assert found["probe/over_refusal_rate"] <= 0.1
+
+
+@pytest.mark.slow
+def test_decoding_leaves_the_compiler_to_the_training(chat: Chat) -> None:
+    from dgr_lightning.parallel import compile_layers
+    from trainings import small_model
+
+    model = small_model("Qwen3", vocabulary=len(chat.tokenizer))
+    compile_layers(model)
+    cfg = config(["micro-short"], size=2)
+    cfg.trainer.compile, cfg.trainer.precision = True, "fp32"
+    torch._dynamo.utils.counters.clear()
+    Probes(cfg, chat, KeywordJudge())(model, 0)
+    assert not torch._dynamo.utils.counters["stats"]
+    model(input_ids=torch.tensor([[5, 6, 7]]), use_cache=False)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0

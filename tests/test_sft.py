@@ -8,6 +8,7 @@ import torch
 
 from dgr_lightning.chat import Encoded
 from dgr_lightning.config import SftConfig
+from dgr_lightning.document_attention import Documents
 from dgr_lightning.packing import IGNORED, collate
 from dgr_lightning.sft import SafetySft, rate
 from dgr_lightning.target_loss import TargetLoss, summed_cross_entropy
@@ -60,21 +61,36 @@ def test_changing_one_document_changes_no_logit_of_another(own_attention: bool) 
     for document in (first, Encoded(first.ids[::-1], first.num_prompt)):
         row = collate([document, *rest])
         with torch.no_grad():
-            logits.append(target_loss._hidden(row["input_ids"], row["position_ids"], row["document_lengths"])[0])
+            logits.append(target_loss._hidden(row["input_ids"], row["position_ids"], Documents(row["document_lengths"]))[0])
     length = len(first.ids)
     assert torch.equal(logits[0][length:], logits[1][length:])
     assert not torch.allclose(logits[0][:length], logits[1][:length], atol=0.1)
 
 
-def test_a_model_that_mixes_documents_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_a_model_that_mixes_documents_is_found_out(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
+    assert TargetLoss(small_model("Qwen3").to(dtype)).isolates
     from dgr_lightning import document_attention
 
-    def leak(*args, document_lengths=None, **options):
+    def leak(*args, documents=None, **options):
         return honest(*args, **options)
 
     honest = document_attention.document_attention
     monkeypatch.setattr(document_attention, "document_attention", leak)
-    assert not TargetLoss(small_model("Qwen3")).isolates
+    assert not TargetLoss(small_model("Qwen3").to(dtype)).isolates
+
+
+@pytest.mark.slow
+def test_layers_are_compiled_once_whatever_the_documents(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dgr_lightning.parallel import compile_layers
+
+    monkeypatch.setattr(torch._dynamo.config, "fail_on_recompile_limit_hit", True)
+    model = small_model("Qwen3")
+    compile_layers(model)
+    target_loss = TargetLoss(model.train())
+    for count in range(1, 12):
+        row = collate([Encoded([5 + place for place in range(4 + 3 * index)], 2) for index in range(count)])
+        target_loss(row).backward()
 
 
 def test_a_model_with_a_window_keeps_its_own_attention() -> None:
