@@ -186,6 +186,7 @@ def _child(work: Work, stage: str, alone: bool) -> None:
         os.environ["RANK"] = "0"
     else:
         os.environ[torchrun.STAGE] = stage
+        os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "True"  # where the agents keep none, the first process does, and no rank
         if os.environ["LOCAL_WORLD_SIZE"] != "1" and os.environ.get("OMP_NUM_THREADS") == "1":
             del os.environ["OMP_NUM_THREADS"]  # torchrun's own, whatever the machine has
     launch.do_work(work)

@@ -15,7 +15,6 @@ import logging
 import os
 import pickle
 import signal
-import sys
 import tempfile
 import traceback
 from collections.abc import Callable
@@ -105,6 +104,8 @@ def do_work(work: Work) -> None:
     die_with_parent(work.parent)
     import torch
 
+    from dgr_lightning.ranks import part
+
     number = int(os.environ["RANK"])
     console.quiet = console.quiet or number > 0
     if work.num_threads is not None and "OMP_NUM_THREADS" not in os.environ:
@@ -118,8 +119,7 @@ def do_work(work: Work) -> None:
         raise SystemExit(1) from None
     if number == 0:
         (work.folder / "result").write_bytes(pickle.dumps(result))
-    if "dgr_lightning.ranks" in sys.modules:
-        sys.modules["dgr_lightning.ranks"].part()
+    part()
 
 
 def result_of(folder: Path) -> Any:

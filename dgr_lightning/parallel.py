@@ -138,6 +138,8 @@ def gathered(model: PreTrainedModel, precision: str) -> Iterator[PreTrainedModel
         for module in sharded:
             module.set_reshard_after_forward(module is not model, recurse=False)
             module.reshard()
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()  # NCCL's buffers are not torch's
 
 
 @torch.no_grad()
