@@ -7,7 +7,7 @@ PY := $(VENV)/bin/python
 # Two tests at a time, one thread each: two multi-threaded ones on the same cores would slow each other down tenfold.
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal
 # The longest first: two workers take a file each.
-ENGINE_TESTS := $(addprefix tests/test_,real_widths.py vllm_engine.py server_engine.py ray_engine.py)
+ENGINE_TESTS := $(addprefix tests/test_,ray_engine.py real_widths.py vllm_engine.py server_engine.py)
 STAMP := $(VENV)/.installed
 TORCH := $(shell sed -n 's/^\(torch==[^ ]*\).*/\1/p' requirements.txt)
 CPU_INDEX := https://download.pytorch.org/whl/cpu

@@ -176,7 +176,7 @@ def test_real_rows_on_a_real_tokenizer_run_through_every_stage(tmp_path, shared,
         f"model.path={random_qwen2}",
         f"data={data}",
         f"data.path={shared / 'data' / rows}",
-        "data.limit=24",
+        "data.limit=12",
         "evaluation=quick",
         "evaluation.limit=4",
         *(f"evaluation.path.{task}={shared / 'data' / path}" for task, path in tasks.items()),
@@ -185,9 +185,9 @@ def test_real_rows_on_a_real_tokenizer_run_through_every_stage(tmp_path, shared,
         "sft.max_steps=3",
     )
     summary = summary_of(tmp_path / "run")
-    assert summary["refinement"]["examples"] == 24
-    assert sum(summary["refinement"]["fallback"].values()) == 24, "a random model writes nothing that passes"
-    assert "fallback" in printed and "24 of 24" in printed
+    assert summary["refinement"]["examples"] == 12
+    assert sum(summary["refinement"]["fallback"].values()) == 12, "a random model writes nothing that passes"
+    assert "fallback" in printed and "12 of 12" in printed
     assert set(summary["tuned"]["tasks"]) == set(tasks)
     assert all(
         part["accuracy" if task in ("gsm8k", "math500") else "cap_hit_rate"]["n"] == 4
@@ -195,7 +195,7 @@ def test_real_rows_on_a_real_tokenizer_run_through_every_stage(tmp_path, shared,
     )
     assert summary["training"]["steps"] == 3
     examples = list(read_jsonl(tmp_path / "run" / "refined.jsonl"))
-    assert len(examples) == 24 and (data == "star1" or all(example["trace"] == "" for example in examples))
+    assert len(examples) == 12 and (data == "star1" or all(example["trace"] == "" for example in examples))
     # Harmful text is in files, not on the screen: of no example as much as its first words.
     texts = [text for example in examples for text in (example["prompt"], example["trace"], example["answer"])]
     assert not [text for text in texts if len(text) > 40 and text[:40] in printed]
