@@ -152,11 +152,11 @@ def test_the_curves_begin_at_the_miniatures_own_level(micro_folder: Path) -> Non
     assert found["probe/over_refusal_rate"] <= 0.1
 
 
-@pytest.mark.slow
-def test_decoding_leaves_the_compiler_to_the_training(chat: Chat) -> None:
+def test_decoding_leaves_the_compiler_to_the_training(chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
     from dgr_lightning.parallel import compile_layers
-    from trainings import small_model
+    from trainings import compile_eagerly, small_model
 
+    compile_eagerly(monkeypatch)
     model = small_model("Qwen3", vocabulary=len(chat.tokenizer))
     compile_layers(model)
     cfg = config(["micro-short"], size=2)

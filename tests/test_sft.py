@@ -12,7 +12,7 @@ from dgr_lightning.document_attention import Documents
 from dgr_lightning.packing import IGNORED, collate
 from dgr_lightning.sft import SafetySft, rate
 from dgr_lightning.target_loss import TargetLoss, summed_cross_entropy
-from trainings import plain_loss, small_model
+from trainings import compile_eagerly, plain_loss, small_model
 
 
 def documents() -> list[Encoded]:
@@ -80,10 +80,10 @@ def test_a_model_that_mixes_documents_is_found_out(monkeypatch: pytest.MonkeyPat
     assert not TargetLoss(small_model("Qwen3").to(dtype)).isolates
 
 
-@pytest.mark.slow
 def test_layers_are_compiled_once_whatever_the_documents(monkeypatch: pytest.MonkeyPatch) -> None:
     from dgr_lightning.parallel import compile_layers
 
+    compile_eagerly(monkeypatch)
     monkeypatch.setattr(torch._dynamo.config, "fail_on_recompile_limit_hit", True)
     model = small_model("Qwen3")
     compile_layers(model)

@@ -55,6 +55,12 @@ def save_base(folder: Path, family: str, dtype: torch.dtype = torch.float32, **c
     return folder
 
 
+def compile_eagerly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has what is compiled traced and guarded as ever, and then run as it was: no C++ is made of it."""
+    real = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module, **options: real(module, backend="eager", **options))
+
+
 WORDS = "start with 9 , step a : subtract 5 multiply 8 last digit is it harmful to"
 
 
