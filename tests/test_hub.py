@@ -130,7 +130,7 @@ def test_without_a_hub_one_message_names_model_and_data_quickly_and_quietly(ask)
     message, noise, seconds = ask(BOTH, NOBODY)
     assert message.startswith(f"UserError: The Hugging Face hub ({NOBODY}) cannot be reached")
     assert all(part in message for part in ("model owner/model", "data owner/MySet", "model.path=", "data.path="))
-    assert noise == "" and seconds < 25
+    assert noise == "" and seconds < 6
 
 
 def test_a_hub_that_accepts_and_never_answers_is_given_up_in_time(ask):
@@ -138,7 +138,7 @@ def test_a_hub_that_accepts_and_never_answers_is_given_up_in_time(ask):
 
     with socket.create_server(("127.0.0.1", 0)) as mute:
         reachable, noise, seconds = ask("hub_reachable()", f"http://127.0.0.1:{mute.getsockname()[1]}")
-    assert reachable is False and noise == "" and seconds < 25
+    assert reachable is False and noise == "" and seconds < 6
 
 
 def test_offline_mode_asks_nobody(ask, hub):
@@ -207,7 +207,7 @@ def test_a_dataset_is_prepared_once_and_read_from_the_cache_at_its_commit(ask, h
     assert ask(rows, hub.url)[0] == ROWS
     hub.asked.clear()
     result, noise, seconds = ask(rows, NOBODY)
-    assert result == ROWS and noise == "" and seconds < 25 and not hub.asked
+    assert result == ROWS and noise == "" and seconds < 6 and not hub.asked
     other = ask(f"dataset_rows('owner/MySet', '{'d' * 40}', 'train')", NOBODY)[0]
     assert other.startswith("UserError: ") and "data owner/MySet is not in the local cache. Set data.path=" in other
     assert "no split 'test'" in ask(f"dataset_rows('owner/MySet', '{COMMIT}', 'test')", NOBODY)[0]

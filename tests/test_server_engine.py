@@ -323,8 +323,7 @@ def test_vllm_serve_samples_the_same_from_the_same_seed(real):
         {one.key: one for one in server.generate(order, Sampling(2.0, 0.95, 24, seed, stop_ids))}
         for order, seed in ((requests, 1), (requests[::-1], 1), (requests, 2))
     ]
-    # What else is in the batch moves a rounding, and that may tip a token.
-    assert sum(drawn[0][key] != drawn[1][key] for key in drawn[0]) <= 2
+    assert drawn[0] == drawn[1]
     # The miniature is sure of most of what it says.
     assert sum(drawn[0][key] != drawn[2][key] for key in drawn[0]) > 5
 
