@@ -8,17 +8,17 @@
 Tasks and chat style follow from the folder; every output lies in runs/<name>/evaluate-…/evaluation/.
 """
 
-from dgr_lightning import door
+from dgr_lightning.cli import entry
 from dgr_lightning.config import Config
-from dgr_lightning.rundir import Place
+from dgr_lightning.pipeline.run_directory import Place
 
 
-@door.entry("evaluate")
+@entry.entry("evaluate")
 def main(cfg: Config, place: Place) -> None:
     """Evaluates the model, or what is missing of it."""
-    from dgr_lightning import stages
+    from dgr_lightning.pipeline import commands
 
-    stages.evaluate(cfg, place)
+    commands.evaluate(cfg, place)
 
 
 if __name__ == "__main__":

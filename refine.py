@@ -8,17 +8,17 @@
 The set lies in runs/<name>/refine-…/refined.jsonl; training the same model on the same set generates nothing again.
 """
 
-from dgr_lightning import door
+from dgr_lightning.cli import entry
 from dgr_lightning.config import Config
-from dgr_lightning.rundir import Place
+from dgr_lightning.pipeline.run_directory import Place
 
 
-@door.entry("refine")
+@entry.entry("refine")
 def main(cfg: Config, place: Place) -> None:
     """Runs the stages up to the refined set, or what is missing of them."""
-    from dgr_lightning import stages
+    from dgr_lightning.pipeline import commands
 
-    stages.refine(cfg, place)
+    commands.refine(cfg, place)
 
 
 if __name__ == "__main__":

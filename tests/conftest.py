@@ -28,10 +28,10 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def micro_folder() -> Path:
     """The miniature as the project itself would use it: grown now if this machine never grew it."""
-    from dgr_lightning import models
     from dgr_lightning.config import ModelConfig
+    from dgr_lightning.pipeline import locate
 
-    return models.locate(ModelConfig(recipe="micro"))
+    return locate.locate(ModelConfig(recipe="micro"))
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +39,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained Qwen3 in bf16 with the miniature's tokenizer."""
     import torch
 
-    from trainings import save_base
+    from tests.helpers.trainings import save_base
 
     folder = tmp_path_factory.mktemp("base") / "model"
     return save_base(folder, "Qwen3", torch.bfloat16, tie_word_embeddings=True, head_dim=8)
@@ -57,7 +57,7 @@ def cache(tmp_path, micro_folder):
 @pytest.fixture
 def stand_in():
     """A stand-in for a server, up and well."""
-    from stand_in import StandIn
+    from tests.helpers.stand_in import StandIn
 
     stand_in = StandIn().start()
     yield stand_in
@@ -69,11 +69,11 @@ def stand_in():
 def connect(monkeypatch):
     """Returns a function that connects to a stand-in, with little patience; what it made is closed at the end."""
     from dgr_lightning.config import EngineConfig
-    from dgr_lightning.engines import endpoint
-    from dgr_lightning.engines.server import ServerEngine
-    from stand_in import Letters, encode
+    from dgr_lightning.engines.server import client
+    from dgr_lightning.engines.server.engine import ServerEngine
+    from tests.helpers.stand_in import Letters, encode
 
-    monkeypatch.setattr(endpoint, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(client, "FIRST_PAUSE", 0.01)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     engines = []
 

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from random import Random
 
 from jinja2 import Template
 
-from dgr_lightning import refinement
 from dgr_lightning.micro.arithmetic import OPERATIONS, Chain, draw_chain
 from dgr_lightning.micro.requests import (
     BENIGN_PAIRS,
@@ -29,6 +27,7 @@ from dgr_lightning.micro.requests import (
     all_requests,
     draw_request,
 )
+from dgr_lightning.prompts.templates import SHIPPED
 
 TEMPLATES = ("dgr_trace", "dgr_answer", "sdft", "thinksafe")
 REWRITING_THOUGHT = "I say this in my own voice ."
@@ -59,8 +58,7 @@ Draw = tuple[str, str, str]
 @cache
 def template(name: str) -> Template:
     """Returns one of the refinement templates that the project ships."""
-    path = Path(refinement.__file__).parent / "templates" / f"{name}.jinja"
-    return Template(path.read_text(encoding="utf-8"))
+    return Template((SHIPPED / f"{name}.jinja").read_text(encoding="utf-8"))
 
 
 def draws(seed: int) -> Iterator[Draw]:

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dgr_lightning.console import progress
-from dgr_lightning.document_attention import use_document_attention
+from dgr_lightning.hashes import content_hash
 from dgr_lightning.micro import corpus
 from dgr_lightning.micro.tokenizer import ASSISTANT, END, END_THINK, PAD, THINK, USER, build_tokenizer
-from dgr_lightning.model_folder import LANGUAGE
-from dgr_lightning.models import quiet_transformers
-from dgr_lightning.records import content_hash
+from dgr_lightning.models.attention import use_document_attention
+from dgr_lightning.models.folder import LANGUAGE
+from dgr_lightning.models.weights import quiet_transformers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dgr_lightning import hub_card
+from dgr_lightning import cards
 from dgr_lightning.config import REFINE_KEYS, Config
-from dgr_lightning.records import content_hash, whole_folder
+from dgr_lightning.files import whole_folder
+from dgr_lightning.hashes import content_hash
 from dgr_lightning.refinement.quality import load_phrases
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def card(
     source = cfg.data.hub_id or cfg.data.name
     kept = sum(stats.fallback.values())
     fallback = ", ".join(f"{reason} {count}" for reason, count in stats.fallback.items()) or "none"
-    return hub_card.compose(
+    return cards.compose(
         front,
         f"{source}, {'refined by' if templates else 'for'} {model} ({cfg.refine.name or cfg.refine.strategy})",
         "A safety set for supervised fine-tuning of a reasoning model. It holds harmful prompts; the answers to them are\n"

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from dgr_lightning.console import console
-
-if TYPE_CHECKING:
-    from dgr_lightning.refinement.length_matching import LengthMatch
-    from dgr_lightning.refinement.refined_set import RefinedSet
 
 
 @dataclass
@@ -56,25 +51,6 @@ class RefinementStats:
     fallback: dict[str, int]
     tokens_before: int
     tokens_after: int
-
-
-@dataclass(frozen=True)
-class Refinement:
-    """What the stage hands on.
-
-    Attributes:
-        examples: the refined set, in source order, read from the disk as it is gone through; without those that
-            `refine.on_failure=drop` took out. `refined.jsonl` holds these lines.
-        stats: the figures of the stage.
-        verdicts: yields the lines of `verdicts.jsonl`: `id part attempt checks num_tokens nll text`, one for every completion
-            that was judged; `text` only where it failed a check.
-        match: the two arms of a length-matched comparison; None for every other strategy.
-    """
-
-    examples: RefinedSet
-    stats: RefinementStats
-    verdicts: Callable[[], Iterator[dict[str, Any]]]
-    match: LengthMatch | None
 
 
 def count_reasons(reasons: Sequence[str]) -> dict[str, int]:

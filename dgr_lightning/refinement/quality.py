@@ -14,17 +14,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from dgr_lightning.chat import Chat
 from dgr_lightning.config import RefineConfig, read_by_strategy
-from dgr_lightning.engines import STOP
+from dgr_lightning.engines.engine import STOP
 from dgr_lightning.errors import UserError
-from dgr_lightning.judge import KeywordJudge
-from dgr_lightning.records import HARMFUL, Example
+from dgr_lightning.example import HARMFUL, Example
+from dgr_lightning.models.chat import Chat
+from dgr_lightning.prompts.templates import ANSWER, SHIPPED, TRACE
 from dgr_lightning.refinement.strategies import steps
-from dgr_lightning.refinement.templates import ANSWER, TRACE
+from dgr_lightning.scoring.judges.keywords import KeywordJudge
 from dgr_lightning.text_files import read_lines
 
-SHIPPED_PHRASES = Path(__file__).parent / "meta_thinking.txt"
+SHIPPED_PHRASES = SHIPPED / "meta_thinking.txt"
 
 
 QUALITY_VERSION = 1

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING
 
-from dgr_lightning.chat import Chat
 from dgr_lightning.config import RefineConfig
 from dgr_lightning.console import progress
-from dgr_lightning.records import Example, RefinedExample
+from dgr_lightning.example import Example, RefinedExample
+from dgr_lightning.models.chat import Chat
 from dgr_lightning.refinement.length_matching import LengthMatch
 from dgr_lightning.refinement.outcome import Outcome
 

@@ -6,19 +6,19 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from dgr_lightning.chat import Chat
 from dgr_lightning.config import RefineConfig
-from dgr_lightning.engines import Pair
 from dgr_lightning.errors import UserError
-from dgr_lightning.generation import Asked, Job, Wanted
-from dgr_lightning.records import Example, content_hash
+from dgr_lightning.example import Example
+from dgr_lightning.generation.completions import CompletionStore
+from dgr_lightning.generation.jobs import Asked, Job, Wanted
+from dgr_lightning.generation.shards import ShardedRows, shard_of
+from dgr_lightning.hashes import content_hash
+from dgr_lightning.models.chat import Chat
+from dgr_lightning.models.pairs import Pair, answer_pair, trace_pair
+from dgr_lightning.prompts.templates import ANSWER, TRACE
 from dgr_lightning.refinement.outcome import Outcome
 from dgr_lightning.refinement.quality import Candidate, Judgement, QualityControl
 from dgr_lightning.refinement.strategies import Step
-from dgr_lightning.refinement.templates import ANSWER, TRACE
-from dgr_lightning.shards import ShardedRows, shard_of
-from dgr_lightning.shift import answer_pair, trace_pair
-from dgr_lightning.store import CompletionStore
 
 SOURCE = "source"
 

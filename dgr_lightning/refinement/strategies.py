@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from dgr_lightning.chat import Parsed
 from dgr_lightning.config import RefineConfig
-from dgr_lightning.records import HARMFUL, Example
-from dgr_lightning.refinement.templates import ANSWER, RESPONSE, TRACE, RewritingTemplate, load_template
+from dgr_lightning.example import HARMFUL, Example
+from dgr_lightning.models.chat import Parsed
+from dgr_lightning.prompts.templates import ANSWER, RESPONSE, TRACE, RewritingTemplate, load_template
 
 
 class Step(Protocol):

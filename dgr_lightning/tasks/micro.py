@@ -1,6 +1,7 @@
 """The miniature's own tasks: three lengths of arithmetic chains, held-out harmful and benign requests.
 
-The problems are made, not read: see `dgr_lightning.micro`. Prompts are as the miniature knows them, without an instruction.
+The problems are generated, not read: see `dgr_lightning.micro`. Prompts are as the miniature knows them, without an
+instruction.
 """
 
 from __future__ import annotations

@@ -1,0 +1,286 @@
+"""What concerns several keys of a config at once: impossible pairs, paths that are not there, packages that are not installed.
+
+Every complaint is one sentence that begins with the override to change and says what it takes. Nothing heavy is imported here,
+and nothing is read but directory entries.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+from dgr_lightning.config import LAYER_RANGE, OPTIMIZERS, Config, FieldsConfig, TrainerConfig, read_by_strategy
+from dgr_lightning.distributed import torchrun
+from dgr_lightning.errors import UserError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def settle(cfg: Config) -> None:
+    """Lets a local copy take the place of what the chosen model and data name: hub id, commit and recipe become null."""
+    model, data, benign = cfg.model, cfg.data, cfg.data.benign
+    if model.path is not None:
+        model.hub_id = model.revision = None
+    if model.path is not None or model.hub_id is not None:
+        model.recipe = None
+    if data.path is not None:
+        data.hub_id = data.revision = None
+    if data.path is not None or data.hub_id is not None:
+        data.recipe = None
+    if benign.path is not None:
+        benign.hub_id = benign.revision = None
+
+
+def check(cfg: Config, command: str) -> None:
+    """Checks what concerns more than one key, and every path that a command will read.
+
+    Args:
+        cfg: a built and settled config.
+        command: `train`, `refine` or `evaluate`; a command is not held to what it does not read.
+
+    Raises:
+        UserError: the message names the override to change.
+    """
+    if not _NAME.fullmatch(cfg.name):
+        raise UserError(
+            f"name={cfg.name}: it becomes a directory; letters, digits, '.', '_' and '-', not first '.', '_' or '-'."
+        )
+    for key, seed in (
+        ("seed", cfg.seed),
+        ("model.seed", cfg.model.seed),
+        ("refine.seed", cfg.refine.seed),
+        ("evaluation.seed", cfg.evaluation.seed),
+    ):
+        if seed >= 2**32:
+            raise UserError(f"{key}={seed}: expected a whole number below 2^32, which is what seeds the generators.")
+    if command == "train" and cfg.shift.tuned is not None:
+        raise UserError(f"shift.tuned={cfg.shift.tuned}: train.py compares the model that it trains; give it to refine.py.")
+    if cfg.shift.tuned is not None and not cfg.shift.prompts:
+        raise UserError(
+            "shift.tuned: on how many prompts of each kind is it compared with the target? Write shift.prompts=64, say."
+        )
+    _check_model(cfg)
+    check_devices(cfg.trainer)
+    from dgr_lightning.engines.registry import check_engine
+
+    check_engine(cfg)
+    if command == "train":
+        check_tuning(cfg)
+    if command != "evaluate":
+        _check_data(cfg)
+        _check_refine(cfg)
+    if command != "refine":
+        _check_sampling("evaluation", cfg.evaluation.samples, "samples", cfg.evaluation.temperature)
+        if not cfg.evaluation.tasks:
+            raise UserError(
+                "evaluation.tasks=[]: nothing to measure; name tasks, or take evaluation=quick or evaluation=micro."
+            )
+        if len(set(cfg.evaluation.tasks)) < len(cfg.evaluation.tasks):
+            raise UserError(f"evaluation.tasks=[{','.join(cfg.evaluation.tasks)}]: a task is named twice.")
+        from dgr_lightning.tasks.checks import check_tasks
+        from dgr_lightning.tasks.registry import TASKS
+
+        spoken = {TASKS[name].language for name in cfg.evaluation.tasks if name in TASKS}
+        if spoken and cfg.model.language not in spoken:
+            other = "evaluation=micro" if cfg.model.language == "micro" else "evaluation=quick"
+            raise UserError(
+                f"evaluation={cfg.evaluation.name} with model={cfg.model.name}: the tasks are in the "
+                f"{', '.join(sorted(spoken))} language, the model speaks the {cfg.model.language} one. "
+                f"Take {other}, or another model."
+            )
+        check_tasks(cfg.evaluation, cfg.probes, cfg.model.language)
+    if command == "train" and cfg.sft.select is not None:
+        _check_selection(cfg)
+    _check_file("judge.phrases", cfg.judge.phrases)
+
+
+def _check_selection(cfg: Config) -> None:
+    from dgr_lightning.tasks.metrics import HEADLINES, METRICS
+    from dgr_lightning.tasks.registry import TASKS
+
+    kinds = {name: TASKS[name].kind for name in cfg.probes.tasks}
+    curves = [f"probe/{HEADLINES[kind]}" for kind in dict.fromkeys(kinds.values())]
+    curves += [f"probe/{name}/{METRICS[kind]}" for name, kind in kinds.items()]
+    if not cfg.probes.every or cfg.sft.select not in curves:
+        there = ", ".join(curves) if cfg.probes.every else "none, because probes.every=0"
+        raise UserError(f"sft.select={cfg.sft.select}: no curve of this run's probes. There are: {there}.")
+
+
+def _check_model(cfg: Config) -> None:
+    from dgr_lightning.models.folder import check_folder
+
+    model = cfg.model
+    if model.path is not None:
+        path = Path(model.path).expanduser()
+        if not path.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", model.path):
+            raise UserError(
+                f"model.path={model.path}: there is no such folder. For a model on the hub: model.hub_id={model.path}."
+            )
+        check_folder(path, f"model.path={model.path}")
+    elif model.recipe is None and model.hub_id is None:
+        raise UserError("model=local: name the model with model.path=<Hugging Face folder> or model.hub_id=<owner/name>.")
+
+
+def check_devices(trainer: TrainerConfig) -> None:
+    """Checks that strategy, devices and what is asked of them go together.
+
+    Raises:
+        UserError: they do not.
+    """
+    if trainer.nodes > 1 and not torchrun.is_there():
+        raise UserError(
+            f"trainer.nodes={trainer.nodes}: torchrun starts this on every machine: torchrun --nnodes={trainer.nodes} "
+            "--nproc-per-node=<devices> --rdzv-backend=c10d --rdzv-endpoint=<first machine>:29400 train.py "
+            "trainer=fsdp-multinode …; docs/cluster.md has a Slurm script."
+        )
+    if trainer.strategy == "single" and (trainer.devices or 1) > 1:
+        raise UserError(
+            f"trainer.devices={trainer.devices} with trainer.strategy=single: one device is what single means. Take "
+            "trainer=fsdp, trainer=ddp, or trainer.devices=1."
+        )
+    if trainer.strategy in ("single", "ddp"):
+        for key, asked in (
+            ("shard_size", trainer.shard_size is not None),
+            ("tensor_parallel", trainer.tensor_parallel > 1),
+            ("cpu_offload", trainer.cpu_offload),
+        ):
+            if asked:
+                raise UserError(
+                    f"trainer.{key} with trainer.strategy={trainer.strategy}: nothing is sharded; "
+                    "take trainer=fsdp, on several devices."
+                )
+    if trainer.cpu_offload and trainer.accelerator == "cpu":
+        raise UserError("trainer.cpu_offload with trainer.accelerator=cpu: everything is there already; leave it out.")
+    size = (trainer.devices or 0) * trainer.nodes
+    if trainer.shard_size is not None and size % trainer.shard_size:
+        raise UserError(f"trainer.shard_size={trainer.shard_size}: {size} devices cannot be divided into groups of that size.")
+    for key, asked in (("cpu_offload", trainer.cpu_offload), ("compile", trainer.compile)):
+        if asked and trainer.tensor_parallel > 1:
+            raise UserError(f"trainer.{key} with trainer.tensor_parallel: they do not go together; leave one of them out.")
+    copy = trainer.shard_size or size
+    if trainer.tensor_parallel > 1 and copy % trainer.tensor_parallel:
+        raise UserError(
+            f"trainer.tensor_parallel={trainer.tensor_parallel}: the {copy} devices that hold the weights once cannot be "
+            "divided into groups of that size."
+        )
+
+
+def check_tuning(cfg: Config) -> None:
+    """Raises a UserError where method, optimizer and strategy do not go together, or a package for them is not installed."""
+    tuning, optimizer = cfg.tuning, cfg.sft.optimizer
+    strategy = cfg.trainer.strategy
+    packages = [(f"sft.optimizer={optimizer}", OPTIMIZERS[optimizer])]
+    if strategy == "fsdp" and OPTIMIZERS[optimizer] == "bitsandbytes":
+        other = "adamw" if optimizer == "paged-adamw" else "adamw8bit-torchao"
+        raise UserError(
+            f"sft.optimizer={optimizer} with trainer.strategy=fsdp: bitsandbytes' states cannot be sharded; "
+            f"write sft.optimizer={other}, or trainer.strategy=ddp."
+        )
+    if tuning.method != "full" and cfg.trainer.tensor_parallel > 1:
+        raise UserError(
+            f"trainer.tensor_parallel={cfg.trainer.tensor_parallel} with tuning={tuning.method}: matrices with adapters are "
+            "not split. Write trainer.tensor_parallel=1, or tuning=full."
+        )
+    if tuning.method != "full":
+        packages.append((f"tuning={tuning.method}", "peft"))
+        if optimizer == "muon":
+            raise UserError(
+                f"sft.optimizer=muon with tuning={tuning.method}: Muon orthogonalises the update of a whole matrix, and of an "
+                "adapter there are only two thin factors. Write sft.optimizer=adamw, or tuning=full."
+            )
+        _check_layers(tuning.layers)
+        if not tuning.target_modules:
+            raise UserError("tuning.target_modules=[]: nothing to train; name modules, or write [all-linear].")
+    if tuning.method == "qlora":
+        packages.append(("tuning=qlora", "bitsandbytes"))
+        # The computation's type is the one that sharding casts to; a cast destroys what is packed in another.
+        precision = cfg.trainer.precision
+        good = ("auto",) if precision == "auto" else ("auto", precision)
+        if strategy == "fsdp" and tuning.quant_storage not in good:
+            raise UserError(
+                f"tuning.quant_storage={tuning.quant_storage} with trainer.strategy=fsdp: 4-bit weights are sharded in the "
+                f"computation's own type (trainer.precision={precision}); write tuning.quant_storage=auto."
+            )
+    for choice, package in packages:
+        if package is not None and find_spec(package) is None:
+            raise UserError(f"{choice}: {package} is not installed. pip install -r requirements.txt brings it.")
+
+
+def _check_layers(layers: str | None) -> None:
+    if layers is None:
+        return
+    match = LAYER_RANGE.fullmatch(layers)
+    ends = [float(end) for end in match.groups() if end is not None] if match else []
+    if not ends or ends[0] > ends[1] or ("%" in layers and not ends[0] < ends[1] <= 100):
+        raise UserError(
+            f"tuning.layers={layers}: expected the first and the last decoder layer, such as 16-31 (counted from 0, both "
+            "included), or two shares of the depth in per cent, such as 33%-67%."
+        )
+
+
+def _check_data(cfg: Config) -> None:
+    data, model = cfg.data, cfg.model
+    if data.path is None and data.recipe is None and data.hub_id is None:
+        raise UserError("data=local: name the rows with data.path=<jsonl, json, csv or parquet> or data.hub_id=<owner/name>.")
+    _check_file("data.path", data.path, folder=True)
+    _check_file("data.benign.path", data.benign.path, folder=True)
+    if data.language is not None and data.language != model.language:
+        remedy = (
+            "data=micro-directrefusal or data=micro-r1act, or model=r1-distill-7b or another real model"
+            if model.language == "micro"
+            else "data=directrefusal, r1act, star1, safechain or local, or model=micro"
+        )
+        raise UserError(
+            f"data={data.name} with model={model.name}: the set is in the {data.language} language, the model speaks the "
+            f"{model.language} one. Take {remedy}."
+        )
+    _check_columns("data.fields", data.fields)
+    _check_columns("data.benign.fields", data.benign.fields)
+
+
+def _check_columns(key: str, columns: FieldsConfig) -> None:
+    for value, meaning in columns.labels.items():
+        if meaning not in ("harmful", "benign"):
+            raise UserError(f"{key}.labels.{value}={meaning}: expected harmful or benign.")
+    if columns.response is not None:
+        for name in ("trace", "answer", "constant_trace", "answer_after"):
+            if getattr(columns, name) is not None:
+                raise UserError(f"{key}.{name}: excludes {key}.response={columns.response}; set one of the two to null.")
+    if columns.trace is not None and columns.constant_trace is not None:
+        raise UserError(f"{key}.trace={columns.trace}: excludes {key}.constant_trace; set one of the two to null.")
+
+
+def _check_refine(cfg: Config) -> None:
+    refine = cfg.refine
+    read = read_by_strategy(refine)
+    _check_sampling("refine", read.tries, "tries", read.temperature)
+    for key in ("trace_template", "answer_template", "response_template", "meta_thinking"):
+        _check_file(f"refine.{key}", getattr(refine, key))
+    shift = cfg.shift
+    for key, path in (("embedding", shift.embedding), ("tuned", shift.tuned)):
+        if path is not None and (key, path) != ("embedding", "target"):
+            from dgr_lightning.models.folder import check_folder
+
+            check_folder(Path(path).expanduser(), f"shift.{key}={path}")
+    from dgr_lightning.refinement.quality import check_quality_config
+
+    check_quality_config(refine)
+
+
+def _check_sampling(section: str, count: int, key: str, temperature: float) -> None:
+    if count > 1 and temperature == 0:
+        raise UserError(
+            f"{section}.{key}={count} with {section}.temperature=0: greedy decoding gives the same text {count} times. "
+            f"Give {section}.{key}=1, or a temperature above 0."
+        )
+
+
+def _check_file(key: str, path: str | None, *, folder: bool = False) -> None:
+    if path is None:
+        return
+    there = Path(path).expanduser()
+    if not there.exists():
+        raise UserError(f"{key}={path}: there is no such file (looked in {Path.cwd()}).")
+    if there.is_dir() and not folder:
+        raise UserError(f"{key}={path}: a folder, where a text file is expected.")

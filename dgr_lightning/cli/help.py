@@ -1,0 +1,99 @@
+"""`--help` of the entry points: the groups and their choices, every key with its sentence and default, examples."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from dgr_lightning.cli.overrides import CONF, choices, groups
+from dgr_lightning.config import schema
+
+_WHAT = {
+    "train": "Has the target model refine a safety set (DGR, arXiv 2602.02136), trains on it, and measures what it cost.",
+    "refine": "Has the target model refine a safety set (DGR, arXiv 2602.02136), and measures the set's shift from that model.",
+    "evaluate": "Measures reasoning, refusal and over-refusal of any Hugging Face folder.",
+}
+_EXAMPLES = {
+    "train": (
+        ("python train.py", "the miniature, DirectRefusal, DGR: two minutes on two cores"),
+        ("python train.py refine=vanilla sft.lr=5e-4", "another arm, another learning rate"),
+        ("python train.py -m refine=vanilla,dgr seed=1,2", "a sweep, one directory a point; finished points are not run again"),
+        ("python train.py model=r1-distill-7b data=r1act refine=dgr", "the real thing, on a GPU"),
+        ("python train.py model.path=<folder> data=star1 data.path=<file>", "local copies; model=local is understood"),
+        ("python train.py evaluation.limit=50", "measures what is trained already anew, and trains nothing again"),
+    ),
+    "refine": (
+        ("python refine.py", "the miniature rewrites DirectRefusal"),
+        ("python refine.py model=r1-distill-7b data=star1 data.limit=100", "a hundred rows by a real model"),
+        ("python refine.py data.path=rows.jsonl refine.tries=4", "rows of your own; data=local is understood"),
+    ),
+    "evaluate": (
+        ("python evaluate.py model.path=runs/dgr/<run>/model", "what a run has trained"),
+        ("python evaluate.py model=qwen3-4b evaluation.limit=50", "a hub model, 50 problems a task"),
+    ),
+}
+_FLAGS = (
+    ("-m", "run every combination of the values that are given with commas"),
+    ("--cfg job", "show the composed config instead of running it"),
+    ("--info defaults", "show which files it was composed from"),
+    ("--config-dir <folder>", "add YAML of your own, such as <folder>/experiment/mine.yaml"),
+    ("hydra.run.dir=<folder>", "put the run there; with -m hydra.sweep.dir=<folder>"),
+)
+# Sections that a command has no use for; they are left out of its page.
+_UNUSED = {
+    "train": (),
+    "refine": ("tuning", "probes", "logger"),
+    "evaluate": ("data", "refine", "tuning", "sft", "probes", "logger"),
+}
+
+
+def show_help(command: str, console: Console | None = None) -> None:
+    """Prints the help page of `train`, `refine` or `evaluate`; long on purpose, pipe it through less."""
+    console = console or Console(highlight=False)
+    console.print(f"[bold]{_WHAT[command]}[/]\n\n    python {command}.py key=value group=choice …\n")
+    console.print("[bold]Examples[/]")
+    for example, meaning in _EXAMPLES[command]:
+        console.print(Text(f"  {example}", style="cyan"), Text(f"      {meaning}"), sep="\n", soft_wrap=True)
+    console.print()
+    table = [(f"{group}={default or 'null'}", ", ".join(choices(group))) for group, default in groups(command).items()]
+    _print(console, "Groups: default, and what else there is (conf/<group>/<choice>.yaml)", table)
+    console.print(
+        "[bold]Keys[/] (schema defaults; a group's choice may set others: --cfg job shows what a command line comes to)"
+    )
+    section = None
+    rows: list[tuple[str, str]] = []
+    for key, (field, hint) in schema.keys().items():
+        if key.partition(".")[0] in _UNUSED[command]:
+            continue
+        if section is not None and section != key.rpartition(".")[0]:
+            _print(console, None, rows)
+            rows = []
+        section = key.rpartition(".")[0]
+        default = _default(schema.defaults(), key)
+        rows.append((f"{key}={default}", f"{field.metadata['help']} — {schema.expected(field, hint)}"))
+    _print(console, None, rows)
+    _print(console, "Flags", _FLAGS)
+    console.print(f"Config files: {escape(str(CONF))}")
+
+
+def _default(values: dict, key: str) -> str:
+    value = values
+    for part in key.split("."):
+        value = value[part]
+    if isinstance(value, list):
+        return f"[{','.join(value)}]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _print(console: Console, title: str | None, rows: list[tuple[str, str]] | tuple[tuple[str, str], ...]) -> None:
+    if title:
+        console.print(f"[bold]{escape(title)}[/]")
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 2), pad_edge=False)
+    table.add_column(overflow="fold", ratio=2)
+    table.add_column(ratio=3)
+    for left, right in rows:
+        table.add_row(Text(left, style="cyan"), Text(right))
+    console.print(table)
+    console.print()

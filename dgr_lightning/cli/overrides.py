@@ -1,0 +1,213 @@
+"""What stands on the command line, read before Hydra composes: flags, overrides, and where the run goes.
+
+Every override is held to the groups and keys that exist, so that a typing error costs nothing and is named as such. Keys of the
+schema are then handed to Hydra as `++key=value`: whether a YAML file happens to mention a key makes no difference to the user.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+from collections.abc import Iterator
+from dataclasses import MISSING, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from dgr_lightning.config import schema
+from dgr_lightning.errors import UserError
+from dgr_lightning.models.folder import language
+
+CONF = Path(__file__).parents[2] / "conf"
+
+# A source given by path or hub id without its group: the group's choice that holds nothing but that source.
+_LOCAL = "local"
+
+
+@dataclass
+class CommandLine:
+    """A command line that can be composed.
+
+    Attributes:
+        overrides: what Hydra gets.
+        flags: Hydra's own flags, such as -m or --cfg job.
+        given: the keys and groups that the user named.
+        sweep: whether -m was given.
+        directory: what hydra.run.dir= says, kept from Hydra, which would make it at once; in a sweep hydra.sweep.dir=.
+    """
+
+    overrides: list[str] = field(default_factory=list)
+    flags: list[str] = field(default_factory=list)
+    given: frozenset[str] = frozenset()
+    sweep: bool = False
+    directory: str | None = None
+
+
+@cache
+def groups(command: str) -> dict[str, str | None]:
+    """Returns the config groups of a command and what each is by default, in the order of its defaults list."""
+    import yaml
+
+    listed = yaml.safe_load((CONF / f"{command}.yaml").read_text(encoding="utf-8"))["defaults"]
+    return {group: choice for entry in listed if isinstance(entry, dict) for group, choice in entry.items()}
+
+
+def choices(group: str, folders: tuple[Path, ...] = (CONF,)) -> list[str]:
+    """Returns the choices of a config group: its YAML files, numbers in their names in order of size."""
+    names = {file.stem for folder in folders for file in (folder / group).glob("*.yaml")}
+    return sorted(names, key=_natural)
+
+
+def _natural(name: str) -> list[str | float]:
+    """Returns what sorts r1-distill-7b before r1-distill-14b: text and numbers in turn."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", name)
+    return [float(part) if index % 2 else part for index, part in enumerate(parts)]
+
+
+def read_command_line(arguments: list[str], command: str) -> CommandLine:
+    """Reads and checks a command line.
+
+    Args:
+        arguments: what follows the script's name.
+        command: `train`, `refine` or `evaluate`.
+
+    Raises:
+        UserError: an argument is no override, or names a key or a choice that does not exist; the message says which do.
+    """
+    from hydra._internal.utils import get_args_parser
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    flags = get_args_parser()
+    flags.exit_on_error = False
+    try:
+        known, unknown = flags.parse_known_args(arguments)
+    except argparse.ArgumentError as error:
+        raise UserError(f"{error.argument_name}: {error.message}.") from error
+    if unknown:
+        raise UserError(f"{unknown[0]}: no such flag. Settings are written key=value, without dashes; --help lists them.")
+    if known.config_name or known.config_path or known.experimental_rerun:
+        raise UserError(
+            "--config-name, --config-path and --experimental-rerun: not taken; --config-dir=<folder> adds YAML of your own."
+        )
+    line = CommandLine(sweep=bool(known.multirun))
+    line.flags = [argument for argument in arguments if argument not in known.overrides]
+    folders = (CONF,) if known.config_dir is None else (CONF, Path(known.config_dir).expanduser())
+    parser, parsed = OverridesParser.create(), []
+    for text in known.overrides:
+        if "=" not in text and not text.startswith("~"):
+            raise UserError(f"{text}: write key=value, such as sft.lr=1e-3 or data=star1.")
+        try:
+            parsed.append(parser.parse_override(text))
+        except HydraException as error:
+            cause = str(error).partition("\n")[0].partition(" expecting {")[0]
+            raise UserError(
+                f"{text}: cannot be read ({cause}). Text with spaces or any of ,=:()[]{{}} needs quotes inside quotes, "
+                "such as 'logger.project=\"a, b\"'."
+            ) from error
+    line.given = frozenset(override.key_or_group for override in parsed)
+    for override in parsed:
+        line.overrides.extend(_checked(override, command, line, folders))
+    line.overrides.extend(_implied(parsed, command, line.given, folders))
+    return line
+
+
+def _checked(override: Any, command: str, line: CommandLine, folders: tuple[Path, ...]) -> Iterator[str]:
+    """Yields what Hydra gets for an override, if anything, or raises a UserError."""
+    text, key = override.input_line, override.key_or_group
+    if key in ("hydra.run.dir", "hydra.sweep.dir"):
+        if line.sweep != (key == "hydra.sweep.dir"):
+            other = "hydra.sweep.dir" if line.sweep else "hydra.run.dir"
+            raise UserError(f"{text}: with{'' if line.sweep else 'out'} -m it is {other}=<folder>.")
+        if override.is_sweep_override() or not override.value():
+            raise UserError(f"{text}: expected one folder.")
+        line.directory = str(override.value())
+        if line.sweep:
+            yield text
+        return
+    if key.startswith(("hydra.", "hydra/")):
+        yield text
+        return
+    if override.is_delete():
+        raise UserError(f"{text}: keys are not deleted. Set a value, or null where the key takes it.")
+    if override.package is not None:
+        raise UserError(f"{text}: packages (@) are not taken; write {key}=….")
+    if override.is_sweep_override() and not line.sweep:
+        value = text.partition("=")[2]
+        known = schema.keys()
+        is_list = key in known and known[key][0].default_factory is not MISSING
+        other = f"write a list as {key}=[{value}]" if is_list else "quote text that has commas"
+        raise UserError(f"{text}: several values. Add -m to run each of them, or {other}.")
+    table = groups(command)
+    if key in table or (CONF / key).is_dir():
+        if key not in table:
+            raise UserError(f"{text}: {command}.py has no use for {key}. Its groups: {', '.join(table)}.")
+        _check_choice(override, choices(key, folders), optional=table[key] is None)
+        yield text.lstrip("+")
+        return
+    if not schema.is_key(key):
+        raise UserError(f"{text}: {schema.unknown_key(key, table)}")
+    if not override.is_sweep_override():
+        schema.check_mapping(key, override.value())
+    yield f"++{text.lstrip('+')}"
+
+
+def _check_choice(override: Any, known: list[str], *, optional: bool) -> None:
+    """Raises a UserError where an override of a group takes a choice that has no file."""
+    text, group = override.input_line, override.key_or_group
+    for value in _values(override):
+        if value is None and optional:
+            continue
+        if isinstance(value, (list, dict)):
+            raise UserError(f"{text}: {group} takes one choice. To run several, add -m and write {group}=a,b.")
+        name = "null" if value is None else str(value)
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hinted = f" Did you mean {near[0]}?" if near else ""
+            raise UserError(f"{text}: no {group} {name!r}.{hinted} Choices: {', '.join(known)}.")
+
+
+def _values(override: Any) -> list[Any]:
+    """Returns the value of an override, or all of a sweep's."""
+    if override.is_sweep_override():
+        return list(override.sweep_iterator()) if override.is_discrete_sweep() else []
+    return [override.value()]
+
+
+def _implied(parsed: list[Any], command: str, given: frozenset[str], folders: tuple[Path, ...]) -> Iterator[str]:
+    """Yields the choice of model and of data that follows from a path or a hub id given without one.
+
+    The default choices are the miniature's: its field map, language and budgets must not be put on somebody's own model or
+    rows. A folder whose config names the miniature's language was grown by this project, or trained further, and stays one.
+    """
+    by_key = {override.key_or_group: override for override in parsed}
+    settled = given | _groups_of_experiment(by_key.get("experiment"), folders)
+    for group in ("model", "data"):
+        sources = [key for key in (f"{group}.path", f"{group}.hub_id") if key in given]
+        if group not in groups(command) or group in settled or not sources:
+            continue
+        values = [value for key in sources for value in _values(by_key[key]) if value is not None]
+        grown = {group == "model" and language(Path(str(value)).expanduser()) == "micro" for value in values}
+        if grown == {False}:
+            yield f"{group}={_LOCAL}"
+        elif len(grown) > 1:
+            raise UserError(
+                f"{by_key[sources[0]].input_line}: some of these are miniatures and some are not; give {group}= too."
+            )
+    for source in ("model", "data", "data.benign"):
+        if f"{source}.hub_id" in given and f"{source}.revision" not in given:
+            yield f"++{source}.revision=null"  # the pinned commit is one of the repository that was chosen before
+
+
+def _groups_of_experiment(override: Any, folders: tuple[Path, ...]) -> set[str]:
+    """Returns the groups that the chosen experiments decide by themselves."""
+    import yaml
+
+    decided: set[str] = set()
+    for name in _values(override) if override is not None else []:
+        for file in (folder / "experiment" / f"{name}.yaml" for folder in folders):
+            listed = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("defaults", []) if file.is_file() else []
+            names = [key for entry in listed if isinstance(entry, dict) for key in entry]
+            decided |= {name.removeprefix("override").strip().lstrip("/") for name in names}
+    return decided

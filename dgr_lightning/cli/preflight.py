@@ -1,0 +1,94 @@
+"""What a run needs from elsewhere, looked for before anything is loaded: model, rows, evaluation tasks, probe tasks.
+
+A run that cannot measure itself at the end should say so at the beginning. Local copies beat the hub everywhere.
+"""
+
+from __future__ import annotations
+
+from dgr_lightning.config import Config
+from dgr_lightning.console import say
+from dgr_lightning.data.hub import dataset_available
+from dgr_lightning.errors import UserError
+from dgr_lightning.models.hub import model_available, unreachable
+
+
+def require(cfg: Config, command: str) -> None:
+    """Checks that everything a command reads can be had.
+
+    Raises:
+        UserError: something is neither local nor cached, and no hub answers; the message names the keys that take local copies.
+    """
+    model = cfg.model
+    if command != "evaluate":
+        require_sources(cfg)
+    elif model.hub_id is not None and not model_available(model.hub_id, model.revision):
+        raise UserError(
+            f"{unreachable()}, and model {model.hub_id} is not in the local cache. Use a local copy: "
+            "model.path=<folder with config.json, *.safetensors and tokenizer>."
+        )
+    if command == "refine":
+        return
+    missing = _missing(cfg.evaluation.tasks, cfg.evaluation.path)
+    if missing:
+        raise UserError(
+            f"{unreachable()}, and these tasks of the evaluation are not in the local cache. Use local copies: "
+            + " ".join(f"evaluation.path.{name}=<file>" for name in missing)
+            + ", or name other tasks with evaluation.tasks=[…]."
+        )
+
+
+def require_sources(cfg: Config) -> None:
+    """Checks, before anything is loaded, that both the model and the data of a run can be had.
+
+    Local copies and recipes need no hub (that their paths are there is checked at the door).
+
+    Raises:
+        UserError: the hub is needed and cannot be reached; one message for model and data, whichever is missing.
+    """
+    model, data, benign = cfg.model, cfg.data, cfg.data.benign
+    missing = []
+    fetched = model.hub_id if not (model.path or model.recipe) else None
+    if fetched and not model_available(fetched, model.revision, with_code=model.trust_remote_code):
+        missing.append(f"model {fetched}")
+    if data.hub_id and not (data.path or data.recipe) and not dataset_available(data.hub_id, data.revision):
+        missing.append(f"data {data.hub_id}")
+    if data.benign_ratio > 0 and benign.hub_id and not benign.path and not dataset_available(benign.hub_id, benign.revision):
+        missing.append(f"benign data {benign.hub_id} (data.benign.path)")
+    if missing:
+        raise UserError(
+            f"{unreachable()}, and these are not in the local cache: {', '.join(missing)}. Use local copies: "
+            f"model.path=<folder with config.json, *.safetensors and tokenizer>{_already(model.path or model.recipe)} "
+            f"data.path=<jsonl, json, csv or parquet file>{_already(data.path or data.recipe)}."
+        )
+
+
+def _already(local: str | None) -> str:
+    return f" (local already: {local})" if local else ""
+
+
+def drop_probes(cfg: Config, *, asked_for: bool) -> None:
+    """Leaves probe tasks out whose problems cannot be had, and says so; the curves are then fewer.
+
+    Args:
+        cfg: the config; `probes.tasks` is changed in place, so that the run hash holds what was measured.
+        asked_for: the user named the tasks: then a missing one is an error.
+
+    Raises:
+        UserError: a task that was asked for cannot be had.
+    """
+    missing = _missing(cfg.probes.tasks, cfg.probes.path) if cfg.probes.every > 0 else []
+    if not missing:
+        return
+    copies = " ".join(f"probes.path.{name}=<file>" for name in missing)
+    if asked_for:
+        raise UserError(f"{unreachable()}, and these probe tasks are not in the local cache. Use local copies: {copies}.")
+    cfg.probes.tasks = [name for name in cfg.probes.tasks if name not in missing]
+    say(f"no curves for {', '.join(missing)}: {unreachable()}. With local copies: {copies}")
+
+
+def _missing(names: list[str], paths: dict[str, str]) -> list[str]:
+    """Returns the tasks that have neither a local copy nor a hub dataset that can be had."""
+    from dgr_lightning.tasks.registry import TASKS
+
+    away = [TASKS[name] for name in names if name not in paths]
+    return [task.name for task in away if task.hub_id is not None and not dataset_available(task.hub_id, task.revision)]

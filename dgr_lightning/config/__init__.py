@@ -1,0 +1,40 @@
+"""The schema of `conf/`: every key, its type, its range and its sentence.
+
+YAML is for people; past the command line, code takes these dataclasses. `cli` merges the composed YAML into `Config`,
+checks it and hands it on: nothing further down ever sees a DictConfig. A file a section; nothing heavy is imported.
+"""
+
+from dgr_lightning.config.data import BenignConfig, DataConfig, FieldsConfig
+from dgr_lightning.config.engine import EngineConfig
+from dgr_lightning.config.evaluation import EvaluationConfig, JudgeConfig, ProbesConfig
+from dgr_lightning.config.logger import LoggerConfig
+from dgr_lightning.config.model import ModelConfig
+from dgr_lightning.config.refine import REFINE_KEYS, RefineConfig, read_by_strategy
+from dgr_lightning.config.run import Config
+from dgr_lightning.config.sft import OPTIMIZERS, SftConfig
+from dgr_lightning.config.shift import ShiftConfig
+from dgr_lightning.config.trainer import TrainerConfig
+from dgr_lightning.config.tuning import LAYER_RANGE, TUNING_KEYS, TuningConfig
+
+__all__ = [
+    "LAYER_RANGE",
+    "OPTIMIZERS",
+    "REFINE_KEYS",
+    "TUNING_KEYS",
+    "BenignConfig",
+    "Config",
+    "DataConfig",
+    "EngineConfig",
+    "EvaluationConfig",
+    "FieldsConfig",
+    "JudgeConfig",
+    "LoggerConfig",
+    "ModelConfig",
+    "ProbesConfig",
+    "RefineConfig",
+    "SftConfig",
+    "ShiftConfig",
+    "TrainerConfig",
+    "TuningConfig",
+    "read_by_strategy",
+]

@@ -1,0 +1,76 @@
+"""Keys of `refine`, those that strategies have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+from dgr_lightning.config.setting import setting
+
+
+@dataclass
+class RefineConfig:
+    """The refinement strategy: what the target model does to the source set before it is trained on it."""
+
+    name: str = setting("", "short name, part of a run's directory name")
+    strategy: str = setting(
+        "dgr",
+        "how examples are rewritten",
+        choices=("vanilla", "dgr", "sdft", "thinksafe", "filters-only", "length-matched"),
+    )
+    seed: int = setting(0, "seed of the sampling noise; independent of seed", low=0)
+    temperature: float = setting(0.6, "sampling temperature; 0 is greedy", low=0.0, high=10.0)
+    top_p: float = setting(0.95, "nucleus sampling: the smallest set of tokens with this probability", above=0.0, high=1.0)
+    max_new_tokens: int = setting(8192, "tokens a rewrite may take, thinking included", low=1)
+    tries: int = setting(1, "samples drawn: one after another until one is accepted, or all with select=nll", low=1)
+    select: str = setting(
+        "first",
+        "first: the first accepted try; nll: of all tries, the accepted one likeliest to the target",
+        choices=("first", "nll"),
+    )
+    thinking: bool = setting(True, "let the model think while it rewrites, and keep what follows the close of thinking")
+    view: str = setting(
+        "question", "what the templates show: question and part, or the part alone", choices=("question", "part")
+    )
+    parts: list[str] = setting(["trace", "answer"], "what dgr rewrites; [trace] or [answer] alone is a control arm")
+    trace_template: Optional[str] = setting(None, "text file with dgr's trace template; null: the shipped one")
+    answer_template: Optional[str] = setting(None, "text file with dgr's answer template; null: the shipped one")
+    response_template: Optional[str] = setting(None, "text file with the template of sdft or thinksafe; null: the shipped one")
+    meta_thinking: Optional[str] = setting(None, "text file with meta-thinking phrases, one a line; null: the shipped one")
+    overthinking_tokens: int = setting(5000, "a kept text longer than this, in the target's tokens, has overthought", low=1)
+    fallback_unit: str = setting(
+        "example", "what falls back when a part fails: the whole example, or the part", choices=("example", "part")
+    )
+    on_failure: str = setting("keep", "what becomes of an example whose rewrite failed", choices=("keep", "drop"))
+    fraction: float = setting(1.0, "share of the set that is rewritten; the rest passes through", low=0.0, high=1.0)
+    arm: str = setting("rewrites", "which half of the length-matched comparison this is", choices=("rewrites", "originals"))
+    checks: list[str] = setting(
+        ["unfinished", "empty", "think_marks", "overthinking", "meta_thinking", "refusal_lost"],
+        "quality checks, in this order; the first that fails is the reason",
+    )
+
+
+_GENERATION = ("seed", "temperature", "top_p", "max_new_tokens", "tries", "select", "thinking")
+
+
+_QUALITY = ("meta_thinking", "overthinking_tokens", "checks")
+
+
+_DGR = (*_GENERATION, *_QUALITY, "view", "parts", "trace_template", "answer_template")
+
+
+REFINE_KEYS: dict[str, tuple[str, ...]] = {
+    "vanilla": (),
+    "dgr": (*_DGR, "fallback_unit", "on_failure", "fraction"),
+    "sdft": (*_GENERATION, *_QUALITY, "response_template", "on_failure", "fraction"),
+    "thinksafe": (*_GENERATION, *_QUALITY, "response_template", "on_failure", "fraction"),
+    "filters-only": (*_QUALITY, "on_failure"),
+    "length-matched": (*_DGR, "arm"),
+}
+"""Which keys of `refine` a strategy reads, besides name and strategy: the others have no say in what it makes."""
+
+
+def read_by_strategy(refine: RefineConfig) -> RefineConfig:
+    """Returns a config in which every key that the strategy does not read has its default value."""
+    read = {key: getattr(refine, key) for key in REFINE_KEYS[refine.strategy]}
+    return RefineConfig(name=refine.name, strategy=refine.strategy, **read)

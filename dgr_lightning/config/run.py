@@ -1,0 +1,38 @@
+"""A whole run: the sections of the config and its few keys without one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from dgr_lightning.config.data import DataConfig
+from dgr_lightning.config.engine import EngineConfig
+from dgr_lightning.config.evaluation import EvaluationConfig, JudgeConfig, ProbesConfig
+from dgr_lightning.config.logger import LoggerConfig
+from dgr_lightning.config.model import ModelConfig
+from dgr_lightning.config.refine import RefineConfig
+from dgr_lightning.config.setting import setting
+from dgr_lightning.config.sft import SftConfig
+from dgr_lightning.config.shift import ShiftConfig
+from dgr_lightning.config.trainer import TrainerConfig
+from dgr_lightning.config.tuning import TuningConfig
+
+
+@dataclass
+class Config:
+    """A whole run."""
+
+    seed: int = setting(1, "draws the subset, orders the data, drives training", low=0)
+    name: str = setting("dgr", "experiment name: runs/<name>/…; letters, digits, '.', '_' and '-'")
+    overwrite: bool = setting(False, "start anew where a run of the same config exists")
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    refine: RefineConfig = field(default_factory=RefineConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    shift: ShiftConfig = field(default_factory=ShiftConfig)
+    tuning: TuningConfig = field(default_factory=TuningConfig)
+    sft: SftConfig = field(default_factory=SftConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    probes: ProbesConfig = field(default_factory=ProbesConfig)
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)

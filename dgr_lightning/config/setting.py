@@ -1,0 +1,22 @@
+"""A key of the config: its default, its sentence, its range, and what else is to be known of it."""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import Any
+
+
+def setting(
+    default: Any,
+    sentence: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    choices: tuple[str, ...] | None = None,
+) -> Any:
+    """A config field with its help sentence and what values it takes: low <= value <= high, or above < value, or choices."""
+    metadata = {"help": sentence, "low": low, "high": high, "above": above, "choices": choices}
+    if isinstance(default, (list, dict)):
+        return field(default_factory=lambda: default.copy(), metadata=metadata)
+    return field(default=default, metadata=metadata)

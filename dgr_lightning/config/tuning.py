@@ -1,0 +1,45 @@
+"""Keys of `tuning`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Optional
+
+from dgr_lightning.config.setting import setting
+
+
+@dataclass
+class TuningConfig:
+    """Which weights are trained: all of them, or adapters of low rank beside a frozen model."""
+
+    method: str = setting(
+        "full",
+        "full: every weight; lora: adapters beside a frozen model; qlora: beside one whose matrices have 4 bits",
+        choices=("full", "lora", "qlora"),
+    )
+    rank: int = setting(16, "rank of an adapter", low=1)
+    alpha: float = setting(32.0, "what an adapter adds is multiplied by alpha / rank", above=0.0)
+    dropout: float = setting(0.0, "dropout on what goes into an adapter", low=0.0, high=0.9)
+    target_modules: list[str] = setting(
+        ["all-linear"], "linear layers with an adapter, by the end of their name, such as [up_proj]; all-linear: every one"
+    )
+    layers: Optional[str] = setting(
+        None, "decoder layers with adapters: 16-31 (from 0, both included) or 33%-67% of the depth; null: all"
+    )
+    quant_storage: str = setting(
+        "auto",
+        "qlora: type that the 4-bit weights are packed into, no part of the result; auto: the computation's",
+        choices=("auto", "bf16", "fp32", "uint8"),
+    )
+
+
+_ADAPTERS = ("rank", "alpha", "dropout", "target_modules", "layers")
+
+
+TUNING_KEYS: dict[str, tuple[str, ...]] = {"full": (), "lora": _ADAPTERS, "qlora": (*_ADAPTERS, "quant_storage")}
+"""Which keys of `tuning` a method reads, besides method: the others have no say in what is trained."""
+
+
+LAYER_RANGE = re.compile(r"(\d+)-(\d+)|(\d+(?:\.\d+)?)%-(\d+(?:\.\d+)?)%")
+"""What `tuning.layers` looks like: first and last layer, or from which to which share of the depth."""

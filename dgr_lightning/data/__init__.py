@@ -1,0 +1,1 @@
+"""Rows → examples: source sets, row parsing, file readers, datasets of the hub."""

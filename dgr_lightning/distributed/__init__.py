@@ -1,0 +1,1 @@
+"""Several processes as one: launching ranks, several nodes, devices, sharded and split models."""

@@ -1,0 +1,69 @@
+"""A model that stages work with: what it is, its tokenizer, its engine, each loaded on first need."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from dgr_lightning.config import Config
+from dgr_lightning.files import read_json
+from dgr_lightning.hashes import content_hash
+from dgr_lightning.models import content
+
+if TYPE_CHECKING:
+    from dgr_lightning.engines.engine import Engine
+    from dgr_lightning.models.chat import Chat
+
+
+class ModelHandle:
+    """A model, base or tuned. Use it as a context manager: leaving it gives back what its engine holds.
+
+    Attributes:
+        folder: the Hugging Face folder.
+    """
+
+    def __init__(self, folder: Path, cfg: Config) -> None:
+        """Names the model; nothing is loaded yet."""
+        self.folder, self._cfg = folder, cfg
+        self._engine: Engine | None = None
+
+    @cached_property
+    def model_hash(self) -> str:
+        """What the model is: the recipe of one that the project grew, else a hash of the folder's files."""
+        if self._cfg.model.recipe is not None and self._cfg.model.path is None and (self.folder / "recipe.json").exists():
+            return content_hash(read_json(self.folder / "recipe.json"))
+        return content.model_hash(self.folder)
+
+    @cached_property
+    def chat(self) -> Chat:
+        """Tokenizer and template."""
+        from dgr_lightning.models.chat import Chat
+
+        return Chat.load(self.folder, self._cfg.model.chat_style, self._cfg.model.trust_remote_code)
+
+    def engine(self) -> Engine:
+        """Returns the engine over the weights, starting it the first time."""
+        from dgr_lightning.engines.registry import open_engine
+
+        if self._engine is None:
+            self._engine = open_engine(self._cfg, self.folder, self.chat)
+        return self._engine
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What travels to another process: which model it is, nothing that is loaded."""
+        return {"folder": self.folder, "model_hash": self.model_hash, "_cfg": self._cfg, "_engine": None}
+
+    def release(self) -> None:
+        """Gives back what the engine holds, before another stage loads its own."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+    def __enter__(self) -> Self:
+        """Returns itself."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Releases the engine, whatever happened."""
+        self.release()

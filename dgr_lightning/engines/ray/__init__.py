@@ -1,0 +1,1 @@
+"""vLLM on the nodes of a Ray cluster, through Ray Data."""

@@ -1,0 +1,1 @@
+"""The project's own decoding loop over a transformers model; runs everywhere."""

@@ -1,0 +1,97 @@
+"""What travels between the stages: a safety example, before and after refinement, and a file of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import overload
+
+from dgr_lightning.files import read_jsonl
+
+HARMFUL = "harmful"
+BENIGN = "benign"
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row of a safety set: a prompt, the reasoning trace and the answer that a model is to learn.
+
+    Attributes:
+        id: unique within its source and stable across machines, such as `star1-68`.
+        prompt: what the user asks.
+        trace: the reasoning between the think marks, without the marks; may be empty.
+        answer: what follows the reasoning; never empty.
+        label: `harmful` (the answer should refuse) or `benign` (it should not).
+        source: name of the set that the row comes from.
+    """
+
+    id: str
+    prompt: str
+    trace: str
+    answer: str
+    label: str
+    source: str
+
+
+@dataclass(frozen=True)
+class RefinedExample(Example):
+    """An example after refinement: rewritten by the target model, or the original with the reason why not.
+
+    Attributes:
+        refined: whether any part of it is the target model's own text.
+        reason: why a rewrite was not kept (a check's name); None where nothing failed.
+    """
+
+    refined: bool = False
+    reason: str | None = None
+
+    @classmethod
+    def of(cls, example: Example, *, refined: bool = False, reason: str | None = None, **changes: str) -> RefinedExample:
+        """Returns `example` with `changes` to its text and the outcome of refinement."""
+        return cls(
+            **{field.name: getattr(example, field.name) for field in fields(Example)} | changes, refined=refined, reason=reason
+        )
+
+
+class ExampleFile(Sequence[Example]):
+    """The examples of a JSONL file, read from the disk one by one: a set of any size costs the memory of its ids.
+
+    Attributes:
+        ids: of the examples, in the file's order.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Reads through the file once; it must not change afterwards."""
+        self.ids: list[str] = []
+        self._file = open(path, "rb")  # noqa: SIM115 - open for as long as the examples are
+        self._offsets: list[int] = []
+        position = 0
+        for line in self._file:
+            self.ids.append(json.loads(line)["id"])
+            self._offsets.append(position)
+            position += len(line)
+
+    def __len__(self) -> int:
+        """Number of examples."""
+        return len(self.ids)
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Example]: ...
+
+    def __getitem__(self, index: int | slice) -> Example | Sequence[Example]:
+        """Returns an example, or a list of them."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        self._file.seek(self._offsets[index])
+        row = json.loads(self._file.readline())
+        return Example(row["id"], row["prompt"], row["trace"], row["answer"], row["label"], row["source"])
+
+
+def read_refined(path: Path) -> list[RefinedExample]:
+    """Returns the examples of a run's `refined.jsonl`, in its order."""
+    return [RefinedExample(**row) for row in read_jsonl(path)]

@@ -1,0 +1,1 @@
+"""Many runs: grids over finished runs, the frontier over learning rates, the table of strategies."""

@@ -1,0 +1,39 @@
+"""Completions on disk, stored as they finish, so that nothing generated is ever generated again."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from dgr_lightning.generation.shards import ShardedRows
+
+
+@dataclass(frozen=True)
+class StoredCompletion:
+    """What is kept of a completion.
+
+    Attributes:
+        text: decoded, control tokens kept, end and padding cut.
+        num_tokens: tokens generated, without the stop token.
+        finish_reason: `stop` or `length`.
+    """
+
+    text: str
+    num_tokens: int
+    finish_reason: str
+
+
+class CompletionStore(ShardedRows):
+    """The completions in one folder, by key; a shard has to be claimed before something is appended to it."""
+
+    def get(self, key: str) -> StoredCompletion | None:
+        """Returns a completion, or None where it is not stored."""
+        row = self.row(key)
+        return None if row is None else StoredCompletion(**row)
+
+    def append(self, key: str, completion: StoredCompletion) -> None:
+        """Stores a completion; when this returns, it survives the death of this process.
+
+        Raises:
+            ValueError: there is one of that key.
+        """
+        self.write(key, asdict(completion))

@@ -1,0 +1,20 @@
+"""Content hashes: equal content, equal hash, on every machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+
+def content_hash(*parts: Any) -> str:
+    """Returns 16 hex digits over any JSON-able values: equal content, equal hash, on every machine."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+
+
+def file_hash(path: Path) -> str:
+    """Returns the SHA-256 of a file's bytes as 64 hex digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

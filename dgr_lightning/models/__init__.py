@@ -1,0 +1,1 @@
+"""A Hugging Face folder → tokenizer, chat format, weights, content hash."""

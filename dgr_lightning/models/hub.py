@@ -1,0 +1,123 @@
+"""Models on the Hugging Face hub, looked at before they are fetched.
+
+Without a network, the hub's libraries retry for half a minute and print every attempt. So one quick request is sent first, once
+a process; a pinned commit in the local cache is taken from there without any request; and a run whose model is out of reach
+says so in one message that names the way out: a local copy.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from threading import Thread
+
+from dgr_lightning.errors import UserError
+from dgr_lightning.models.folder import CODE_FILES, MODEL_FILES, check_folder
+
+REACH_SECONDS = 4.0
+
+
+@cache
+def hub_reachable() -> bool:
+    """Asks the hub once, without retries, in at most `REACH_SECONDS`; the answer holds for the process.
+
+    HF_ENDPOINT, proxies and HF_HUB_OFFLINE are honoured: the question goes the way that downloads go.
+    """
+    import huggingface_hub
+    from huggingface_hub.utils import get_session
+
+    if huggingface_hub.is_offline_mode():
+        return False
+    answers: list[bool] = []
+
+    def ask() -> None:
+        try:
+            response = get_session().head(huggingface_hub.constants.ENDPOINT, timeout=REACH_SECONDS)
+        except Exception:  # whatever keeps the question from being answered would keep a download from coming
+            return
+        answers.append(response.status_code < 500)
+
+    # A name server that does not answer holds a call for longer than the call's own time-out: wait beside it.
+    thread = Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(REACH_SECONDS)
+    return bool(answers and answers[0])
+
+
+def unreachable() -> str:
+    """Returns the clause that says in what way the hub is out of reach."""
+    import huggingface_hub
+
+    if huggingface_hub.is_offline_mode():
+        return "The Hugging Face hub is switched off (HF_HUB_OFFLINE)"
+    return f"The Hugging Face hub ({huggingface_hub.constants.ENDPOINT}) cannot be reached"
+
+
+# --- Models ---------------------------------------------------------------------------------------------------------------
+
+
+def model_available(hub_id: str, revision: str | None, *, with_code: bool = False) -> bool:
+    """Whether a model can be had: whole in the local cache, or from a hub that answers."""
+    return cached_model(hub_id, revision, with_code=with_code) is not None or hub_reachable()
+
+
+def cached_model(hub_id: str, revision: str | None, *, with_code: bool = False) -> Path | None:
+    """Returns the folder of a model in the local cache if all that `fetch_model` would fetch is there; asks no network.
+
+    Raises:
+        UserError: `hub_id` is no repository id.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        # The patterns belong to the question: without them, every file of the repository would have to be there.
+        patterns = _patterns(with_code)
+        folder = Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns, local_files_only=True))
+        check_folder(folder, hub_id)
+    except HFValidationError as error:
+        raise UserError(f"model.hub_id={hub_id}: not the id of a model ({error}).") from error
+    except (LocalEntryNotFoundError, UserError):
+        return None
+    return folder
+
+
+def fetch_model(hub_id: str, revision: str | None, *, with_code: bool = False) -> Path:
+    """Returns the folder of a hub model: the cached one where it is whole and pinned, else a download.
+
+    Args:
+        hub_id: owner/name.
+        revision: commit; None follows the default branch, and then the hub is asked for news where it can be reached.
+        with_code: fetch the repository's Python files too.
+
+    Raises:
+        UserError: it can be had from neither; the message names `model.path`.
+    """
+    folder = cached_model(hub_id, revision, with_code=with_code)
+    if folder is not None and (revision is not None or not hub_reachable()):
+        return folder
+    if not hub_reachable():
+        raise UserError(f"{unreachable()}, and model {hub_id} is not in the local cache. Set model.path=<local folder>.")
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = Path(snapshot_download(hub_id, revision=revision, allow_patterns=_patterns(with_code)))
+    except (OSError, ValueError) as error:  # HfHubHTTPError (gated, unknown, wrong revision) is an OSError
+        raise UserError(f"{named(hub_id, revision)}: {gist(error)} Or set model.path=<local folder>.") from error
+    check_folder(folder, named(hub_id, revision))
+    return folder
+
+
+def _patterns(with_code: bool) -> list[str]:
+    return [*MODEL_FILES, *(CODE_FILES if with_code else ())]
+
+
+def named(hub_id: str, revision: str | None) -> str:
+    """Returns a repository with its commit, for messages."""
+    return f"{hub_id}@{revision}" if revision else hub_id
+
+
+def gist(error: Exception) -> str:
+    """Returns the first two lines of a library's message, which may go on for a screen."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (" ".join(lines[:2]) or type(error).__name__).rstrip(".") + "."

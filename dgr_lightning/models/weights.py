@@ -1,0 +1,161 @@
+"""A model's weights in memory.
+
+A local folder is loaded without a network. A folder whose weights are pickled, missing or of another shape is refused, where
+`from_pretrained` would go on with random ones and a warning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from rich.markup import escape
+from torch import nn
+
+from dgr_lightning.console import say
+from dgr_lightning.errors import UserError
+from dgr_lightning.models.folder import check_folder, weight_files
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+# Loading less than this takes no time worth a progress bar.
+SILENT_BYTES = 2**30
+
+
+def load_model(
+    folder: Path, precision: str, device: str, trust_remote_code: bool = False, quantization: Any = None
+) -> PreTrainedModel:
+    """Loads a causal language model from a local folder, in eval mode, without touching the network.
+
+    Args:
+        folder: a Hugging Face folder with safetensors weights.
+        precision: type of the weights: `bf16`; `fp32`; `master` is fp32 too, for weights that training updates.
+        device: cpu or cuda.
+        trust_remote_code: run code that lies in the folder, for models that transformers does not know.
+        quantization: a quantization config of transformers, applied to each weight as it is loaded; None: none.
+
+    Raises:
+        UserError: the folder is no whole model, its weights do not fill its config, it is no causal language model, or it
+            needs code that is not trusted.
+    """
+    return _load(folder, precision, device, trust_remote_code, head=True, quantization=quantization)
+
+
+def empty_model(folder: Path, trust_remote_code: bool = False, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """Returns the causal language model that a folder's config describes, on the meta device: without any values."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
+    with torch.device("meta"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)
+    return model
+
+
+def outline(folder: Path, trust_remote_code: bool = False) -> PreTrainedModel | None:
+    """Returns what `empty_model` does, to look at before anything is loaded; None where a folder holds no model to be trained.
+
+    `load_model` says why, and is called first by whoever generates.
+    """
+    try:
+        return empty_model(folder, trust_remote_code)
+    except (ValueError, OSError):
+        return None
+
+
+def layers(model: PreTrainedModel) -> list[nn.Module]:
+    """Returns the layers of a model, first to last: the modules that it says itself are not to be split."""
+    whole = set(model._no_split_modules or ())
+    # A sharded module's class is one of FSDP2's own, made of the model's.
+    return [module for module in model.modules() if whole & {kind.__name__ for kind in type(module).__mro__}]
+
+
+def load_encoder(folder: Path, precision: str, device: str, trust_remote_code: bool = False) -> PreTrainedModel:
+    """Loads a model without its head, whose output is the last hidden states, as `load_model` does.
+
+    Any model of text will do: encoders such as BERT, and causal language models.
+
+    Args:
+        folder: a Hugging Face folder with safetensors weights.
+        precision: type of the weights: `bf16` or `fp32`.
+        device: cpu or cuda.
+        trust_remote_code: as in `load_model`.
+
+    Raises:
+        UserError: as `load_model`.
+    """
+    return _load(folder, precision, device, trust_remote_code, head=False)
+
+
+def _load(
+    folder: Path, precision: str, device: str, trust_remote_code: bool, *, head: bool, quantization: Any = None
+) -> PreTrainedModel:
+    from safetensors import SafetensorError
+    from transformers import AutoModel, AutoModelForCausalLM
+
+    check_folder(folder, str(folder))
+    # Weights that are quantised as they are loaded have to be loaded onto their device.
+    place = {} if quantization is None else {"quantization_config": quantization, "device_map": {"": device}}
+    size = sum(file.stat().st_size for file in weight_files(folder, str(folder)))
+    try:
+        with quiet_transformers(bars=size >= SILENT_BYTES):
+            loaded: Any = (AutoModelForCausalLM if head else AutoModel).from_pretrained(
+                folder,
+                dtype={"bf16": torch.bfloat16, "fp32": torch.float32, "master": torch.float32}[precision],
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=trust_remote_code,
+                ignore_mismatched_sizes=True,  # so that they can be named below
+                output_loading_info=True,
+                **place,
+            )
+    except (ValueError, OSError, SafetensorError) as error:
+        what = "causal language model" if head else "model of text"
+        raise UserError(f"{folder}: cannot be loaded as a {what}: {_cause(error)}") from error
+    model, loading = loaded
+    # One more layer over an encoder's first token, which nothing here uses; many come without it.
+    missing = [name for name in loading["missing_keys"] if head or not name.startswith("pooler.")]
+    unfilled = sorted(missing) + sorted(
+        f"{name} (of another shape: {tuple(stored)} stored, {tuple(expected)} expected)"
+        for name, stored, expected in loading["mismatched_keys"]
+    )
+    if unfilled:
+        raise UserError(
+            f"{folder}: config.json asks for weights that are not there: {_some(unfilled)}. "
+            "Config and weights belong to different models: copy both from one repository."
+        )
+    # A model without its head has no place for the head's weights, of course.
+    if loading["unexpected_keys"] and head:
+        names = _some(sorted(loading["unexpected_keys"]))
+        say(f"[yellow]{escape(str(folder))}: weights without a place in the model are left out: {names}[/]")
+    return model.to(device).eval()
+
+
+@contextmanager
+def quiet_transformers(bars: bool = False) -> Iterator[None]:
+    """Keeps transformers' reports off the screen (what is loaded is checked instead), and its bars unless asked for."""
+    from transformers.utils import logging
+
+    verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    if not bars:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if had_bars:
+            logging.enable_progress_bar()
+
+
+def _cause(error: Exception) -> str:
+    """Returns the beginning of a library's message, which may list every model there is."""
+    if "trust_remote_code" in str(error):
+        return "it needs the code that lies in the folder. Read that code, then set model.trust_remote_code=true."
+    return " ".join(str(error).split())[:200]
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

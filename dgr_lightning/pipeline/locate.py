@@ -1,0 +1,35 @@
+"""Finds the target model: a local folder, the miniature (grown on first use), or a snapshot from the hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dgr_lightning.cache import cache_dir
+from dgr_lightning.config import ModelConfig
+from dgr_lightning.distributed.devices import resolve_precision
+from dgr_lightning.errors import UserError
+from dgr_lightning.models.folder import check_folder
+from dgr_lightning.models.hub import fetch_model
+
+if TYPE_CHECKING:
+    pass
+
+
+def locate(model: ModelConfig) -> Path:
+    """Returns the local folder of the target model: `path`, else the recipe's (grown on first use), else the hub's.
+
+    Raises:
+        UserError: there is none to be had, or it is no whole model.
+    """
+    if model.path is not None:
+        folder = Path(model.path).expanduser()
+        check_folder(folder, f"model.path={model.path}")
+        return folder
+    if model.recipe is not None:
+        from dgr_lightning.micro.build import build
+
+        return build(model.seed, cache_dir(), resolve_precision("auto", "cpu"))
+    if model.hub_id is None:
+        raise UserError("model.path is not set: name a local Hugging Face folder, or choose another model=….")
+    return fetch_model(model.hub_id, model.revision, with_code=model.trust_remote_code)

@@ -1,0 +1,183 @@
+"""The run directory: where a run lives, which config it holds, and who may write in it.
+
+One process owns a directory, by a lock that the kernel gives back when the process dies. What a directory holds is in
+docs/architecture.md; this module writes `config.yaml` and two hidden files, `.lock` and `.run.json` (what was hashed, to say
+later how another config differs).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import socket
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import monotonic, sleep, strftime
+from typing import IO, Any
+
+import yaml
+from rich.markup import escape
+
+from dgr_lightning.config import Config
+from dgr_lightning.console import say
+from dgr_lightning.errors import UserError
+from dgr_lightning.files import read_json, write_json, write_text
+from dgr_lightning.pipeline.identity import Kind, describe, run_hash, slug
+from dgr_lightning.report.summary import SUMMARY
+
+_RUN = ".run.json"
+_LOCK = ".lock"
+_POLL_SECONDS = 0.1
+_SHOWN_DIFFERENCES = 12
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run goes: `root/<name>/<slug>-<hash>`, or exactly the directory that the user named (hydra.run.dir=…)."""
+
+    root: Path = Path("runs")
+    exact: Path | None = None
+
+
+class RunDir:
+    """A run directory that this process owns until `close`, or until the process ends in whatever way.
+
+    Attributes:
+        path: the directory.
+        hash: the run hash that it holds.
+    """
+
+    def __init__(self, path: Path, run_hash: str, lock: IO[str]) -> None:
+        """Use `open`."""
+        self.path, self.hash, self._lock = path, run_hash, lock
+
+    @classmethod
+    def open(
+        cls, cfg: Config, identities: Mapping[str, Any], place: Place, kind: Kind = "train", wait_seconds: float = 10.0
+    ) -> RunDir:
+        """Makes or takes up the directory of a run, locks it, and writes the resolved config into it.
+
+        With `cfg.overwrite` everything that an earlier run of the same hash left there is deleted first.
+
+        Args:
+            cfg: the checked config, `auto` values resolved.
+            identities: as for `run_hash`.
+            place: where it goes.
+            kind: which entry point it belongs to; `refine-` and `evaluate-` begin the names of theirs.
+            wait_seconds: how long to wait for another process that owns the directory.
+
+        Raises:
+            UserError: the directory holds another run or something else, or its owner does not let go of it. Nothing in it
+                was touched.
+        """
+        described = describe(cfg, identities, kind)
+        digest = run_hash(cfg, identities, kind)
+        path = place.exact or place.root / cfg.name / f"{slug(cfg, kind)}-{digest}"
+        _check_holds(path, digest, described)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            lock = open(path / _LOCK, "a+", encoding="utf-8")  # noqa: SIM115 - open for as long as the run
+        except OSError as error:
+            raise UserError(f"{path}: cannot be used as a run directory ({error.strerror}).") from error
+        try:
+            _acquire(lock, path, wait_seconds)
+            _check_holds(path, digest, described)  # again: who had the lock may have been the first to write
+            if cfg.overwrite:
+                _empty(path)
+            write_json(path / _RUN, {"hash": digest, "described": described})
+            write_text(path / "config.yaml", f"# run {digest}, resolved\n{yaml.safe_dump(asdict(cfg), sort_keys=False)}")
+        except BaseException:
+            lock.close()
+            raise
+        return cls(path, digest, lock)
+
+    @property
+    def done(self) -> bool:
+        """Whether the run is complete: its summary, written last, is there."""
+        return (self.path / SUMMARY).exists()
+
+    def close(self) -> None:
+        """Gives the directory back."""
+        self._lock.close()
+
+    def __enter__(self) -> RunDir:
+        """Returns itself."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Gives the directory back."""
+        self.close()
+
+
+def _check_holds(path: Path, digest: str, described: dict[str, Any]) -> None:
+    """Raises UserError where a path is anything but free, or the directory of this very run. Only reads."""
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise UserError(f"{path}: a file lies where the run directory should be; give another hydra.run.dir= or name=.")
+    if not (path / _RUN).exists():
+        if any(entry.name != _LOCK for entry in path.iterdir()):
+            raise UserError(f"{path}: holds files, but no run of this project; give a new or an empty directory.")
+        return
+    there = read_json(path / _RUN)
+    if there["hash"] == digest:
+        return
+    lines = _differences(there["described"], described)
+    shown = "".join(f"\n  {line}" for line in lines[:_SHOWN_DIFFERENCES])
+    more = f"\n  … and {len(lines) - _SHOWN_DIFFERENCES} more" if len(lines) > _SHOWN_DIFFERENCES else ""
+    raise UserError(
+        f"{path}: holds run {there['hash']}, and this config is run {digest}. They differ in{shown}{more}\n"
+        "Give another hydra.run.dir=, or delete that directory yourself. Nothing in it was touched."
+    )
+
+
+def _differences(there: Any, here: Any, key: str = "") -> list[str]:
+    """Returns a line for every value that differs; what only one side has is named where nothing else tells them apart."""
+    if not (isinstance(there, dict) and isinstance(here, dict)):
+        return [] if there == here else [f"{key}: {there!r} there, {here!r} here"]
+    prefix = f"{key}." if key else ""
+    lines = [line for name in there if name in here for line in _differences(there[name], here[name], prefix + name)]
+    if not lines:
+        lines += [f"{prefix}{name}: {there[name]!r} there, not here" for name in there if name not in here]
+        lines += [f"{prefix}{name}: {here[name]!r} here, not there" for name in here if name not in there]
+    return lines
+
+
+def _acquire(lock: IO[str], path: Path, wait_seconds: float) -> None:
+    """Takes the lock. flock belongs to the open file: the kernel lets go of it with the last process that has it open."""
+    deadline = monotonic() + wait_seconds
+    waiting = False
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            lock.seek(0)
+            holder = lock.read().strip() or "another process"
+            if monotonic() >= deadline:
+                raise UserError(
+                    f"{path}: in use by {holder}. Wait for its end, or stop it; the same command then goes on from there. "
+                    "Another name= or hydra.run.dir= starts a run of its own."
+                ) from None
+            if not waiting:
+                say(f"waiting up to {wait_seconds:.0f} s for {escape(holder)}, which has {escape(str(path))} open")
+                waiting = True
+            sleep(_POLL_SECONDS)
+    lock.seek(0)
+    lock.truncate()
+    lock.write(f"process {os.getpid()} on {socket.gethostname()} since {strftime('%H:%M:%S')}\n")
+    lock.flush()
+
+
+def _empty(path: Path) -> None:
+    """Deletes what an earlier run left, its summary first: a directory that is half emptied is not done."""
+    (path / SUMMARY).unlink(missing_ok=True)
+    for entry in path.iterdir():
+        if entry.name in (_LOCK, _RUN):
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()

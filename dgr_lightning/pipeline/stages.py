@@ -1,0 +1,122 @@
+"""What each stage does: functions of the resolved config, a model and the run directory, in processes of their own if need be.
+
+A function reads what earlier stages left in the run directory, writes its own files there and returns its record. `stages`
+knows the order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from io import StringIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+
+from dgr_lightning.cache import cache_dir
+from dgr_lightning.config import Config
+from dgr_lightning.console import console, say
+from dgr_lightning.data import sources
+from dgr_lightning.engines.model_handle import ModelHandle
+from dgr_lightning.example import HARMFUL, Example, ExampleFile, read_refined
+from dgr_lightning.files import write_jsonl, write_text
+from dgr_lightning.refinement.outcome import RefinementStats
+from dgr_lightning.scoring.judges.keywords import KeywordJudge
+
+if TYPE_CHECKING:
+    from dgr_lightning.evaluation.evaluate import Estimates
+    from dgr_lightning.models.chat import Chat
+
+REFINED = "refined.jsonl"
+SOURCES = "stages/sources.jsonl"
+
+
+def refine(cfg: Config, target: ModelHandle, run: Path) -> dict[str, Any]:
+    """Sources → refined set: `refined.jsonl`, with the figures of the stage as its record."""
+    from dgr_lightning.refinement.refine import refine as refine_examples
+
+    source = sources.load_examples(cfg.data, cfg.seed)
+    rejected = source.rejected
+    say(f"{len(source.examples)} examples of {escape(cfg.data.name)}; rejected: {rejected or 'none'}")
+    _show_first(source.examples[0], target.chat, run / "stages" / "first_example.txt")
+    write_jsonl(run / SOURCES, source.examples)
+    del source  # from here on examples are read from the disk, one by one
+    examples = ExampleFile(run / SOURCES)
+    # ThinkSafe's guard is the configured judge. For the rest, the shipped phrases, here and in probes: judge= is for
+    # evaluation, and no part of what determines the model.
+    judge = KeywordJudge(cfg.judge.phrases) if cfg.refine.strategy == "thinksafe" else KeywordJudge()
+    refinement = refine_examples(examples, cfg, target.chat, target.engine, target.model_hash, judge, cache_dir())
+    write_jsonl(run / REFINED, refinement.examples)
+    write_jsonl(run / "stages" / "verdicts.jsonl", refinement.verdicts())
+    figures = asdict(refinement.stats)
+    return {"rejected": rejected, "refinement": figures, "match": refinement.match and refinement.match.figures}
+
+
+def shift(cfg: Config, target: ModelHandle, stats: RefinementStats, run: Path) -> dict[str, Any]:
+    """How far the set lies from the target, before and after; with that, the refined set as a dataset with its card."""
+    from dgr_lightning.refinement.dataset import FOLDER, card, write_dataset
+    from dgr_lightning.refinement.outcome import show_refinement
+    from dgr_lightning.refinement.strategies import steps
+    from dgr_lightning.shift import measure
+
+    changed = stats.refined > 0 or stats.tokens_after != stats.tokens_before
+    record = measure.measure_set(run / SOURCES, run / REFINED, run / "stages", cfg, target, changed=changed)
+    show_refinement(stats, measure.mean_nll(record["before"]), measure.mean_nll(record["after"]))
+    nll = {when: measure.mean_nll(record[when]) for when in ("before", "after")}
+    templates = {step.template.name: step.template.text for step in steps(cfg.refine)}
+    write_dataset(run / REFINED, run / FOLDER, card(cfg, stats, nll, target.model_hash, templates))
+    return record
+
+
+def train(cfg: Config, target: ModelHandle, run_hash: str, run: Path) -> dict[str, Any]:
+    """Refined set → `model/`, with curves. On several ranks, all of them call this."""
+    from dgr_lightning.training.fit import fit
+    from dgr_lightning.training.probes import Probes
+
+    target.release()
+    probe = Probes(cfg, target.chat, KeywordJudge()) if cfg.probes.every and cfg.probes.tasks else None
+    result = fit(target.folder, target.chat, read_refined(run / REFINED), cfg, run, probe, run_hash)
+    return {"training": asdict(result)}
+
+
+def divergence(cfg: Config, base: ModelHandle, tuned: ModelHandle, run: Path) -> dict[str, Any]:
+    """How far tuning moved the model."""
+    from dgr_lightning.shift import measure
+
+    with tuned:
+        return measure.measure_models(cfg, base, tuned, cache_dir() / "traces", run / "stages" / "traces")
+
+
+def helping(stage: Callable[[Path], Any]) -> None:
+    """Does a stage for the sake of what it stores for others; the rest of its output is thrown away."""
+    with TemporaryDirectory() as scratch:
+        stage(Path(scratch))
+
+
+def evaluate(cfg: Config, model: ModelHandle, store: Path, label: str, out: Path) -> tuple[Estimates, float]:
+    """Estimates a model on the tasks of the evaluation; returns what was measured, and the seconds that it took."""
+    from dgr_lightning.evaluation.evaluate import evaluate_model
+
+    start = monotonic()
+    judge = KeywordJudge(cfg.judge.phrases)
+    measures = evaluate_model(
+        model.engine, model.chat, cfg, cfg.evaluation.tasks, judge, out, store, model.model_hash, label=label
+    )
+    model.release()
+    return measures, monotonic() - start
+
+
+def _show_first(example: Example, chat: Chat, file: Path) -> None:
+    """Shows an example token by token. Harmful text stays out of terminals and logs: all of it is in the file alone."""
+    from rich.console import Console
+
+    harmful = example.label == HARMFUL
+    console.print(chat.show(example, hide_text=harmful))
+    if harmful:
+        say(f"[dim]its text, which is labelled harmful, is in {escape(str(file))}[/]")
+    text = StringIO()
+    Console(file=text, width=120).print(chat.show(example, num_shown=100_000))
+    write_text(file, text.getvalue())

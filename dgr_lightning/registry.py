@@ -1,0 +1,74 @@
+"""Things that are found, not listed: a package whose files are its members, each under one name.
+
+A registry knows a package and the constant under which each of its files keeps what it is about. So a new member is a file, and
+nothing else is edited: `refine.strategy=dgr` is `STRATEGY` of `refinement/strategies/dgr.py`. A member from outside is named as
+`package.module:Name`, which only a person can write on the command line: no name that comes from data is ever looked up here.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from dgr_lightning.errors import UserError
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """The members of a package, imported one by one when they are asked for."""
+
+    def __init__(self, key: str, package: str, constant: str) -> None:
+        """Names the package; nothing is imported.
+
+        Args:
+            key: config key whose values are the members' names, such as `refine.strategy`: what messages begin with.
+            package: where the members lie, a module or a package each.
+            constant: name of the constant that holds a member in its module, such as `STRATEGY`.
+        """
+        self.key, self._package, self._constant = key, package, constant
+
+    def names(self) -> tuple[str, ...]:
+        """Returns the names of all members in order: those of their files, with hyphens. Imports nothing of them."""
+        spec = find_spec(self._package)
+        assert spec is not None and spec.submodule_search_locations is not None, f"{self._package} is no package"
+        found = {
+            path.stem.replace("_", "-")
+            for folder in spec.submodule_search_locations
+            for path in Path(folder).iterdir()
+            if not path.name.startswith(("_", ".")) and (path.suffix == ".py" or (path / "__init__.py").is_file())
+        }
+        return tuple(sorted(found))
+
+    def is_outside(self, name: str) -> bool:
+        """Whether a name is that of a member from outside this project: `package.module:Name`."""
+        return ":" in name
+
+    def get(self, name: str) -> T:
+        """Returns a member.
+
+        Raises:
+            UserError: there is none of that name, or the module that was named does not hold it.
+        """
+        if self.is_outside(name):
+            return self._outside(name)
+        if name not in self.names():
+            raise UserError(
+                f"{self.key}={name}: expected one of {', '.join(self.names())}, or package.module:Name of your own."
+            )
+        module = import_module(f"{self._package}.{name.replace('-', '_')}")
+        member: T = getattr(module, self._constant)
+        return member
+
+    def _outside(self, name: str) -> Any:
+        module, _, attribute = name.partition(":")
+        try:
+            return getattr(import_module(module), attribute)
+        except ImportError as error:
+            raise UserError(
+                f"{self.key}={name}: {module} cannot be imported ({error}). Is its folder on PYTHONPATH, or installed?"
+            ) from error
+        except AttributeError as error:
+            raise UserError(f"{self.key}={name}: {module} has no {attribute}.") from error

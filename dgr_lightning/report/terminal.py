@@ -1,0 +1,107 @@
+"""The end of a run: `report.html`, then `summary.json`, then the tables in the terminal.
+
+Everything is read from the run directory, so that a finished run is shown again without its models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from dgr_lightning.console import console
+from dgr_lightning.files import read_json, write_json
+from dgr_lightning.report.lines import (
+    HEALTH_TITLES,
+    JUDGE_NOTE,
+    health_rows,
+    measure_of,
+    percent,
+    result_rows,
+    run_facts,
+    signed,
+)
+from dgr_lightning.report.page import write_html
+from dgr_lightning.report.summary import SUMMARY, Summary
+from dgr_lightning.tasks.metrics import HEALTH
+
+_TONES = {"better": "green", "worse": "red", "same": "dim"}
+
+
+def write(run_dir: Path, summary: Summary) -> None:
+    """Writes the report and then the summary, whose presence means that the run is done, and shows the result."""
+    write_html(run_dir, summary)
+    write_json(run_dir / SUMMARY, summary)
+    show(run_dir)
+
+
+def show(run_dir: Path) -> None:
+    """Prints the result of a finished run and where its report lies."""
+    show_summary(read_json(run_dir / SUMMARY))
+    console.print(Text.assemble(("report  ", "bold"), str(run_dir / "report.html")))
+
+
+def show_summary(summary: Summary) -> None:
+    """Prints the tables of a summary: results, tax, the rates beside them, refinement, training, and seconds by stage."""
+    if any(result_rows(summary)):
+        console.print(_results_table(summary))
+        if "tax" in summary:
+            console.print(_tax_line(summary["tax"]))
+        console.print(Text(JUDGE_NOTE, style="dim"))
+        console.print(_health_table(summary))
+    facts = _facts_table(summary)
+    if facts.row_count:
+        console.print(facts)
+
+
+def _results_table(summary: Summary) -> Table:
+    both = "tuned" in summary
+    table = Table(
+        title="Results, per cent (95 % interval)", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
+    )
+    table.add_column("")
+    table.add_column("base" if both else "model", justify="right")
+    if both:
+        table.add_column("tuned", justify="right")
+        table.add_column("difference", justify="right")
+    for row in result_rows(summary):
+        look = "bold" if row.is_headline else "dim"
+        cells = [Text(row.title if row.is_headline else f"  {row.title}", style=look), Text(percent(row.base), style=look)]
+        if both:
+            color = _TONES[row.tone]
+            cells.append(Text(percent(row.tuned), style=look))
+            cells.append(Text(signed(row.difference), style=f"bold {color}" if row.is_headline else color))
+        table.add_row(*cells)
+    return table
+
+
+def _health_table(summary: Summary) -> Table:
+    arrow = ", base → tuned" if "tuned" in summary else ""
+    table = Table(title=f"Outputs, per cent{arrow}", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table.add_column("")
+    for metric in HEALTH:
+        table.add_column(HEALTH_TITLES[metric], justify="right")
+    for task, cells in health_rows(summary):
+        table.add_row(Text(task), *(Text(cell) for cell in cells))
+    return table
+
+
+def _tax_line(tax: Mapping[str, Any]) -> Text:
+    points, relative = measure_of(tax["points"]), measure_of(tax["relative_percent"])
+    return Text.assemble(
+        ("safety tax  ", "bold"),
+        f"{signed(points, 1)} points of reasoning accuracy, {signed(relative, 1)} % of the base's",
+    )
+
+
+def _facts_table(summary: Summary) -> Table:
+    table = Table(title="The run", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_header=False)
+    table.add_column("", style="bold", no_wrap=True)
+    table.add_column("")
+    for name, text in run_facts(summary):
+        table.add_row(Text(name), Text(text))
+    return table

@@ -1,0 +1,158 @@
+"""Grades maths: the final answer of a text against the gold answer.
+
+Three steps, each cheaper and surer than the next: the same normal form, the same number, and math-verify's symbolic comparison.
+Only the last one computes with model text. It runs in a process that is killed when its time is up; what could not be compared
+in time counts as wrong, and is counted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from time import monotonic
+from types import TracebackType
+from typing import Any
+
+from dgr_lightning.errors import UserError
+from dgr_lightning.scoring.final_answer import final_answer, is_words, normalise, number, numeral
+
+MAX_CHARACTERS = 400
+"""A longer final answer is wrong, unseen by math-verify; the longest gold of MATH-500 has 53 characters."""
+
+START_SECONDS = 120.0
+
+
+class Grader:
+    """Grades answers; a context manager, for it may hold a process.
+
+    The process is started when a pair first needs it, lives as long as the grader, and is started anew after it was killed.
+    Pairs are remembered, so that what many samples answer is compared once. Not for use from several threads.
+
+    Attributes:
+        timeouts: answers whose comparison was given up, for it took too long or too much memory.
+    """
+
+    def __init__(self, seconds: float = 5.0) -> None:
+        """Prepares a grader; nothing is started yet.
+
+        Args:
+            seconds: wall-clock limit of one comparison.
+        """
+        self.timeouts = 0
+        self._seconds = seconds
+        self._known: dict[tuple[str, str], bool | None] = {}
+        self._worker: _Worker | None = None
+
+    def __enter__(self) -> Grader:
+        """Returns itself."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        """Ends the process."""
+        self.close()
+
+    def close(self) -> None:
+        """Ends the process, if there is one; a further grading may start another."""
+        if self._worker is not None:
+            self._worker.kill()
+            self._worker = None
+
+    def grade(self, answer: str | None, gold: str) -> bool:
+        """Returns whether an answer is right.
+
+        Args:
+            answer: the text after thinking; None (an output that never got to an answer) is wrong.
+            gold: the right answer, LaTeX or a number, without a box.
+
+        Raises:
+            UserError: math-verify is not installed.
+        """
+        final = None if answer is None else final_answer(answer)
+        if final is None or len(final) > MAX_CHARACTERS:
+            return False
+        left, right = normalise(final), normalise(gold)
+        if not left:
+            return False
+        if left.replace(" ", "") == right.replace(" ", ""):
+            return True
+        if is_words(right):
+            return left.casefold() == right.casefold()
+        (digits, base), (gold_digits, gold_base) = numeral(left), numeral(right)
+        if base or gold_base:
+            # The base that the question asks for may be left out, but not changed; math-verify would not look at it.
+            return digits == gold_digits and (base == gold_base or not base or not gold_base)
+        value, target = number(left), number(right)
+        if value is not None and target is not None:
+            return value == target or ("%" in final and value == 100 * target)
+        return self._symbolic(left, right)
+
+    def _symbolic(self, answer: str, gold: str) -> bool:
+        pair = (answer, gold)
+        if pair not in self._known:
+            if self._worker is None:
+                self._worker = _Worker()
+            self._known[pair] = self._worker.ask({"answer": answer, "gold": gold}, self._seconds)
+            if self._known[pair] is None:
+                self.close()
+        equal = self._known[pair]
+        self.timeouts += equal is None
+        return bool(equal)
+
+
+class _Worker:
+    """The process that runs math-verify: JSON lines in and out. See `grading_worker`."""
+
+    def __init__(self) -> None:
+        # The package must be found from any working directory; -P keeps files that lie there from being imported instead.
+        root = str(Path(__file__).resolve().parents[2])
+        paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "dgr_lightning.scoring.maths_worker", str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+        )
+        if self._reply(START_SECONDS) is None:
+            self.kill()
+            raise UserError(
+                f"Grading: math-verify cannot be started by {sys.executable}. Install what the project needs: "
+                "pip install -r requirements.txt."
+            )
+
+    def ask(self, pair: Mapping[str, str], seconds: float) -> bool | None:
+        """Returns whether a pair is equal; None: no reply in time, or the process died over it."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(pair).encode() + b"\n")
+        except BrokenPipeError:
+            return None
+        reply = self._reply(seconds)
+        return None if reply is None else bool(reply["equal"])
+
+    def kill(self) -> None:
+        """Ends the process, whatever it is doing."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def _reply(self, seconds: float) -> dict[str, Any] | None:
+        """Returns the next line of the process; None where none comes in time or none ever will."""
+        assert self._process.stdout is not None
+        end, line = monotonic() + seconds, b""
+        while not line.endswith(b"\n"):
+            if not select.select([self._process.stdout], [], [], max(0.0, end - monotonic()))[0]:
+                return None
+            part = os.read(self._process.stdout.fileno(), 4096)
+            if not part:
+                return None
+            line += part
+        return json.loads(line)

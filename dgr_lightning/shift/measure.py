@@ -1,0 +1,99 @@
+"""What a run measures of the distribution gap: of the set from the target, before and after refinement; of the tuned model.
+
+The measures themselves are `shift` (NLL), `similarity` (embeddings) and `divergence` (KL); here is what they are taken of.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dgr_lightning.config import Config
+from dgr_lightning.engines.model_handle import ModelHandle
+from dgr_lightning.example import ExampleFile
+from dgr_lightning.shift.kl import Trace, divergence, load_prompts, score_traces, write_traces
+from dgr_lightning.shift.nll import choose, measure_nll
+from dgr_lightning.shift.similarity import Embedder, measure_rewrites, measure_similarity
+
+Record = dict[str, Any]
+
+
+def measure_set(sources: Path, refined: Path, folder: Path, cfg: Config, target: ModelHandle, *, changed: bool) -> Record:
+    """Measures a set before and after refinement.
+
+    Args:
+        sources: JSONL of the source set.
+        refined: JSONL of the refined set.
+        folder: where `shift-before.jsonl` and `shift-after.jsonl` go, the NLL of every example that was measured.
+        cfg: `shift` and `sft.max_length` are read.
+        target: the model before tuning.
+        changed: whether refinement changed anything; if not, after is before.
+
+    Returns:
+        `before`, `after`: as from `measure_nll`; `similarity`: None, or `rewrites` as from `measure_similarity` and `outputs`,
+        which are not measured here; `kl`: None.
+    """
+
+    def measure(file: Path, when: str) -> Record:
+        examples = ExampleFile(file)
+        indices = [index for index, id_ in enumerate(examples.ids) if id_ in chosen]
+        path = folder / f"shift-{when}.jsonl"
+        measured = (examples[index] for index in indices)
+        return measure_nll(target.engine(), target.chat, measured, len(indices), cfg.sft.max_length, path, label=f"NLL {when}")
+
+    chosen = choose(ExampleFile(sources).ids, cfg.shift.limit)
+    before = measure(sources, "before")
+    after = measure(refined, "after") if changed else before
+    similarity = None
+    if cfg.shift.embedding is not None and changed:
+        target.release()
+        rewrites = measure_rewrites(_embedder(cfg, target), sources, refined, cfg.shift.limit)
+        similarity = rewrites and {"rewrites": rewrites, "outputs": None}
+    return {"before": before, "after": after, "similarity": similarity, "kl": None}
+
+
+def mean_nll(measured: Record) -> float | None:
+    """Returns nats per target token of what `measure_nll` found; None for a set without examples."""
+    return None if measured["both"] is None else measured["both"]["nll"]["value"]
+
+
+def measure_models(cfg: Config, base: ModelHandle, tuned: ModelHandle, base_store: Path, tuned_store: Path) -> Record:
+    """Measures how far tuning moved a model, on prompts of every kind from the probe split.
+
+    Args:
+        cfg: `shift` and `probes` are read.
+        base: the model before tuning; released before the tuned one is loaded.
+        tuned: the model after it.
+        base_store: where the base's traces are stored.
+        tuned_store: where the tuned model's are.
+
+    Returns:
+        `kl`: as from `divergence`; `outputs`: as from `measure_similarity`, or None where `shift.embedding` is not set.
+    """
+    problems = load_prompts(cfg)
+    traces = write_traces(base.engine, base.chat, problems, cfg, base.model_hash, base_store, "traces of the base")
+    under_base = score_traces(base.engine(), traces, "their log-probability, base")
+    base.release()
+    under_tuned = score_traces(tuned.engine(), traces, "their log-probability, tuned")
+    outputs = None
+    if cfg.shift.embedding is not None:
+        written = write_traces(
+            tuned.engine, tuned.chat, problems, cfg, tuned.model_hash, tuned_store, "traces of the tuned model"
+        )
+        tuned.release()
+        outputs = _similarity_of(_embedder(cfg, base), traces, written)
+    tuned.release()
+    return {"kl": divergence(traces, under_base, under_tuned), "outputs": outputs}
+
+
+def _similarity_of(embedder: Embedder, before: list[Trace], after: list[Trace]) -> Record | None:
+    pairs = [(first.text, second.text) for first, second in zip(before, after, strict=True)]
+    return measure_similarity(embedder, pairs, len(pairs), "similarity of outputs, base and tuned")
+
+
+def _embedder(cfg: Config, target: ModelHandle) -> Embedder:
+    assert cfg.shift.embedding is not None
+    own = cfg.shift.embedding == "target"
+    folder = target.folder if own else Path(cfg.shift.embedding).expanduser()
+    trusted = cfg.model.trust_remote_code and own
+    return Embedder.load(folder, cfg.engine.precision, cfg.trainer.accelerator, trusted, special_tokens=not own)

@@ -1,0 +1,1 @@
+"""Estimates with intervals: rates, differences, ratios, bootstrap."""

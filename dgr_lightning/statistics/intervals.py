@@ -1,0 +1,201 @@
+"""Rates and their 95 % intervals: one task, the average of several, differences and ratios of two models.
+
+A single rate gets Wilson's score interval. Everything made of several rates gets its limits from theirs by MOVER, the method of
+variance estimates recovery: no normal approximation around a rate of 0 or 1, no bootstrap, no seed.
+
+- Wilson (1927), Probable inference, the law of succession, and statistical inference. JASA 22:209.
+- Newcombe (1998), Interval estimation for the difference between independent proportions (method 10). Stat Med 17:873.
+- Zou & Donner (2008), Construction of confidence limits about effect measures: a general approach. Stat Med 27:1693.
+- Donner & Zou (2012), Closed-form confidence intervals for functions of the normal mean and standard deviation (MOVER-R).
+  Stat Methods Med Res 21:347.
+- Effective sample size as in Korn & Graubard (1998), Confidence intervals for proportions with small expected number of
+  positive counts estimated from survey data. Surv Methodol 24:193.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+Z = 1.959963984540054
+"""Quantile 0.975 of the standard normal distribution."""
+
+Outcomes = Sequence[Sequence[bool]]
+"""problem → sample → whether it succeeded; problems may differ in their number of samples, none is without any."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An estimate with its 95 % interval; what is undefined is None.
+
+    Attributes:
+        value: the estimate.
+        low: lower limit.
+        high: upper limit; None beside a value: there is none, the quantity is unbounded.
+        n: number of problems that it rests on, whatever the number of samples a problem.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+    def to_json(self) -> dict[str, float | int | None]:
+        """Returns the measure as the JSON object of summary.json."""
+        return asdict(self)
+
+    def scaled(self, factor: float) -> Estimate:
+        """Returns the measure of `factor` times the quantity; a negative factor exchanges the limits."""
+        low, high = (self.low, self.high) if factor >= 0 else (self.high, self.low)
+        value, low, high = (None if end is None else factor * end for end in (self.value, low, high))
+        return Estimate(value, low, high, self.n)
+
+
+def rate(outcomes: Outcomes) -> Estimate:
+    """Returns the mean success rate over problems (pass@1 averaged over samples) with Wilson's interval.
+
+    The samples of a problem are no independent trials. Wilson's formula therefore takes the effective number of trials
+    n · p(1-p) / s², s² the variance between the problems' rates: n where every problem is all or nothing, the number of samples
+    where problems do not differ, and never outside these two. With one sample a problem that is Wilson's interval itself.
+    Where nothing is known of the variance (one problem, or every outcome the same) it is n.
+
+    Args:
+        outcomes: a list of outcomes a problem; no problem at all gives an undefined measure.
+    """
+    n = len(outcomes)
+    if n == 0:
+        return Estimate(None, None, None, 0)
+    means = [sum(samples) / len(samples) for samples in outcomes]
+    p = math.fsum(means) / n
+    effective = float(n)
+    if n > 1 and 0 < p < 1:
+        between = math.fsum((mean - p) ** 2 for mean in means) / (n - 1)
+        most = float(sum(len(samples) for samples in outcomes))
+        effective = min(max(n * p * (1 - p) / between, float(n)), most) if between > 0 else most
+    return Estimate(p, *wilson(p, effective), n)
+
+
+def wilson(p: float, n: float) -> tuple[float, float]:
+    """Returns Wilson's score interval of a rate `p` over `n` trials (any number above 0)."""
+    centre = p + Z * Z / (2 * n)
+    half = Z * math.sqrt(p * (1 - p) / n + Z * Z / (4 * n * n))
+    scale = 1 + Z * Z / n
+    # Exact at the ends, where rounding would leave a limit of 1e-17 on the wrong side of the estimate.
+    low = 0.0 if p == 0 else max(0.0, (centre - half) / scale)
+    high = 1.0 if p == 1 else min(1.0, (centre + half) / scale)
+    return min(low, p), max(high, p)
+
+
+def macro(measures: Sequence[Estimate]) -> Estimate:
+    """Returns the unweighted average of independent rates with its MOVER interval; n is the sum of theirs.
+
+    No rates, or an undefined one among them, make it undefined.
+    """
+    n = sum(measure.n for measure in measures)
+    if not measures:
+        return Estimate(None, None, None, 0)
+    values, below, above = [], [], []
+    for measure in measures:
+        if measure.value is None or measure.low is None or measure.high is None:
+            return Estimate(None, None, None, n)
+        values.append(measure.value)
+        below.append(measure.value - measure.low)
+        above.append(measure.high - measure.value)
+    value = math.fsum(values) / len(values)
+    low, high = value - math.hypot(*below) / len(values), value + math.hypot(*above) / len(values)
+    return Estimate(value, max(0.0, low), min(1.0, high), n)
+
+
+def difference(base: Estimate, tuned: Estimate, correlation: float = 0.0) -> Estimate:
+    """Returns tuned minus base with its MOVER interval; for single rates that is Newcombe's.
+
+    Args:
+        base: a rate, or a macro average of rates.
+        tuned: the same of the other model.
+        correlation: of the two estimates; 0 treats them as independent, `paired_correlation` uses that both models were given
+            the same problems.
+    """
+    n = min(base.n, tuned.n)
+    ends = (base.value, base.low, base.high, tuned.value, tuned.low, tuned.high)
+    if any(end is None for end in ends):
+        return Estimate(None, None, None, n)
+    p, p_low, p_high, q, q_low, q_high = (float(end) for end in ends if end is not None)
+    value = q - p
+    return Estimate(
+        value, value - _combined(q - q_low, p_high - p, correlation), value + _combined(q_high - q, p - p_low, correlation), n
+    )
+
+
+def relative_percent(base: Estimate, tuned: Estimate, correlation: float = 0.0) -> Estimate:
+    """Returns the change in per cent of the base, 100 · (tuned - base) / base, with its MOVER-R interval.
+
+    Undefined where the base is 0; without an upper limit where the base's interval reaches down to 0.
+
+    Args:
+        base: as in `difference`.
+        tuned: as in `difference`.
+        correlation: as in `difference`.
+    """
+    n = min(base.n, tuned.n)
+    ends = (base.value, base.low, base.high, tuned.value, tuned.low, tuned.high)
+    if any(end is None for end in ends) or base.value == 0:
+        return Estimate(None, None, None, n)
+    p, p_low, p_high, q, q_low, q_high = (float(end) for end in ends if end is not None)
+    # A ratio r is inside the interval where 0 is inside that of tuned - r · base; the limits are the roots of a quadratic.
+    low = _ratio_low(q, q - q_low, p, p_high - p, correlation)
+    high = _ratio_high(q, q_high - q, p, p - p_low, correlation)
+    return Estimate(100 * (q / p - 1), 100 * (low - 1), None if high is None else 100 * (high - 1), n)
+
+
+def paired_correlation(base: Sequence[Outcomes], tuned: Sequence[Outcomes]) -> float:
+    """Returns the correlation of two models' macro averages, estimated from the problems that both were given.
+
+    Args:
+        base: task → problem → sample → success.
+        tuned: the same tasks and problems in the same order.
+
+    Returns:
+        A number in -1 … 1; 0 where a model's outcomes do not vary, so that nothing can be said.
+
+    Raises:
+        ValueError: the two do not hold the same numbers of problems.
+    """
+    covariance = base_variance = tuned_variance = 0.0
+    for base_task, tuned_task in zip(base, tuned, strict=True):
+        # Variances of the tasks' means; the weights of the macro average are equal and cancel.
+        pairs = [(sum(b) / len(b), sum(t) / len(t)) for b, t in zip(base_task, tuned_task, strict=True)]
+        n = len(pairs)
+        if n == 0:
+            continue
+        base_mean, tuned_mean = (math.fsum(pair[side] for pair in pairs) / n for side in (0, 1))
+        covariance += math.fsum((b - base_mean) * (t - tuned_mean) for b, t in pairs) / n**2
+        base_variance += math.fsum((b - base_mean) ** 2 for b, _ in pairs) / n**2
+        tuned_variance += math.fsum((t - tuned_mean) ** 2 for _, t in pairs) / n**2
+    if base_variance <= 0 or tuned_variance <= 0:
+        return 0.0
+    return min(1.0, max(-1.0, covariance / math.sqrt(base_variance * tuned_variance)))
+
+
+def _combined(first: float, second: float, correlation: float) -> float:
+    """Returns the distance of a difference's limit from its estimate, from the distances of the two terms' limits."""
+    return math.sqrt(max(0.0, first**2 - 2 * correlation * first * second + second**2))
+
+
+def _ratio_low(q: float, below: float, p: float, above: float, correlation: float) -> float:
+    """Returns the smallest r >= 0 with q - r·p <= the distance from `below` of q and r times `above` of p."""
+    b = q * p - correlation * below * above
+    c = max(0.0, q * q - below * below)
+    if c == 0:
+        return 0.0
+    # The root that stays right when the leading coefficient p² - above² is zero or negative.
+    return c / (b + math.sqrt(max(0.0, b * b - (p * p - above * above) * c)))
+
+
+def _ratio_high(q: float, above: float, p: float, below: float, correlation: float) -> float | None:
+    """Returns the largest such r for the upper limit; None: every larger one is inside."""
+    a = p * p - below * below
+    if a <= 1e-12:
+        return None
+    b = q * p - correlation * above * below
+    return (b + math.sqrt(max(0.0, b * b - a * (q * q - above * above)))) / a

@@ -1,0 +1,85 @@
+"""Checks the choice of tasks before anything is loaded."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from dgr_lightning.config import EvaluationConfig, ProbesConfig
+from dgr_lightning.errors import UserError
+from dgr_lightning.hashes import file_hash
+from dgr_lightning.tasks.loader import SECTIONS
+from dgr_lightning.tasks.registry import TASKS
+from dgr_lightning.tasks.task import EVALUATION, PROBE
+
+
+def check_tasks(evaluation: EvaluationConfig, probes: ProbesConfig, language: str) -> None:
+    """Checks the choice of tasks before anything is loaded.
+
+    Args:
+        evaluation: what is reported.
+        probes: what curves are drawn over; held to nothing where `probes.every` is 0.
+        language: the model's.
+
+    Raises:
+        UserError: an unknown task, one in another language, one without such a split, a path for a task that is not chosen or
+            that is not there, or a probe over the problems that are reported; the message names the override.
+    """
+    _check_section(EVALUATION, evaluation.tasks, evaluation.path, language)
+    if probes.every == 0:
+        return
+    _check_section(PROBE, probes.tasks, probes.path, language)
+    for name in probes.tasks:
+        if name in evaluation.tasks and TASKS[name].splits[PROBE] == TASKS[name].splits[EVALUATION]:
+            raise UserError(
+                f"probes.tasks: {name} has one split only, and evaluation.tasks reports it. Take it out of one of the two; "
+                f"probe tasks of its kind: {', '.join(_valid(PROBE, language, TASKS[name].kind, without=evaluation.tasks))}."
+            )
+    reported = {_content(path): name for name, path in evaluation.path.items()}
+    for name, path in probes.path.items():
+        if name in probes.tasks and _content(path) in reported:
+            raise UserError(
+                f"probes.path.{name}={path}: the same problems as evaluation.path.{reported[_content(path)]}. Curves are never "
+                "drawn over what is reported; give the copy of another split."
+            )
+
+
+def _check_section(split: str, names: list[str], paths: dict[str, str], language: str) -> None:
+    section = SECTIONS[split]
+    valid = _valid(split, language)
+    for name in names:
+        if name not in TASKS:
+            near = difflib.get_close_matches(name, valid, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise UserError(f"{section}.tasks: no task {name!r}.{hint} Choose among {', '.join(valid)}.")
+        task = TASKS[name]
+        if task.language != language:
+            raise UserError(
+                f"{section}.tasks: {name} is in the {task.language} language, the model speaks the {language} one. "
+                f"Choose among {', '.join(valid)}."
+            )
+        if split not in task.splits:
+            purpose = "is for curves only" if split == EVALUATION else "is reported only, it has no probe split"
+            raise UserError(f"{section}.tasks: {name} {purpose}. Choose among {', '.join(valid)}.")
+    for name, path in paths.items():
+        key = f"{section}.path.{name}={path}"
+        if name not in names:
+            raise UserError(f"{key}: {name!r} is none of the chosen tasks ({section}.tasks=[{','.join(names)}]).")
+        if TASKS[name].hub_id is None:
+            raise UserError(f"{key}: the problems of {name} are made, not read; leave it out.")
+        if not Path(path).expanduser().exists():
+            raise UserError(f"{key}: there is no such file (looked in {Path.cwd()}).")
+
+
+def _valid(split: str, language: str, kind: str | None = None, without: list[str] | None = None) -> list[str]:
+    """Returns the names of the tasks that have a split and a language."""
+    return [
+        task.name
+        for task in TASKS.values()
+        if split in task.splits and task.language == language and kind in (None, task.kind) and task.name not in (without or [])
+    ]
+
+
+def _content(path: str) -> str:
+    place = Path(path).expanduser()
+    return str(place.resolve()) if place.is_dir() else file_hash(place)

@@ -1,0 +1,111 @@
+"""The curves of a training: metrics.csv always, Weights & Biases when asked.
+
+`metrics.csv` has one row per optimizer step, headed `trainer/global_step` and the names of the curves; row 0 holds the probes
+before any update. Probes of step k stand in the row of step k, other rows leave their columns empty, so a curve is
+`table[["trainer/global_step", name]].dropna()`. Numbers are written in full float precision, each row is flushed, and a resumed
+run first drops the rows behind the step that it goes on from. (Lightning's CSVLogger deletes the file on resume.)
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from dgr_lightning.files import write_text
+from dgr_lightning.training.wandb import STEP, WandbSettings, start_wandb
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+
+class Curves:
+    """Writes a run's curves; a context manager that closes what it opened, whatever happened inside."""
+
+    def __init__(self, path: Path, resumed_step: int = 0, wandb: WandbSettings | None = None) -> None:
+        """Takes up `path` where it is, without the rows behind `resumed_step` and without a row that a crash cut short.
+
+        Args:
+            path: metrics.csv; it need not exist.
+            resumed_step: the optimizer step that training goes on from, 0 for a training from the beginning.
+            wandb: where to send the same curves.
+        """
+        self._path = path
+        self._columns: list[str] = [STEP]
+        self._rows: dict[int, dict[str, float]] = {}
+        if path.exists():
+            self._read(resumed_step)
+        # Written anew even if nothing was dropped: a last line without its end would swallow the next row.
+        self._file = self._rewritten()
+        self._wandb = None if wandb is None else start_wandb(wandb)
+        # A killed process takes with it what W&B had not yet written, so it is told again: equal values at equal steps.
+        for step in self._rows:
+            self._tell_wandb(step)
+
+    def __contains__(self, step: int) -> bool:
+        """Whether there is a row for a step."""
+        return step in self._rows
+
+    def column(self, name: str) -> dict[int, float]:
+        """Returns one curve: its values by step, in the order of steps."""
+        return {step: row[name] for step, row in self._rows.items() if name in row}
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Appends the row of a step, later than any before, and flushes it. New names become new columns."""
+        row = {name: float(value) for name, value in values.items()}
+        self._rows[step] = row
+        new = [name for name in row if name not in self._columns]
+        if new:
+            self._columns += new
+            self._file.close()
+            self._file = self._rewritten()
+        else:
+            self._file.write(self._line(step, row))
+            self._file.flush()
+        self._tell_wandb(step)
+
+    def close(self, failed: bool = False) -> None:
+        """Closes the file and ends the W&B run, which sends what is left."""
+        self._file.close()
+        if self._wandb is not None:
+            self._wandb.finish(exit_code=int(failed))
+            self._wandb = None
+
+    def __enter__(self) -> Curves:
+        """Returns itself."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        """Closes; a run that ended in an exception is marked as failed."""
+        self.close(failed=kind is not None)
+
+    def _tell_wandb(self, step: int) -> None:
+        if self._wandb is not None:
+            self._wandb.log({**self._rows[step], STEP: step})
+
+    def _read(self, resumed_step: int) -> None:
+        whole_lines = self._path.read_text(encoding="utf-8").rpartition("\n")[0].splitlines()
+        header, *lines = list(csv.reader(whole_lines)) or [[STEP]]
+        self._columns = header
+        for cells in lines:
+            step = int(cells[0])
+            if step <= resumed_step:
+                named = zip(header[1:], cells[1:], strict=True)
+                self._rows[step] = {name: float(cell) for name, cell in named if cell}
+
+    def _rewritten(self) -> IO[str]:
+        """Writes the whole file, atomically, and returns it open for more."""
+        text = _csv_line(self._columns) + "".join(self._line(step, row) for step, row in self._rows.items())
+        write_text(self._path, text)
+        return open(self._path, "a", encoding="utf-8", newline="\n")
+
+    def _line(self, step: int, row: Mapping[str, float]) -> str:
+        return _csv_line([str(step), *(repr(row[name]) if name in row else "" for name in self._columns[1:])])
+
+
+def _csv_line(cells: list[str]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerow(cells)
+    return buffer.getvalue()

@@ -1,0 +1,223 @@
+"""A training from model folder to model folder: curves from step 0, checkpoints, and a resume that changes nothing.
+
+On the CPU a training that was interrupted and taken up again ends in the same bits as one that was not. On several ranks all of
+them run this; the first one writes and speaks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from lightning.pytorch import Trainer
+
+from dgr_lightning.config import Config
+from dgr_lightning.console import progress, say
+from dgr_lightning.distributed import fsdp
+from dgr_lightning.distributed.processes import keep_freed_memory
+from dgr_lightning.distributed.ranks import Ranks, compute_device, init_group, lightning_strategy
+from dgr_lightning.errors import UserError
+from dgr_lightning.example import Example
+from dgr_lightning.training import tuning
+from dgr_lightning.training.checkpoints import Checkpoints
+from dgr_lightning.training.curves import Curves
+from dgr_lightning.training.export import export
+from dgr_lightning.training.flops import peak_memory_bytes
+from dgr_lightning.training.model_card import model_card
+from dgr_lightning.training.packing import StepLoader
+from dgr_lightning.training.recorder import Probe, Recorder, quiet_lightning
+from dgr_lightning.training.sft import BARE_TRAINER, SafetySft
+from dgr_lightning.training.wandb import wandb_settings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from dgr_lightning.models.chat import Chat, Encoded
+
+
+SILENT_CHARACTERS = 4_000_000  # less text than this is encoded in no time worth a progress bar
+_LOOKED_AT = 50  # steps whose rows are looked at for waste before training
+_MUCH_WASTE = 0.25
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training came to; `training` of summary.json.
+
+    Attributes:
+        steps: optimizer steps.
+        target_tokens: tokens learned from, over all steps.
+        tokens_per_second: tokens of documents, prompts included, per second spent in optimizer steps, on all ranks; probes and
+            checkpoints are not counted.
+        peak_memory_bytes: of the rank that needed most: on a GPU the most that torch had allocated during training, on the CPU
+            the most that the process ever held.
+        loss_first: loss of the first optimizer step.
+        loss_last: loss of the last one.
+        resumed_from_step: 0 for an undisturbed run.
+    """
+
+    steps: int
+    target_tokens: int
+    tokens_per_second: float
+    peak_memory_bytes: int
+    loss_first: float
+    loss_last: float
+    resumed_from_step: int
+
+
+def fit(
+    model_folder: Path,
+    chat: Chat,
+    examples: Sequence[Example],
+    cfg: Config,
+    run_dir: Path,
+    probe: Probe | None = None,
+    run_hash: str | None = None,
+) -> TrainingResult:
+    """Trains a model on a refined set: `metrics.csv`, `checkpoints/` and in the end `model/` in the run directory. Collective.
+
+    Called again after a crash, it goes on from the last whole checkpoint.
+
+    Args:
+        model_folder: the base model.
+        chat: its tokenizer and template.
+        examples: the refined set.
+        cfg: `seed`, `tuning`, `sft`, `trainer`, `probes.every` and `logger` are read; `trainer` without any `auto`.
+        run_dir: where everything goes.
+        probe: called with the live model and the step, before the first step, every `probes.every` steps and after the last;
+            what it returns goes into the curves.
+        run_hash: identity of the run for W&B; by default the name of its directory.
+
+    Raises:
+        UserError: nothing to train on, an example that `sft.max_length` has no room for, or a device without enough memory.
+    """
+    if not examples:
+        raise UserError("There is no example to train on; with refine.on_failure=drop every one may have been dropped.")
+    assert cfg.trainer.devices is not None, "the door resolves trainer.devices"
+    ranks = Ranks.here(cfg.trainer.tensor_parallel)
+    device = compute_device(cfg.trainer, ranks)
+    torch.manual_seed(cfg.seed)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        keep_freed_memory()
+    loader = StepLoader(
+        _encode(chat, examples, cfg.sft.max_length),
+        batch_size=cfg.sft.batch_size,
+        max_tokens=cfg.sft.max_tokens,
+        seed=cfg.seed,
+        epochs=cfg.sft.epochs,
+        max_steps=cfg.sft.max_steps,
+        rank=ranks.data_rank,
+        num_ranks=ranks.data_size,
+    )
+    _warn(loader, cfg, ranks)
+    init_group(cfg.trainer, ranks)
+    module = _module(model_folder, cfg, loader.num_steps, ranks, device)
+    checkpoints = Checkpoints(run_dir / "checkpoints", ranks, cfg.trainer.keep_checkpoints)
+    start = max(checkpoints.steps(), default=0)
+    settings = wandb_settings(cfg, run_dir, run_hash or run_dir.name)
+    strategy, environment = lightning_strategy(cfg.trainer, ranks)
+    with (
+        Curves(run_dir / "metrics.csv", start, settings) if ranks.is_first else nullcontext() as curves,
+        progress("training", loader.num_steps, start) as advance,
+        quiet_lightning(),
+    ):
+        recorder = Recorder(cfg, ranks, checkpoints, curves, probe, advance, loader)
+        trainer = Trainer(
+            accelerator="gpu" if device.type == "cuda" else "cpu",
+            devices=cfg.trainer.devices,
+            num_nodes=cfg.trainer.nodes,
+            strategy=strategy,
+            max_epochs=1,  # to Lightning, all steps are one long epoch
+            callbacks=[recorder],
+            plugins=[environment],
+            default_root_dir=run_dir,
+            **BARE_TRAINER,
+        )
+        try:
+            trainer.fit(module, loader)
+        except torch.OutOfMemoryError as error:
+            longest = max(len(example.ids) for example in loader.encoded)
+            raise UserError(
+                f"A step needs more memory than its device has ({str(error).partition('. ')[0]}). trainer.recompute_every=1 "
+                f"keeps fewer activations; shorter rows take less (sft.max_tokens={cfg.sft.max_tokens}; the longest example "
+                f"has {longest:,}: sft.max_length=); so do trainer.strategy=fsdp on more devices, an 8-bit sft.optimizer, and "
+                "tuning=lora."
+            ) from error
+    totals = module.totals
+    result = TrainingResult(
+        steps=loader.num_steps,
+        target_tokens=totals.target_tokens,
+        tokens_per_second=totals.tokens / totals.seconds,
+        peak_memory_bytes=max(ranks.all_gather(peak_memory_bytes(device))),
+        loss_first=totals.loss_first,
+        loss_last=totals.loss_last,
+        resumed_from_step=recorder.resumed_from_step,
+    )
+    card = model_card(cfg, run_hash or run_dir.name, asdict(result))
+    export(module.model, model_folder, run_dir / "model", ranks, card)
+    return result
+
+
+def _warn(loader: StepLoader, cfg: Config, ranks: Ranks) -> None:
+    """Says what of the set or of the devices' time goes unused."""
+    if cuts := [example.num_cut for example in loader.encoded if example.num_cut]:
+        say(
+            f"[yellow]sft.max_length={cfg.sft.max_length}: {len(cuts)} of {len(loader.encoded)} examples are longer; the ends "
+            f"of their traces, {sum(cuts):,} tokens, are not learned[/]"
+        )
+    seen = loader.num_seen()
+    if seen < len(loader.encoded):
+        say(
+            f"[yellow]sft.max_steps={cfg.sft.max_steps} ends before the first epoch does: {len(loader.encoded) - seen} of "
+            f"{len(loader.encoded)} examples are never learned from[/]"
+        )
+    if (waste := loader.waste(_LOOKED_AT)) > _MUCH_WASTE:
+        remedy = "a larger sft.batch_size or fewer devices" if ranks.data_size > 1 else "a larger sft.max_tokens"
+        say(f"[yellow]{waste:.0%} of what the rows hold is filler, no document: {remedy} would leave less[/]")
+
+
+def _module(folder: Path, cfg: Config, num_steps: int, ranks: Ranks, device: torch.device) -> SafetySft:
+    """Returns the training of a folder's model; one that is sharded has no values yet."""
+    precision, code = cfg.trainer.precision, cfg.model.trust_remote_code
+    sharded = cfg.trainer.strategy == "fsdp"
+    # 4-bit weights are made as they are loaded, so every rank loads all of them before it keeps its part.
+    empty = sharded and cfg.tuning.method != "qlora"
+    if empty:
+        model = tuning.empty(folder, cfg.tuning, precision, code)
+    else:
+        model = tuning.load(folder, cfg.tuning, precision, str(device), cfg.seed, code)
+
+    def shard(model: PreTrainedModel) -> None:
+        fsdp.shard(model, folder if empty else None, cfg.trainer, precision, device)
+        if empty and cfg.tuning.method != "full":
+            tuning.initialise(model, cfg.seed)
+
+    fsdp.recompute(model, cfg.trainer.recompute_every)
+    if cfg.trainer.compile:
+        fsdp.compile_layers(model)
+    return SafetySft(model, cfg.sft, num_steps, precision, ranks, shard if sharded else None)
+
+
+def _encode(chat: Chat, examples: Sequence[Example], max_length: int) -> list[Encoded]:
+    def encode(example: Example) -> Encoded:
+        try:
+            return chat.encode(example.prompt, example.trace, example.answer, max_length)
+        except UserError as error:
+            raise UserError(f"{example.id}: {error}") from error
+
+    size = sum(len(example.prompt) + len(example.trace) + len(example.answer) for example in examples)
+    if size < SILENT_CHARACTERS:
+        return [encode(example) for example in examples]
+    encoded = []
+    with progress("encoding", len(examples)) as advance:
+        for example in examples:
+            encoded.append(encode(example))
+            advance(1)
+    return encoded

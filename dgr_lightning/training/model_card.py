@@ -1,0 +1,46 @@
+"""The card of a trained model: what it was made of, and how. The hub shows it; a person reads it before using the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from dgr_lightning import cards
+from dgr_lightning.config import Config
+
+
+def model_card(cfg: Config, run_hash: str, training: Mapping[str, Any]) -> str:
+    """Returns the text of `README.md` beside the weights: the hub's YAML header, and the recipe in words and figures.
+
+    It names no path of this machine. What the model scored is not in it: that is measured later, on what is written here.
+
+    Args:
+        cfg: the run.
+        run_hash: names the run.
+        training: `training` of summary.json.
+    """
+    base, source = cfg.model.hub_id or cfg.model.name, cfg.data.hub_id or cfg.data.name
+    front: dict[str, Any] = {"pipeline_tag": "text-generation", "library_name": "transformers"}
+    front |= {"base_model": cfg.model.hub_id} if cfg.model.hub_id else {}
+    front |= {"datasets": [cfg.data.hub_id]} if cfg.data.hub_id else {}
+    front["tags"] = ["safety", "reasoning", "sft", cfg.refine.strategy]
+    sft = {key: value for key, value in asdict(cfg.sft).items() if key != "max_tokens"}  # that is the machine's affair
+    settings = {"sft": sft, "tuning": asdict(cfg.tuning), "seed": cfg.seed}
+    steps, tokens = training["steps"], training["target_tokens"]
+    refined = "as it is" if cfg.refine.strategy == "vanilla" else f"refined by the model itself ({cfg.refine.strategy})"
+    return cards.compose(
+        front,
+        f"{base}, safety-tuned on {source} ({cfg.refine.name or cfg.refine.strategy})",
+        f"{base} after supervised fine-tuning on {source}, {refined}. It is meant to refuse harmful requests and to reason as\n"
+        "before; how far it does is in `summary.json` and `report.html` of the run that made it.",
+        {
+            "base model": f"{base}, revision {cfg.model.revision or 'not pinned'}",
+            "source set": f"{source}, revision {cfg.data.revision or 'not pinned'}",
+            "refinement": cfg.refine.name or cfg.refine.strategy,
+            "training": f"{steps} steps, {tokens:,} target tokens, computed in {cfg.trainer.precision}",
+            "loss": f"{training['loss_first']:.4f} at the first step, {training['loss_last']:.4f} at the last",
+            "run": run_hash,
+        },
+        settings,
+    )

@@ -1,0 +1,115 @@
+"""Weights & Biases: what it is told of a run, and how a run of it is started or resumed."""
+
+from __future__ import annotations
+
+import netrc
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlparse
+
+from rich.markup import escape
+
+from dgr_lightning.config import Config
+from dgr_lightning.console import say
+
+if TYPE_CHECKING:
+    from wandb.sdk.wandb_run import Run
+
+STEP = "trainer/global_step"
+
+# Keys of the config that say where things lie on this machine, or who uses it: W&B is told nothing of them.
+_PRIVATE = ("path", "trace_template", "answer_template", "meta_thinking", "phrases", "entity", "overwrite")
+
+
+@dataclass(frozen=True)
+class WandbSettings:
+    """Where a run appears in Weights & Biases.
+
+    Attributes:
+        id: the run's identity: a resumed run goes on under it.
+        project: W&B project.
+        entity: team or user; None is the account's default.
+        group: what the runs of a sweep have in common.
+        name: what W&B shows.
+        folder: where W&B writes its own files.
+        config: the run's config, without paths.
+    """
+
+    id: str
+    project: str
+    entity: str | None
+    group: str
+    name: str
+    folder: Path
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+def wandb_settings(cfg: Config, run_dir: Path, run_hash: str) -> WandbSettings | None:
+    """Returns what W&B is to be told of a run; None where `logger=wandb` was not asked for."""
+    if cfg.logger.name != "wandb":
+        return None
+    return WandbSettings(
+        id=f"{cfg.name}-{run_hash}",
+        project=cfg.logger.project,
+        entity=cfg.logger.entity,
+        group=cfg.logger.group or cfg.name,
+        name=run_dir.name,
+        folder=run_dir,
+        config=_public(asdict(cfg)),
+    )
+
+
+def _public(config: dict[str, Any]) -> dict[str, Any]:
+    return {key: _public(value) if isinstance(value, dict) else value for key, value in config.items() if key not in _PRIVATE}
+
+
+def start_wandb(settings: WandbSettings) -> Run:
+    """Starts or resumes a W&B run: offline where there is no account, and never with a question on the terminal."""
+    import wandb
+
+    def start(mode: str) -> Run:
+        run = wandb.init(
+            mode=mode,  # type: ignore[arg-type]
+            id=settings.id,
+            resume="allow",
+            project=settings.project,
+            entity=settings.entity,
+            group=settings.group,
+            name=settings.name,
+            dir=settings.folder,
+            config=settings.config,
+            settings=wandb.Settings(silent=True, console="off", init_timeout=30, x_disable_meta=True, disable_git=True),
+        )
+        run.define_metric(STEP)
+        run.define_metric("*", step_metric=STEP)
+        return run
+
+    mode = os.environ.get("WANDB_MODE", "online")
+    if mode not in ("offline", "disabled") and not has_wandb_account():
+        mode = "offline"
+    try:
+        run = start(mode)
+    except wandb.Error as error:
+        if mode != "online":
+            raise
+        say(f"[yellow]W&B cannot be reached ({escape(str(error))}): offline instead.[/]")
+        run, mode = start("offline"), "offline"
+    if mode == "offline":
+        say(f"W&B: offline; send it later with [bold]wandb sync {escape(str(Path(run.dir).parent))}[/]")
+    elif run.url:
+        say(f"W&B: {escape(run.url)}")
+    return run
+
+
+def has_wandb_account() -> bool:
+    """Whether this machine has a W&B key, in `WANDB_API_KEY` or in the netrc file that `wandb login` writes."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
+    file = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
+    try:
+        return host is not None and netrc.netrc(file).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False

@@ -1,0 +1,162 @@
+"""Every file of conf/ composes into a config that passes the door, alone and in a sample of pairs."""
+
+import itertools
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dgr_lightning.cli import entry
+from dgr_lightning.cli.overrides import CONF, choices, groups
+
+COMMANDS = ("train", "refine", "evaluate")
+MODELS = choices("model")
+DATA = choices("data")
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> list[str]:
+    """Overrides that give model=local and data=local something to point at."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "qwen2"}))
+    (folder / "tokenizer.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"\0" * 16)
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "p", "trace": "t", "answer": "a"}\n')
+    return [f"model.path={folder}", f"data.path={rows}"]
+
+
+def companions(group: str, choice: str) -> list[str]:
+    """Returns the other choices that a choice needs beside it: a set and a model that speak the same language."""
+    natural = ["model=qwen3-0.6b", "data=star1"]
+    if group == "model" and choice != "micro":
+        return natural[1:]
+    if group == "data" and choice not in ("local", "micro-directrefusal", "micro-r1act"):
+        return natural[:1]
+    if group == "experiment":
+        return natural[:1]
+    if (group, choice) == ("engine", "server"):
+        return ["engine.url=http://127.0.0.1:8000/v1"]
+    return natural if (group, choice) in (("evaluation", "quick"), ("refine", "thinksafe")) else []
+
+
+def sources_of(overrides: list[str], local: list[str]) -> list[str]:
+    return [f"{name}.path={path}" for name, path in (item.split(".path=") for item in local) if f"{name}=local" in overrides]
+
+
+ALL = [(group, choice) for group in groups("train") for choice in choices(group)]
+
+
+@pytest.mark.parametrize(("group", "choice"), ALL, ids=lambda value: value)
+def test_every_file_composes(group, choice, local):
+    overrides = [f"{group}={choice}", *companions(group, choice)]
+    cfg = entry.compose("train", overrides + sources_of(overrides, local))
+    text = (CONF / group / f"{choice}.yaml").read_text()
+    section = yaml.safe_load(text)
+    if text.startswith("# @package _global_"):
+        section.pop("defaults", None)
+    else:
+        section = {group: section}
+    if group == "tuning":
+        section.pop("sft", None)  # the miniature's learning rate wins
+    composed = asdict(cfg)
+    for name, values in section.items():
+        for key, value in values.items():
+            if not isinstance(value, dict) and "${" not in str(value):
+                assert composed[name][key] == (float(value) if isinstance(composed[name][key], float) else value)
+
+
+def test_no_file_is_left_out_of_the_groups():
+    files = {file.relative_to(CONF).with_suffix("").as_posix() for file in CONF.rglob("*.yaml")}
+    assert files == {f"{group}/{choice}" for group, choice in ALL} | {"base", *COMMANDS}
+
+
+@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: path.stem)
+def test_every_file_opens_with_what_it_is_for(path):
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("# @package")]
+    assert lines[0].startswith("# ") and len(lines[0]) > 20
+
+
+PAIRS = [
+    [f"model={model}", f"data={data}", f"refine={refine}"]
+    for (model, data), refine in zip(
+        itertools.product(("r1-distill-7b", "r1-distill-70b", "s1.1-7b", "qwen3-8b"), DATA),
+        itertools.cycle(choices("refine")),
+        strict=False,
+    )
+    if not data.startswith("micro")
+]
+
+
+@pytest.mark.parametrize("overrides", PAIRS, ids=" ".join)
+def test_pairs_compose(overrides, local):
+    cfg = entry.compose("train", overrides + sources_of(overrides, local))
+    assert [f"model={cfg.model.name}", f"data={cfg.data.name}"] == overrides[:2]
+    assert f"refine={cfg.refine.name}".startswith(overrides[2])
+    assert cfg.evaluation.name == "quick"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_defaults_are_the_miniature(command):
+    cfg = entry.compose(command, [])
+    assert (cfg.model.recipe, cfg.model.language) == ("micro", "micro")
+    if command != "evaluate":
+        assert (cfg.data.name, cfg.refine.name) == ("micro-directrefusal", "dgr")
+    if command != "refine":
+        assert cfg.evaluation.name == "micro" and all(task.startswith("micro-") for task in cfg.evaluation.tasks)
+
+
+def test_the_command_that_the_project_exists_for():
+    cfg = entry.compose("train", ["model=r1-distill-7b", "data=r1act", "refine=dgr"])
+    assert cfg.model.hub_id == "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B" and cfg.model.recipe is None
+    assert cfg.data.hub_id == "Yeonjun/R1-Act-train"
+    assert (cfg.refine.max_new_tokens, cfg.refine.overthinking_tokens) == (8192, 5000)
+
+
+def test_data_never_changes_how_training_is_done():
+    reference = asdict(entry.compose("train", ["model=qwen3-0.6b", "data=star1"]))["sft"]
+    for data in ("directrefusal", "r1act", "safechain"):
+        assert asdict(entry.compose("train", ["model=qwen3-0.6b", f"data={data}"]))["sft"] == reference
+
+
+def test_micro_budgets_stay_with_the_miniature():
+    micro, real = entry.compose("train", []), entry.compose("train", ["model=qwen3-0.6b", "data=star1"])
+    for section, key in (("sft", "lr"), ("sft", "batch_size"), ("refine", "max_new_tokens"), ("probes", "tasks")):
+        assert asdict(micro)[section][key] != asdict(real)[section][key]
+
+
+@pytest.mark.parametrize("override", ["sft.lr=2e-4", "refine.max_new_tokens=77", "probes.every=3", "evaluation.limit=9"])
+def test_the_command_line_wins_over_what_the_model_brings(override):
+    key, value = override.split("=")
+    section, name = key.split(".")
+    assert asdict(entry.compose("train", [override]))[section][name] == float(value)
+
+
+def test_the_command_line_wins_over_the_evaluation_that_the_model_brings(tmp_path):
+    cfg = entry.compose("evaluate", ["model=qwen3-0.6b", "evaluation=quick"])
+    assert cfg.evaluation.name == "quick"
+    assert entry.compose("evaluate", ["evaluation=micro"]).evaluation.name == "micro"
+
+
+def test_adapters_bring_a_learning_rate_that_everything_else_wins_over():
+    real = ["model=qwen3-0.6b", "data=star1"]
+    for tuning in ("lora", "qlora"):
+        assert entry.compose("train", [*real, f"tuning={tuning}"]).sft.lr == 10 * entry.compose("train", real).sft.lr
+        assert entry.compose("train", [*real, f"tuning={tuning}", "sft.lr=3e-5"]).sft.lr == 3e-5
+        assert entry.compose("train", [f"tuning={tuning}"]).sft.lr == entry.compose("train", []).sft.lr
+
+
+def test_published_recipes():
+    tax = entry.compose("train", ["experiment=safety-tax", "model=qwen3-0.6b"])
+    assert (tax.data.name, tax.sft.lr, tax.sft.epochs, tax.sft.batch_size) == ("directrefusal", 5e-5, 5, 8)
+    star = entry.compose("train", ["experiment=star1", "model=qwen3-0.6b", "sft.batch_size=64"])
+    assert (star.data.name, star.sft.lr, star.sft.epochs, star.sft.batch_size) == ("star1", 1e-5, 5, 64)
+    lora = entry.compose("train", ["experiment=lora-safety", "model=r1-distill-14b"])
+    assert (lora.data.name, lora.sft.lr, lora.sft.epochs, lora.sft.batch_size) == ("directrefusal", 5e-5, 10, 2)
+    assert (lora.tuning.method, lora.tuning.rank, lora.tuning.target_modules) == ("lora", 1, ["up_proj"])
+    act = entry.compose("train", ["experiment=r1act", "model=r1-distill-8b", "tuning.rank=8"])
+    assert (act.data.name, act.sft.lr, act.sft.optimizer) == ("r1act", 1e-5, "adamw8bit")
+    assert (act.tuning.method, act.tuning.rank, act.tuning.alpha) == ("qlora", 8, 16.0)

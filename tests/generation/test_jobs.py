@@ -1,0 +1,203 @@
+"""From requests to stored completions: nothing is generated twice, jobs go on as they can, processes share the work."""
+
+import os
+import random
+import subprocess
+import sys
+
+import pytest
+
+from dgr_lightning.engines.engine import LENGTH, Completion, Request, Sampling
+from dgr_lightning.engines.request_queue import Feed
+from dgr_lightning.generation.completions import CompletionStore, StoredCompletion
+from dgr_lightning.generation.jobs import Wanted, generate_stored, run_jobs
+from dgr_lightning.generation.shards import shard_of
+from tests.helpers.runs import ROOT
+
+HEADER = {"model": "abc"}
+SAMPLING = Sampling(temperature=0, top_p=1.0, max_new_tokens=4, seed=0, stop_ids=(0,))
+
+
+class Letters:
+    """Token n is the n-th letter; a request is answered with its prompt backwards, `batch` at a time, in random order."""
+
+    def __init__(self, batch: int = 4, fail_after: int | None = None):
+        self.batch, self.fail_after = batch, fail_after
+        self.generated: list[str] = []
+        self.most_under_way = 0
+        self.scored: list[int] = []
+
+    def generate(self, requests, sampling):
+        feed, under_way = Feed(requests), []
+        rng = random.Random(0)
+        while under_way or not feed.ended:
+            under_way += feed.take(self.batch - len(under_way))
+            self.most_under_way = max(self.most_under_way, len(under_way))
+            if under_way:
+                if len(self.generated) == self.fail_after:
+                    raise RuntimeError("out of memory")
+                request = under_way.pop(rng.randrange(len(under_way)))
+                self.generated.append(request.key)
+                ids = tuple(request.prompt_ids[::-1])
+                yield Completion(request.key, ids, "".join(chr(97 + id_) for id_ in ids), LENGTH)
+
+    def score(self, pairs):
+        self.scored.append(len(pairs))
+        return [[-float(sum(target))] for _, target in pairs]
+
+
+def requests(*keys):
+    return [Request(key, (0, 1, int(key.partition("/")[0]) % 20)) for key in keys]
+
+
+def fill(letters, folder, *keys):
+    with CompletionStore(folder, HEADER) as store:
+        generate_stored(lambda: letters, requests(*keys), SAMPLING, store, "Letters")
+        return {key: store.get(key) for key in keys}
+
+
+def test_only_what_is_missing_is_generated(tmp_path):
+    letters = Letters()
+    first = fill(letters, tmp_path, "1", "2")
+    assert first == {"1": StoredCompletion("bba", 3, LENGTH), "2": StoredCompletion("cba", 3, LENGTH)}
+    second = fill(letters, tmp_path, "3", "2", "1")
+    assert {key: second[key] for key in first} == first
+    assert sorted(letters.generated) == ["1", "2", "3"]
+
+
+def test_no_engine_is_built_and_no_lock_taken_where_everything_is_stored(tmp_path):
+    fill(Letters(), tmp_path, "1")
+    with CompletionStore(tmp_path, HEADER) as writer:
+        writer.claim(shard_of("1"), wait=False)
+        reader = CompletionStore(tmp_path, HEADER)
+        generate_stored(pytest.fail, requests("1"), SAMPLING, reader, "Letters")
+
+
+def test_two_requests_of_one_key_are_a_mistake(tmp_path):
+    with pytest.raises(ValueError, match="same name"):
+        fill(Letters(), tmp_path, "1", "1")
+
+
+def test_what_an_engine_finished_before_it_failed_is_kept(tmp_path):
+    broken = Letters(fail_after=2)
+    with pytest.raises(RuntimeError):
+        fill(broken, tmp_path, "1", "2", "3")
+    letters = Letters()
+    fill(letters, tmp_path, "1", "2", "3")
+    assert sorted(broken.generated + letters.generated) == ["1", "2", "3"]
+
+
+def chain(name, length, ended, store):
+    """A job whose every request shows what the one before it brought."""
+    ids = (int(name) % 20,)
+    for link in range(length):
+        yield [Wanted(store, f"{name}/{link}", f"{name}/{link}", lambda ids=ids: ids)]
+        ids = (*ids, store.get(f"{name}/{link}").num_tokens)
+    ended[name] = ids
+
+
+def test_jobs_ask_in_turn_and_the_batch_stays_full(tmp_path):
+    names, ended, letters = [str(number) for number in range(40)], {}, Letters(batch=8)
+    with CompletionStore(tmp_path, HEADER) as store:
+        num = run_jobs(names, lambda i: chain(names[i], 3, ended, store), lambda: letters, SAMPLING, [store], "chains")
+    assert num == 120 == len(set(letters.generated)) and letters.most_under_way == 8
+    assert ended == {name: (int(name) % 20, 1, 2, 3) for name in names}
+    # Later links join while other chains have not begun: no wave waits for the one before it.
+    assert next(i for i, key in enumerate(letters.generated) if key.endswith("/2")) < 40
+
+
+def test_no_more_jobs_are_begun_than_the_engine_has_room_for(tmp_path):
+    begun, letters = [], Letters(batch=4)
+
+    def job(index):
+        begun.append(index)
+        assert len(begun) <= len(letters.generated) + 5
+        yield [Wanted(store, f"{index}/0", f"{index}/0", lambda: (1, 2))]
+
+    with CompletionStore(tmp_path, HEADER) as store:
+        run_jobs([str(i) for i in range(500)], job, lambda: letters, SAMPLING, [store], "jobs")
+    assert len(letters.generated) == 500
+
+
+def test_scores_are_asked_for_in_batches_and_sent_back_to_those_who_asked(tmp_path):
+    found, letters = {}, Letters(batch=8)
+
+    def job(index):
+        yield [Wanted(store, f"{index}/{n}", f"{index}/{n}", lambda: (1, 2)) for n in range(3)]
+        scores = yield [((1,), (index, n)) for n in range(3)]
+        found[index] = [score for (score,) in scores]
+        yield [Wanted(store, f"{index}/last", f"{index}/last", lambda: (3,))]
+
+    with CompletionStore(tmp_path, HEADER) as store:
+        run_jobs([str(i) for i in range(200)], job, lambda: letters, SAMPLING, [store], "jobs")
+    assert found == {i: [-float(i), -float(i + 1), -float(i + 2)] for i in range(200)}
+    assert len(letters.generated) == 800 and sum(letters.scored) == 600 and len(letters.scored) < 30
+
+
+def test_interrupted_anywhere_and_taken_up_nothing_is_generated_twice(tmp_path):
+    names, once = [str(number) for number in range(12)], Letters()
+    with CompletionStore(tmp_path / "whole", HEADER) as store:
+        run_jobs(names, lambda i: chain(names[i], 3, {}, store), lambda: once, SAMPLING, [store], "chains")
+    for stop in (0, 1, 7, 20, 35):
+        broken, letters, ended = Letters(fail_after=stop), Letters(), {}
+        for engine in (broken, letters):
+            with CompletionStore(tmp_path / str(stop), HEADER) as store:
+                try:
+                    run_jobs(names, lambda i: chain(names[i], 3, ended, store), lambda: engine, SAMPLING, [store], "chains")  # noqa: B023
+                except RuntimeError:
+                    assert engine is broken
+        assert sorted(broken.generated + letters.generated) == sorted(once.generated)
+        assert len(ended) == 12
+
+
+# Real processes
+
+SHARING = """
+import sys, time
+from pathlib import Path
+from tests.generation.test_jobs import HEADER, SAMPLING, Letters, chain
+from dgr_lightning.generation.jobs import run_jobs
+from dgr_lightning.generation.completions import CompletionStore
+
+class Slow(Letters):
+    def generate(self, requests, sampling):
+        for completion in super().generate(requests, sampling):
+            time.sleep(0.02)
+            yield completion
+
+names, ended, letters = [str(n) for n in range(200)], {}, Slow()
+with CompletionStore(Path(sys.argv[1]), HEADER) as store:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    run_jobs(names, lambda i: chain(names[i], 2, ended, store), lambda: letters, SAMPLING, [store], "chains")
+assert len(ended) == 200
+Path(sys.argv[2]).write_text(" ".join(letters.generated))
+"""
+
+
+def test_processes_that_run_the_same_command_share_the_work(tmp_path):
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", SHARING, str(tmp_path / "store"), str(tmp_path / f"{n}.txt")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            cwd=ROOT,
+        )
+        for n in range(3)
+    ]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    shares = [(tmp_path / f"{n}.txt").read_text().split() for n in range(3)]
+    generated = [key for share in shares for key in share]
+    assert sorted(generated) == sorted(f"{n}/{link}" for n in range(200) for link in range(2)), "each exactly once"
+    assert min(map(len, shares)) > 40, "none of them stood idle"
+    assert any("waiting" in output for output in outputs)
+    assert len(CompletionStore(tmp_path / "store", HEADER)) == 400

@@ -1,0 +1,247 @@
+"""Maths grading: what counts as the final answer, what counts as equal, and that model text can neither hang nor run."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from random import Random
+
+import pytest
+
+from dgr_lightning.scoring.final_answer import final_answer, normalise, number
+from dgr_lightning.scoring.maths import MAX_CHARACTERS, Grader
+
+TOWER = "9^{9^{9^{9^{9}}}}"
+
+
+@pytest.fixture(scope="module")
+def grader():
+    with Grader() as grader:
+        yield grader
+
+
+@pytest.mark.parametrize(
+    ("text", "final"),
+    [
+        (r"first \boxed{3}, no: \boxed{4}.", "4"),
+        (r"$\boxed{\frac{1}{2^{3}}}$ done", r"\frac{1}{2^{3}}"),
+        (r"\boxed{\{1, 2\}}", r"\{1, 2\}"),
+        (r"\boxed{\left\{ x \right.}", r"\left\{ x \right."),
+        (r"\fbox{7}", "7"),
+        (r"\boxed {8}", "8"),
+        (r"so $\boxed 5$.", "5"),
+        (r"\boxed{3} and then \boxed{\frac{1}{2}", None),
+        (r"\boxed", None),
+        (r"\boxed{}", ""),
+        ("She has 3 + 4 = 7 apples.", "7"),
+        ("It costs $1,234.50.", "1,234.50"),
+        ("from 10-3 we get -3", "-3"),
+        ("a share of 3/4.", "3/4"),
+        ("none", None),
+        ("", None),
+    ],
+)
+def test_the_last_box_is_the_final_answer_or_else_the_last_number(text, final):
+    assert final_answer(text) == final
+
+
+@pytest.mark.parametrize(
+    ("text", "normal"),
+    [
+        (r"\dfrac12\text{ cm}", r"\frac{1}{2}"),
+        (r"\frac{270}7\text{ degrees}", r"\frac{270}{7}"),
+        (r"864 \mbox{ inches}^2", "864"),
+        (r"\text{Evelyn}", "Evelyn"),
+        (r"\textbf{(C)}", "C"),
+        (r"4210_\text{five}", r"4210_\text{five}"),
+        (r"10,\!080", "10080"),
+        (r"11,\! 111,\! 111", "11111111"),
+        ("2,125.", "2125"),
+        ("1,-2", "1,-2"),
+        (r"\$18.90", "18.90"),
+        (r"36^\circ", "36"),
+        (r"25\%", "25"),
+        ("12 square feet", "12"),
+        ("3 pi", "3 pi"),
+        (r"\left( 3, \frac 43 \right]", r"( 3, \frac{4}{3} ]"),
+        ("\\begin{pmatrix} 1 \\\\ 2 \\end{pmatrix}", "\\begin{pmatrix} 1 \\\\ 2 \\end{pmatrix}"),
+    ],
+)
+def test_what_does_not_bear_on_the_value_is_dropped(text, normal):
+    assert normalise(text) == normal
+
+
+def test_numbers_are_read_exactly():
+    assert number("025") == number("25.0") == 25
+    assert number("-.5") == number(r"-\frac{1}{2}") == number("-1/2") == Fraction(-1, 2)
+    assert number(r"1\frac{4}{5}") == Fraction(9, 5)
+    assert number("1/0") is None and number(r"\frac{1}{0}") is None and number("2x") is None and number("1e9999999") is None
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer"),
+    [
+        ("25", "025"),
+        ("025", "25"),
+        ("27", "27.0"),
+        ("2125", "2,125"),
+        ("0.25", r"25\%"),
+        ("25", r"25\%"),
+        (r"\frac{14}{3}", r"4\frac{2}{3}"),
+        (r"\frac{1}{2}", "0.5"),
+        ("1,-2", "-2, 1"),
+        (r"3\sqrt{13}", r"\sqrt{117}"),
+        ("x=5", "5"),
+        ("5", "x = 5"),
+        (r"1 \pm \sqrt{19}", r"1+\sqrt{19}, 1-\sqrt{19}"),
+        ("(a+5)(b+2)", "ab + 2a + 5b + 10"),
+        ("y = 2x + 3", "y = 3 + 2x"),
+        (r"x \in [-2,7]", "[-2, 7]"),
+        ("4210_{5}", "4210_5"),
+        (r"\text{(C)}", "C"),
+        (r"\text{east}", r"\text{East}"),
+        (r"\begin{pmatrix} -1 & 0 \\ 0 & -1 \end{pmatrix}", r"\begin{bmatrix} -1 & 0 \\ 0 & -1 \end{bmatrix}"),
+    ],
+)
+def test_right_answers_in_other_words_are_right(grader, gold, answer):
+    assert grader.grade(f"So we find $\\boxed{{{answer}}}$.", gold)
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer"),
+    [
+        ("5", "-5"),
+        ("5", "5x"),
+        ("25", "0.25"),
+        ("12\\pi", "12"),
+        ("52_8", "52_9"),
+        ("42", "52_8"),
+        ("(3,4]", "(3,4)"),
+        ("(2,4)", "(4,2)"),
+        ("3, 5, 7", "3, 5"),
+        (r"\text{even}", r"\text{neve}"),
+        (r"\text{(C)}", "D"),
+        ("3", "3 or 4"),
+        ("6+9i", "6-9i"),
+        ("1", "1/0"),
+        ("1", ""),
+    ],
+)
+def test_wrong_answers_are_wrong(grader, gold, answer):
+    assert not grader.grade(f"So we find $\\boxed{{{answer}}}$.", gold)
+
+
+def test_no_answer_is_wrong(grader):
+    assert not grader.grade(None, "5") and not grader.grade("", "5") and not grader.grade("\\boxed{5", "5")
+
+
+def test_the_miniatures_answer_is_read(grader):
+    assert grader.grade("the last digit is \\boxed{4} .", "4") and not grader.grade("the last digit is \\boxed{5} .", "4")
+
+
+def test_plain_answers_need_no_process():
+    grader = Grader()
+    assert (
+        grader.grade("\\boxed{1,000}", "1000")
+        and not grader.grade("\\boxed{8}", "9")
+        and not grader.grade("\\boxed{x}", "even")
+    )
+    assert grader._worker is None
+
+
+def test_a_computation_without_end_is_killed_counted_and_not_tried_again():
+    with Grader(seconds=3.0) as grader:
+        assert grader.grade("\\boxed{1+x}", "x+1")
+        start = time.monotonic()
+        assert not grader.grade(f"\\boxed{{{TOWER}}}", "x+1")
+        assert time.monotonic() - start < 15 and grader.timeouts == 1
+        start = time.monotonic()
+        assert not grader.grade(f"\\boxed{{{TOWER}}}", "x+1")
+        assert time.monotonic() - start < 2.5 and grader.timeouts == 2, "computed again"
+        assert grader.grade("\\boxed{2+x}", "x+2"), "grading goes on with a new process"
+        assert grader.timeouts == 2
+
+
+def test_a_long_answer_is_wrong_and_never_computed(grader):
+    text = "1" + "+1" * (MAX_CHARACTERS // 2)
+    assert not grader.grade(f"\\boxed{{{text}}}", str(MAX_CHARACTERS // 2 + 1))
+    start = time.monotonic()
+    assert not grader.grade("\\boxed{" + "{" * 1_000_000, "5") and not grader.grade("9" * 1_000_000, "5")
+    assert time.monotonic() - start < 15
+
+
+def test_model_text_is_not_run(grader, tmp_path):
+    mark = tmp_path / "ran"
+    for text in (
+        f"__import__('os').mkdir('{mark}')",
+        f"\\text{{__import__('os').mkdir('{mark}')}} + 1",
+        "exit()",
+        "\x00\ud800",
+    ):
+        assert not grader.grade(f"\\boxed{{{text}}}", "x+1")
+    assert not mark.exists() and grader.grade("\\boxed{1+x}", "x+1")
+
+
+def test_the_process_dies_with_a_killed_parent(tmp_path):
+    script = (
+        "import sys; from dgr_lightning.scoring.maths import Grader; g = Grader(); assert g.grade('\\\\boxed{1+x}', 'x+1');"
+        "print(g._worker._process.pid, flush=True); sys.stdin.read()"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    worker = int(parent.stdout.readline())
+    os.kill(worker, 0)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    for pipe in (parent.stdin, parent.stdout):
+        pipe.close()
+    for _ in range(100):
+        try:
+            # Where nobody collects orphans the dead one stays in the process table.
+            with open(f"/proc/{worker}/stat") as stat:
+                state = stat.read().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):  # it went before, or while, it was read
+            return
+        if state == "Z":
+            return
+        time.sleep(0.05)
+    os.kill(worker, signal.SIGKILL)
+    pytest.fail("the grading process outlived its parent")
+
+
+def test_the_process_imports_math_verify_and_nothing_heavy():
+    script = (
+        "import sys, dgr_lightning.scoring.maths_worker, math_verify;"
+        "print([m for m in ('torch', 'transformers', 'lightning', 'datasets', 'hydra') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def golds(shared, name):
+    with open(shared / f"data/{name}/test.jsonl", encoding="utf-8") as file:
+        return [json.loads(line)["answer"] for line in file]
+
+
+def test_every_gold_answer_of_math500_is_right_and_others_are_not(grader, shared):
+    answers = golds(shared, "math500")
+    assert len(answers) == 500
+    assert all(grader.grade(f"Hence $\\boxed{{{answer}}}$.", answer) for answer in answers)
+    # 'x=5' answered with 5 is right; degrees, dollars and units are not looked at.
+    shuffled = Random(0).sample(answers, 500)
+    taken = [(a, b) for a, b in zip(answers, shuffled, strict=True) if a != b and grader.grade(f"\\boxed{{{b}}}", a)]
+    assert len(taken) <= 2, taken
+
+
+def test_math_verify_itself_reads_every_gold_answer_of_math500(grader, shared):
+    assert all(grader._symbolic(normalise(answer), normalise(answer)) for answer in golds(shared, "math500"))
+
+
+def test_every_gold_answer_of_gsm8k_is_right_boxed_or_in_a_sentence(grader, shared):
+    written = [answer.rpartition("####")[2].strip() for answer in golds(shared, "gsm8k")]
+    assert len(written) == 1319
+    for answer in written:
+        gold = answer.replace(",", "")
+        assert grader.grade(f"\\boxed{{{answer}}}", gold) and grader.grade(f"So there are {answer} of them.", gold)
+        assert not grader.grade(f"\\boxed{{{gold}1}}", gold)

@@ -1,0 +1,103 @@
+"""Checkpoints: whole or not there, what they were when they were taken, and nothing in them that is unpickled."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from dgr_lightning.distributed.ranks import Ranks
+from dgr_lightning.training.checkpoints import Checkpoints
+
+
+def trained(steps: int, optimizer: type[torch.optim.Optimizer] = torch.optim.AdamW) -> tuple[nn.Module, torch.optim.Optimizer]:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(7, 5), nn.Linear(5, 3, bias=False))
+    made = optimizer(model.parameters(), lr=0.01, weight_decay=0.5)
+    for _ in range(steps):
+        step(model, made)
+    return model, made
+
+
+def step(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    model(torch.arange(14.0).view(2, 7)).pow(2).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def values(model: nn.Module) -> list[torch.Tensor]:
+    return [weight.detach().clone() for weight in model.parameters()]
+
+
+def test_it_holds_what_was_there_when_it_was_taken(tmp_path: Path) -> None:
+    """It is written while training goes on, and training writes into the same tensors."""
+    model, optimizer = trained(2)
+    before = values(model)
+    checkpoints = Checkpoints(tmp_path, Ranks())
+    checkpoints.save(2, model, optimizer, {"seconds": 1.5})
+    step(model, optimizer)
+    after = values(model)
+    checkpoints.wait()
+    assert checkpoints.load(2, model, optimizer) == {"seconds": 1.5}
+    assert all(map(torch.equal, values(model), before))
+    step(model, optimizer)
+    assert all(map(torch.equal, values(model), after))
+
+
+def test_what_is_large_lies_in_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dgr_lightning.training.checkpoints._FILE_BYTES", 200)
+    model, optimizer = trained(2)
+    checkpoints = Checkpoints(tmp_path, Ranks())
+    checkpoints.save(2, model, optimizer, {})
+    checkpoints.wait()
+    sizes = [file.stat().st_size for file in checkpoints.path(2).glob("*.safetensors")]
+    assert len(sizes) > 2
+    other, fresh = trained(0)
+    Checkpoints(tmp_path, Ranks()).load(2, other, fresh)
+    for pair in ((model, optimizer), (other, fresh)):
+        step(*pair)
+    assert all(map(torch.equal, values(model), values(other)))
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.AdamW, torch.optim.SGD])
+def test_an_optimizer_that_made_no_step_takes_up_another_ones_state(
+    tmp_path: Path, optimizer: type[torch.optim.Optimizer]
+) -> None:
+    model, made = trained(3, optimizer)
+    checkpoints = Checkpoints(tmp_path, Ranks())
+    checkpoints.save(3, model, made, {})
+    checkpoints.wait()
+    other, fresh = trained(0, optimizer)
+    Checkpoints(tmp_path, Ranks()).load(3, other, fresh)
+    assert [group["lr"] for group in fresh.param_groups] == [0.01]
+    for pair in ((model, made), (other, fresh)):
+        step(*pair)
+    assert all(map(torch.equal, values(model), values(other)))
+
+
+def test_the_last_few_are_kept_and_what_is_half_written_is_deleted(tmp_path: Path) -> None:
+    model, optimizer = trained(1)
+    checkpoints = Checkpoints(tmp_path, Ranks(), keep=2)
+    for number in (1, 2, 3):
+        checkpoints.save(number, model, optimizer, {})
+    checkpoints.wait()
+    assert checkpoints.steps() == [2, 3]
+    (tmp_path / "step-00000004.partial").mkdir()
+    assert Checkpoints(tmp_path, Ranks()).steps() == [2, 3]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]
+
+
+def test_frozen_weights_are_left_out_and_nothing_is_a_pickle(tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    model, optimizer = trained(0)
+    model[0].requires_grad_(False)
+    step(model, optimizer)
+    checkpoints = Checkpoints(tmp_path, Ranks())
+    checkpoints.save(1, model, optimizer, {})
+    checkpoints.wait()
+    files = sorted(path.name for path in checkpoints.path(1).iterdir())
+    assert [Path(name).suffix for name in files] == [".safetensors", ".json"]
+    with safe_open(checkpoints.path(1) / files[0], framework="pt") as file:
+        names = {name.removeprefix("optimizer.1.weight.") for name in file.keys()}  # noqa: SIM118 (no mapping)
+    assert names == {"model.1.weight", "step", "exp_avg", "exp_avg_sq"}

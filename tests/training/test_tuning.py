@@ -1,0 +1,402 @@
+"""Which weights are trained: adapters alone, where they were asked for, from their seed; and what is exported."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from dgr_lightning.config import TuningConfig
+from dgr_lightning.distributed.ranks import Ranks
+from dgr_lightning.errors import UserError
+from dgr_lightning.files import write_json
+from dgr_lightning.models.chat import Chat
+from dgr_lightning.models.folder import check_unquantised
+from dgr_lightning.models.weights import load_model
+from dgr_lightning.training import tuning
+from dgr_lightning.training.checkpoints import trained
+from dgr_lightning.training.flops import ModelFlops
+from dgr_lightning.training.probes import Probes
+from dgr_lightning.training.tuning import Adapter, adapters, add_adapters, check_model, empty, initialise, load, merged, targets
+from tests.helpers import rank_trainings
+from tests.helpers.ranks import on_two_ranks
+from tests.helpers.runs import ROOT, SMALL, command, environment, run, summary_of
+from tests.helpers.trainings import (
+    assert_same_weights,
+    config,
+    curve,
+    exported,
+    no_space,
+    save_base,
+    small_model,
+    train,
+    train_twice,
+    weights,
+)
+
+FAMILIES = [
+    ("Qwen3", {"tie_word_embeddings": True, "head_dim": 16}),
+    ("Qwen2", {"tie_word_embeddings": False}),
+    ("Llama", {"tie_word_embeddings": False}),
+]
+WIDTHS = {"hidden_size": 64, "intermediate_size": 128}  # 4-bit rows on a CPU are multiples of 64
+IDS = torch.arange(2, 40)[None]
+
+
+@pytest.fixture(scope="module", params=FAMILIES, ids=lambda family: family[0])
+def any_base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained model in fp32 with the miniature's tokenizer, of one of several families."""
+    family, changes = request.param
+    return save_base(tmp_path_factory.mktemp("base") / "model", family, **WIDTHS, **changes)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    family, changes = FAMILIES[0]
+    return save_base(tmp_path_factory.mktemp("base") / "model", family, **WIDTHS, **changes)
+
+
+LORA = {"tuning_method": "lora", "tuning_rank": 4, "sft_lr": 3e-2}
+
+
+def logits(model) -> torch.Tensor:
+    with torch.no_grad():
+        return model.eval()(input_ids=IDS).logits
+
+
+# --- LoRA -----------------------------------------------------------------------------------------------------------------
+
+
+def test_lora_learns_and_exports_what_it_learned(any_base: Path, tmp_path: Path) -> None:
+    result = train(any_base, tmp_path, **LORA)
+    assert result.loss_last < 0.8 * result.loss_first
+    cfg = TuningConfig(method="lora", rank=4)
+    adapted = load(any_base, cfg, "fp32", "cpu", seed=3)
+    learned = weights(tmp_path)
+    assert learned.keys() == {f"model.{name}" for name, _ in trained(adapted)} and len(learned) == 2 * 2 * 7
+    untrained = logits(adapted)
+    adapted.load_state_dict({name.removeprefix("model."): weight for name, weight in learned.items()}, strict=False)
+    written = load_model(tmp_path / "model", "fp32", "cpu")
+    torch.testing.assert_close(logits(written), logits(adapted), rtol=1e-4, atol=1e-4)
+    assert (logits(written) - untrained).abs().max() > 0.1
+    before, after = load_file(any_base / "model.safetensors"), exported(tmp_path)
+    assert before.keys() == after.keys()
+    changed = {name for name, weight in before.items() if not torch.equal(weight, after[name])}
+    assert changed == {f"{name}.weight" for name in targets(load_model(any_base, "fp32", "cpu"), cfg)}
+
+
+def test_adapters_add_nothing_before_they_are_trained(base: Path) -> None:
+    adapted = load(base, TuningConfig(method="lora"), "fp32", "cpu", seed=1)
+    assert torch.equal(logits(adapted), logits(load_model(base, "fp32", "cpu")))
+    assert type(adapted).__name__ == "Qwen3ForCausalLM"
+    assert all(adapter.down.std() > 0 and not adapter.up.any() for adapter in adapters(adapted).values())
+
+
+def test_frozen_weights_have_the_type_of_the_computation_and_adapters_are_fp32(base: Path) -> None:
+    for precision, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
+        model = load(base, TuningConfig(method="lora", rank=2), precision, "cpu", seed=1)
+        types = {(weight.requires_grad, weight.dtype) for weight in model.parameters()}
+        assert types == {(True, torch.float32), (False, dtype)}
+
+
+def test_only_the_named_modules_of_the_named_layers_are_adapted() -> None:
+    model = small_model("Qwen2")
+    wanted = TuningConfig(method="lora", rank=1, target_modules=["up_proj", "self_attn.v_proj"], layers="1-1")
+    assert targets(model, wanted) == ["model.layers.1.self_attn.v_proj", "model.layers.1.mlp.up_proj"]
+    add_adapters(model, wanted)
+    assert {name.partition(".lora_")[0] for name, _ in trained(model)} == set(targets(small_model("Qwen2"), wanted))
+
+
+@pytest.mark.parametrize(
+    ("layers", "depth", "expected"),
+    [
+        (None, 28, range(28)),
+        ("16-31", 48, range(16, 32)),
+        ("33%-67%", 48, range(16, 32)),
+        ("33%-67%", 28, range(9, 19)),
+        ("0%-100%", 3, range(3)),
+        ("50%-51%", 4, range(2, 3)),
+        ("99.9%-100%", 4, range(3, 4)),
+        ("0-0", 4, range(1)),
+    ],
+)
+def test_layers_are_numbers_or_shares_of_the_depth(layers: str | None, depth: int, expected: range) -> None:
+    assert tuning._layer_range(layers, depth) == expected
+
+
+def test_first_values_follow_from_seed_and_name_alone(base: Path) -> None:
+    def first(seed: int, precision: str = "fp32", **changes) -> dict[str, Adapter]:
+        torch.rand(seed)  # what was drawn before has no say
+        return adapters(load(base, TuningConfig(method="lora", rank=4, **changes), precision, "cpu", seed))
+
+    every, other_seed, some = first(1), first(2), first(1, "bf16", target_modules=["down_proj"], layers="1-1")
+    assert list(some) == ["model.layers.1.mlp.down_proj"]
+    assert all(torch.equal(every[name].down, adapter.down) for name, adapter in some.items())
+    assert not any(torch.equal(every[name].down, adapter.down) for name, adapter in other_seed.items())
+    noise = torch.cat([adapter.down.flatten() * adapter.down.shape[1] ** 0.5 for adapter in every.values()])
+    assert noise.abs().max() <= 1 and noise.std().item() == pytest.approx(3**-0.5, rel=0.1)
+    assert len({adapter.down.sum().item() for adapter in every.values()}) == len(every)
+
+
+def test_an_interrupted_lora_resumes_to_the_bit(base: Path, tmp_path: Path) -> None:
+    train_twice(base, tmp_path, **LORA, trainer_precision="bf16")
+    assert_same_weights(tmp_path / "undisturbed", tmp_path / "interrupted")
+
+
+def test_probes_decode_a_frozen_bf16_model_whatever_the_engine_computes_in(base: Path) -> None:
+    class Refuses:
+        def refuses(self, answer) -> bool:
+            return False
+
+    cfg = config()
+    cfg.engine.precision, cfg.probes.tasks, cfg.probes.size, cfg.probes.max_new_tokens = "fp32", ["micro-short"], 2, 3
+    model = load(base, TuningConfig(method="lora"), "bf16", "cpu", seed=1)
+    assert Probes(cfg, Chat.load(base), Refuses())(model, 0)["probe/reasoning_accuracy"] == 0.0
+
+
+# --- What has no place in a model -----------------------------------------------------------------------------------------
+
+REFUSED = [
+    ({"rank": 32}, r"tuning\.rank=32: model\.layers\.0\.self_attn\.k_proj has 32 rows or columns.*rank below 32"),
+    ({"target_modules": ["upproj"]}, r"tuning\.target_modules=\[upproj\]: .*'upproj'.*q_proj, k_proj.*up_proj.*\[all-linear\]"),
+    ({"target_modules": ["lm_head"]}, r"tuning\.target_modules=\[lm_head\]"),
+    ({"layers": "1-2"}, r"tuning\.layers=1-2: the model has 2 decoder layers, 0-1"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), REFUSED, ids=lambda value: str(value))
+def test_what_has_no_place_in_the_model_is_said_before_a_weight_is_loaded(base: Path, tmp_path: Path, changes, message) -> None:
+    wanted = TuningConfig(method="lora", **{"rank": 2} | changes)
+    with pytest.raises(UserError, match=message):
+        targets(load_model(base, "fp32", "cpu"), wanted)
+    (tmp_path / "config.json").write_bytes((base / "config.json").read_bytes())  # and no weights beside it
+    with pytest.raises(UserError, match=message):
+        check_model(tmp_path, wanted)
+    check_model(tmp_path, TuningConfig(method="lora", rank=2, layers="50%-100%"))
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+def test_a_model_that_is_quantised_already_is_refused(base: Path, tmp_path: Path, method: str) -> None:
+    config = json.loads((base / "config.json").read_text())
+    write_json(tmp_path / "config.json", config | {"quantization_config": {"quant_method": "gptq"}})
+    for refuse in (
+        lambda: check_unquantised(tmp_path),
+        lambda: empty(tmp_path, TuningConfig(method=method), "fp32"),
+        lambda: load(tmp_path, TuningConfig(method=method), "fp32", "cpu", 1),
+    ):
+        with pytest.raises(UserError, match=r"quantised already \(gptq\).*model\.path="):
+            refuse()
+
+
+def test_tuning_every_weight_imports_no_package_of_adapters(base: Path) -> None:
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom dgr_lightning import config\n"
+        "from dgr_lightning.training import optimizers, tuning\n"
+        f"model = tuning.load(Path({str(base)!r}), config.TuningConfig(), 'fp32', 'cpu', 1)\n"
+        "optimizers.build(model, config.SftConfig(), 'fp32')\n"
+        "print(*{'peft', 'bitsandbytes'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")
+
+
+# --- QLoRA ----------------------------------------------------------------------------------------------------------------
+
+
+def dequantised(model) -> dict[str, torch.Tensor]:
+    """The matrices that a 4-bit model computes with, by name."""
+    from bitsandbytes.functional import dequantize_4bit
+    from bitsandbytes.nn import Linear4bit
+
+    return {
+        name.replace(".base_layer", ""): dequantize_4bit(module.weight.data, module.weight.quant_state)
+        for name, module in model.named_modules()
+        if isinstance(module, Linear4bit)
+    }
+
+
+@pytest.mark.parametrize("storage", ["auto", "bf16", "fp32", "uint8"])
+def test_qlora_packs_two_weights_into_a_byte_and_computes_with_them(any_base: Path, storage: str) -> None:
+    wanted = TuningConfig(method="qlora", rank=2, quant_storage=storage)
+    model = load(any_base, wanted, "fp32", "cpu", seed=1)
+    plain = load_model(any_base, "fp32", "cpu")
+    matrices = dequantised(model)
+    assert list(matrices) == targets(plain, wanted)
+    for name, matrix in matrices.items():
+        packed = model.get_submodule(name).base_layer.weight
+        assert packed.numel() * packed.element_size() == matrix.numel() / 2
+        assert packed.dtype == tuning.DTYPES["fp32" if storage == "auto" else storage]
+        assert packed.quant_state.quant_type == "nf4" and packed.quant_state.nested
+        weight = plain.get_submodule(name).weight
+        assert 0.01 < (matrix - weight).abs().mean() / weight.abs().mean() < 0.15
+        weight.data = matrix
+    torch.testing.assert_close(logits(model), logits(plain), rtol=1e-5, atol=1e-5)
+    assert torch.equal(logits(model), logits(model))  # the first forward pass outside training repacks nothing
+
+
+def test_the_operations_of_4_bit_matrices_are_those_of_the_matrices(base: Path) -> None:
+    flops = [ModelFlops.of(load(base, TuningConfig(method=method, rank=2), "fp32", "cpu", 1)) for method in ("lora", "qlora")]
+    assert flops[0] == flops[1]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_qlora_learns_and_exports_adapters_on_the_unquantised_base(any_base: Path, tmp_path: Path, precision: str) -> None:
+    from transformers import AutoModelForCausalLM
+
+    result = train(any_base, tmp_path, **LORA | {"tuning_method": "qlora"}, trainer_precision=precision)
+    assert result.loss_last < 0.8 * result.loss_first
+    model = load(any_base, TuningConfig(method="qlora", rank=4), precision, "cpu", seed=3)
+    learned = {name.removeprefix("model."): weight for name, weight in weights(tmp_path).items()}
+    assert learned.keys() == dict(trained(model)).keys()
+    assert not model.load_state_dict(learned, strict=False).unexpected_keys
+    expected = load_model(any_base, "fp32", "cpu")
+    for name, adapter in adapters(model).items():
+        weight = expected.get_submodule(name).weight
+        weight.data += adapter.scale * adapter.up @ adapter.down
+    exported = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    torch.testing.assert_close(logits(exported), logits(expected), rtol=1e-4, atol=1e-4)
+    assert "quantization_config" not in json.loads((tmp_path / "model" / "config.json").read_text())
+
+
+def test_rows_that_a_cpu_would_dequantise_wrongly_are_refused(tmp_path: Path) -> None:
+    folder = save_base(tmp_path / "model", "Qwen2", **WIDTHS | {"intermediate_size": 96})
+    load(folder, TuningConfig(method="lora", rank=2), "fp32", "cpu", 1)
+    with pytest.raises(UserError, match=r"tuning=qlora on a CPU: model\.layers\.0\.mlp\.down_proj has rows of 96.*tuning=lora"):
+        load(folder, TuningConfig(method="qlora", rank=2), "fp32", "cpu", 1)
+
+
+def test_packed_weights_are_not_cast(base: Path) -> None:
+    model = load(base, TuningConfig(method="qlora", rank=2), "fp32", "cpu", 1)
+    for cast in (lambda: model.to(torch.bfloat16), model.half, model.float):
+        with pytest.raises(ValueError, match=r"cast|not supported for quantized"):
+            cast()
+
+
+def test_merging_rounds_once_to_the_type_of_the_base(tmp_path: Path) -> None:
+    folder = save_base(tmp_path / "model", "Qwen2", **WIDTHS)
+    small = load_model(folder, "bf16", "cpu")
+    small.save_pretrained(folder)
+    adapter = Adapter(torch.randn(3, 64), torch.randn(128, 3), 0.5)
+    name = "model.layers.1.mlp.gate_proj"
+    model = merged({name: adapter}, folder, torch.bfloat16)
+    expected = small.get_submodule(name).weight.float() + 0.5 * adapter.up @ adapter.down
+    assert torch.equal(model.get_submodule(name).weight, expected.to(torch.bfloat16))
+
+
+# --- Whole runs -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["lora", "qlora"])
+def test_a_whole_run_tunes_adapters_and_evaluates_what_it_exported(cache: Path, tmp_path: Path, method: str) -> None:
+    overrides = [*SMALL, f"tuning={method}", "tuning.rank=8", "refine=vanilla", "sft.lr=1e-2", "sft.epochs=20"]
+    assert "not used by" not in run(tmp_path / "run", cache, *overrides)
+    summary = summary_of(tmp_path / "run")
+    assert summary["training"]["loss_last"] < 0.5 * summary["training"]["loss_first"]
+    assert summary["tuned"]["headline"]["refusal_rate"]["value"] > summary["base"]["headline"]["refusal_rate"]["value"] + 0.5
+    (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
+    assert checkpoint.stat().st_size < (tmp_path / "run" / "model" / "model.safetensors").stat().st_size
+    assert "is done" in run(tmp_path / "run", cache, *overrides)
+
+
+@pytest.mark.slow
+def test_adapters_without_a_place_in_the_model_end_a_run_before_anything_is_generated(cache: Path, tmp_path: Path) -> None:
+    line = command(tmp_path / "run", *SMALL, "tuning=lora", "tuning.layers=0-40")
+    done = subprocess.run(line, env=environment(cache), capture_output=True, text=True)
+    assert done.returncode == 2 and "error: tuning.layers=0-40: the model has 3 decoder layers, 0-2." in done.stderr
+    assert not (tmp_path / "run" / "refined.jsonl").exists() and not (cache / "rewrites").exists()
+
+
+# --- Two ranks ------------------------------------------------------------------------------------------------------------
+
+
+def sharded_models_equal_whole_ones(ranks: Ranks, folder: Path) -> None:
+    for method, precision in (("qlora", "fp32"), ("qlora", "bf16"), ("lora", "bf16")):
+        sharded_equals_whole(folder, method, precision)
+
+
+def sharded_equals_whole(folder: Path, method: str, precision: str) -> None:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+    def gradients(model) -> dict[str, torch.Tensor]:
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            output = model(input_ids=IDS, use_cache=False).logits
+        output.float().log_softmax(-1)[..., 7].sum().backward()
+        outputs.append(output.detach().float())
+        found = {name: weight.grad for name, weight in model.named_parameters() if weight.requires_grad}
+        return {name: getattr(grad, "full_tensor", lambda grad=grad: grad)() for name, grad in found.items()}
+
+    outputs: list[torch.Tensor] = []
+    wanted = TuningConfig(method=method, rank=3)
+    whole, model = (load(folder, wanted, precision, "cpu", seed=1) for _ in range(2))
+    for some in (whole, model):
+        for name, weight in some.named_parameters():
+            if ".lora_B." in name:
+                weight.data.fill_(0.05)
+    mesh = init_device_mesh("cpu", (2,))
+    policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if precision == "bf16" else MixedPrecisionPolicy()
+    for layer in model.model.layers:
+        fully_shard(layer, mesh=mesh, mp_policy=policy)
+    fully_shard(model, mesh=mesh, mp_policy=policy)
+    expected, found = gradients(whole), gradients(model)
+    rounding = {"rtol": 1e-5, "atol": 1e-6} if precision == "fp32" else {"rtol": 0.05, "atol": 0.05}
+    torch.testing.assert_close(outputs[1], outputs[0], **rounding)
+    assert expected.keys() == found.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, msg=name, **rounding)
+    kept, gathered = adapters(whole), adapters(model)
+    assert kept.keys() == gathered.keys()
+    assert all(torch.equal(kept[name].down, gathered[name].down) for name in kept)
+    initialise(model, 5)
+    initialise(whole, 5)
+    kept, gathered = adapters(whole), adapters(model)
+    assert all(torch.equal(kept[name].down, gathered[name].down) and not gathered[name].up.any() for name in kept)
+
+
+@pytest.mark.slow
+def test_a_sharded_model_with_adapters_is_the_whole_one(base: Path) -> None:
+    on_two_ranks(sharded_models_equal_whole_ones, base)
+
+
+def adapted(method: str, strategy: str, max_tokens: int = 100, **changes):
+    cfg = rank_trainings.config(strategy, max_tokens, **changes)
+    cfg.tuning = TuningConfig(method=method, rank=4)
+    return cfg
+
+
+def assert_same_adapters(run_dir: Path, expected_dir: Path) -> None:
+    assert curve(run_dir) == pytest.approx(curve(expected_dir), rel=1e-5) and len(curve(run_dir)) == rank_trainings.STEPS
+    expected = exported(expected_dir)
+    for key, weight in exported(run_dir).items():
+        torch.testing.assert_close(weight, expected[key], rtol=1e-4, atol=2e-5, msg=f"{run_dir.name} {key}")
+
+
+@pytest.mark.slow
+def test_lora_on_two_ranks_is_lora_on_one_whatever_the_model_and_the_rows(tmp_path: Path) -> None:
+    bases = {name: save_base(tmp_path / name, name, **WIDTHS, **changes) for name, changes in FAMILIES}
+    cases = [(name, rows) for name in bases for rows in rank_trainings.ROWS]
+    trainings = [(bases[name], adapted("lora", "fsdp", rows), tmp_path / f"{name}-{rows}-two") for name, rows in cases]
+    rank_trainings.train_on_two_ranks(*trainings)
+    for name, rows in cases:
+        rank_trainings.train(bases[name], adapted("lora", "single", rows), tmp_path / f"{name}-{rows}")
+        assert_same_adapters(tmp_path / f"{name}-{rows}-two", tmp_path / f"{name}-{rows}")
+
+
+@pytest.mark.slow
+def test_adapters_are_trained_and_exported_the_same_on_two_ranks(base: Path, tmp_path: Path) -> None:
+    pairs = [(method, strategy) for method in ("lora", "qlora") for strategy in ("ddp", "fsdp")]
+    # The last goes on, in shards, from what one process left behind.
+    half = adapted("lora", "single", checkpoint_every=5)
+    with pytest.raises(OSError, match="no space left"):
+        rank_trainings.train(base, half, tmp_path / "resumed", no_space)
+    trainings = [(base, adapted(*pair), tmp_path / "-".join(pair)) for pair in pairs]
+    *_, resumed = rank_trainings.train_on_two_ranks(*trainings, (base, adapted("lora", "fsdp"), tmp_path / "resumed"))
+    assert resumed.resumed_from_step == 5
+    for method, names in (("lora", ["lora-ddp", "lora-fsdp", "resumed"]), ("qlora", ["qlora-ddp", "qlora-fsdp"])):
+        rank_trainings.train(base, adapted(method, "single"), tmp_path / method)
+        for name in names:
+            assert_same_adapters(tmp_path / name, tmp_path / method)
