@@ -8,12 +8,12 @@
 Tasks and chat style follow from the folder; every output lies in runs/<name>/evaluate-…/evaluation/.
 """
 
-from dgr_lightning.cli import entry
+from dgr_lightning.cli.entry import entry
 from dgr_lightning.config import Config
 from dgr_lightning.pipeline.run_directory import Place
 
 
-@entry.entry("evaluate")
+@entry("evaluate")
 def main(cfg: Config, place: Place) -> None:
     """Evaluates the model, or what is missing of it."""
     from dgr_lightning.pipeline import commands

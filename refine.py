@@ -8,12 +8,12 @@
 The set lies in runs/<name>/refine-…/refined.jsonl; training the same model on the same set generates nothing again.
 """
 
-from dgr_lightning.cli import entry
+from dgr_lightning.cli.entry import entry
 from dgr_lightning.config import Config
 from dgr_lightning.pipeline.run_directory import Place
 
 
-@entry.entry("refine")
+@entry("refine")
 def main(cfg: Config, place: Place) -> None:
     """Runs the stages up to the refined set, or what is missing of them."""
     from dgr_lightning.pipeline import commands

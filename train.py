@@ -9,17 +9,19 @@
 The run lies in runs/<name>/. The same command again resumes it, or shows it when it is done.
 """
 
-from dgr_lightning.cli import entry
+from typing import Any
+
+from dgr_lightning.cli.entry import entry
 from dgr_lightning.config import Config
 from dgr_lightning.pipeline.run_directory import Place
 
 
-@entry.entry("train")
-def main(cfg: Config, place: Place) -> None:
-    """Runs all stages, or what is missing of them."""
+@entry("train")
+def main(cfg: Config, place: Place) -> Any:
+    """Runs all stages, or what is missing of them, and returns what a sweep minimises."""
     from dgr_lightning.pipeline import commands
 
-    commands.train(cfg, place)
+    return commands.train(cfg, place)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import pytest
 
 from dgr_lightning.cache import cache_dir, require_cache
 from dgr_lightning.cli import entry
+from dgr_lightning.cli.failures import BAD_CONFIG
 from dgr_lightning.errors import UserError
 
 
@@ -26,5 +27,5 @@ def test_a_cache_that_cannot_be_ends_a_run_at_the_door(tmp_path, monkeypatch, ca
     with pytest.raises(UserError, match=rf"{tmp_path / name}: cannot be used as the cache \(.+\); .*DGR_CACHE="):
         require_cache()
     code = entry.run(lambda cfg, place: pytest.fail("started"), "train", [f"hydra.run.dir={tmp_path / 'run'}"])
-    assert code == entry.BAD_CONFIG and "DGR_CACHE=" in capsys.readouterr().err
+    assert code == BAD_CONFIG and "DGR_CACHE=" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

@@ -17,7 +17,7 @@ from dgr_lightning.errors import UserError
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-def settle(cfg: Config) -> None:
+def prefer_local(cfg: Config) -> None:
     """Lets a local copy take the place of what the chosen model and data name: hub id, commit and recipe become null."""
     model, data, benign = cfg.model, cfg.data, cfg.data.benign
     if model.path is not None:

@@ -8,7 +8,9 @@ from rich.table import Table
 from rich.text import Text
 
 from dgr_lightning.cli.overrides import CONF, choices, groups
+from dgr_lightning.cli.registries import members
 from dgr_lightning.config import schema
+from dgr_lightning.config.keys import keys
 
 _WHAT = {
     "train": "Has the target model refine a safety set (DGR, arXiv 2602.02136), trains on it, and measures what it cost.",
@@ -64,7 +66,8 @@ def show_help(command: str, console: Console | None = None) -> None:
     )
     section = None
     rows: list[tuple[str, str]] = []
-    for key, (field, hint) in schema.keys().items():
+    found = members()
+    for key, known in keys().items():
         if key.partition(".")[0] in _UNUSED[command]:
             continue
         if section is not None and section != key.rpartition(".")[0]:
@@ -72,7 +75,7 @@ def show_help(command: str, console: Console | None = None) -> None:
             rows = []
         section = key.rpartition(".")[0]
         default = _default(schema.defaults(), key)
-        rows.append((f"{key}={default}", f"{field.metadata['help']} — {schema.expected(field, hint)}"))
+        rows.append((f"{key}={default}", f"{known.facts['help']} — {schema.expected(key, found)}"))
     _print(console, None, rows)
     _print(console, "Flags", _FLAGS)
     console.print(f"Config files: {escape(str(CONF))}")

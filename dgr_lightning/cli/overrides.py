@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dgr_lightning.config import schema
+from dgr_lightning.config.keys import keys
 from dgr_lightning.errors import UserError
 from dgr_lightning.models.folder import language
 
@@ -75,14 +76,11 @@ def read_command_line(arguments: list[str], command: str) -> CommandLine:
     Raises:
         UserError: an argument is no override, or names a key or a choice that does not exist; the message says which do.
     """
-    from hydra._internal.utils import get_args_parser
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
-    flags = get_args_parser()
-    flags.exit_on_error = False
     try:
-        known, unknown = flags.parse_known_args(arguments)
+        known, unknown = _flags().parse_known_args(arguments)
     except argparse.ArgumentError as error:
         raise UserError(f"{error.argument_name}: {error.message}.") from error
     if unknown:
@@ -113,6 +111,25 @@ def read_command_line(arguments: list[str], command: str) -> CommandLine:
     return line
 
 
+def _flags() -> argparse.ArgumentParser:
+    """Returns a parser of the flags that Hydra's command line has; those that are not taken here are named, to be refused."""
+    flags = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    flags.add_argument("overrides", nargs="*")
+    flags.add_argument("--multirun", "-m", action="store_true")
+    flags.add_argument("--run", "-r", action="store_true")
+    flags.add_argument("--cfg", "-c", choices=("job", "hydra", "all"))
+    flags.add_argument("--resolve", action="store_true")
+    flags.add_argument("--package", "-p")
+    flags.add_argument("--info", "-i", nargs="?", const="all")
+    flags.add_argument("--config-dir", "-cd")
+    flags.add_argument("--hydra-help", action="store_true")
+    flags.add_argument("--version", action="store_true")
+    flags.add_argument("--shell-completion", "-sc", action="store_true")
+    for refused in (("--config-name", "-cn"), ("--config-path", "-cp"), ("--experimental-rerun",)):
+        flags.add_argument(*refused)
+    return flags
+
+
 def _checked(override: Any, command: str, line: CommandLine, folders: tuple[Path, ...]) -> Iterator[str]:
     """Yields what Hydra gets for an override, if anything, or raises a UserError."""
     text, key = override.input_line, override.key_or_group
@@ -135,8 +152,7 @@ def _checked(override: Any, command: str, line: CommandLine, folders: tuple[Path
         raise UserError(f"{text}: packages (@) are not taken; write {key}=….")
     if override.is_sweep_override() and not line.sweep:
         value = text.partition("=")[2]
-        known = schema.keys()
-        is_list = key in known and known[key][0].default_factory is not MISSING
+        is_list = key in keys() and keys()[key].field.default_factory is not MISSING
         other = f"write a list as {key}=[{value}]" if is_list else "quote text that has commas"
         raise UserError(f"{text}: several values. Add -m to run each of them, or {other}.")
     table = groups(command)

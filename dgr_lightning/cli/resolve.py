@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from dgr_lightning.cli import checks
-from dgr_lightning.config import REFINE_KEYS, TUNING_KEYS, Config
-
-BAD_CONFIG, FAILED, INTERRUPTED = 2, 1, 130
+from dgr_lightning.config import Config
+from dgr_lightning.config.keys import keys, unread_by_method, value_of
+from dgr_lightning.engines.registry import ENGINES
+from dgr_lightning.refinement.strategy import STRATEGIES
 
 
 def resolve(cfg: Config, command: str, given: frozenset[str]) -> None:
@@ -37,7 +36,7 @@ def resolve(cfg: Config, command: str, given: frozenset[str]) -> None:
     auto = [
         key
         for key in ("trainer.accelerator", "trainer.strategy", "trainer.precision", "engine.name", "engine.precision")
-        if _of(cfg, key) == "auto"
+        if value_of(cfg, key) == "auto"
     ]
     device = devices.resolve_device(cfg.trainer.accelerator)
     cfg.trainer.accelerator = device
@@ -49,35 +48,25 @@ def resolve(cfg: Config, command: str, given: frozenset[str]) -> None:
     cfg.engine.precision = devices.resolve_precision(cfg.engine.precision, device)
     cfg.engine.name, why = resolve_engine(cfg.engine.name, device)
     if auto:
-        say("auto: " + ", ".join(f"{key}={_of(cfg, key)}" for key in auto) + (f" ({why})" if why else ""))
+        say("auto: " + ", ".join(f"{key}={value_of(cfg, key)}" for key in auto) + (f" ({why})" if why else ""))
     check_engine(cfg)  # again, now that it has a name
-    unread = {f"engine={cfg.engine.name}": [key for key in given if _is_idle(key, "engine.", cfg)]}
+    for choice, unread in _unread(cfg, command).items():
+        if named := sorted(given & unread):
+            say(f"[yellow]{', '.join(named)}: not used by {choice}[/]")
+
+
+def _unread(cfg: Config, command: str) -> dict[str, set[str]]:
+    """Returns for the chosen engine, strategy and method the keys of its section that it does not read."""
+
+    def outside(section: str, *read: str) -> set[str]:
+        return {key for key in keys() if key.startswith(f"{section}.")} - {f"{section}.{name}" for name in read}
+
+    unread = {f"engine={cfg.engine.name}": outside("engine", "name", "precision", *ENGINES.get(cfg.engine.name).keys)}
     if command != "evaluate":
-        unread[f"refine={cfg.refine.name or cfg.refine.strategy}"] = [key for key in given if _is_idle(key, "refine.", cfg)]
+        strategy = STRATEGIES.get(cfg.refine.strategy)
+        unread[f"refine={cfg.refine.name or cfg.refine.strategy}"] = outside(
+            "refine", "name", "strategy", "options", *strategy.keys
+        )
     if command == "train":
-        unread[f"tuning={cfg.tuning.method}"] = [key for key in given if _is_idle(key, "tuning.", cfg)]
-    for choice, keys in unread.items():
-        if keys:
-            say(f"[yellow]{', '.join(sorted(keys))}: not used by {choice}[/]")
-
-
-# --- The screen -----------------------------------------------------------------------------------------------------------
-
-
-def _of(cfg: Config, key: str) -> Any:
-    section, name = key.split(".")
-    return vars(vars(cfg)[section])[name]
-
-
-def _is_idle(key: str, section: str, cfg: Config) -> bool:
-    """Whether a key of `engine.`, `refine.` or `tuning.` is one that the chosen engine, strategy or method has no use for."""
-    from dgr_lightning.engines.registry import reads
-
-    if not key.startswith(section):
-        return False
-    name = key.removeprefix(section)
-    if section == "engine.":
-        return not reads(cfg.engine.name, name)
-    if section == "tuning.":
-        return name not in ("method", *TUNING_KEYS[cfg.tuning.method])
-    return name not in ("name", "strategy", *REFINE_KEYS[cfg.refine.strategy])
+        unread[f"tuning={cfg.tuning.method}"] = set(unread_by_method("tuning", cfg.tuning.method))
+    return unread

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Optional
 
-from dgr_lightning.config.setting import setting
+from dgr_lightning.config.setting import NEVER, setting
 
 
 @dataclass
@@ -35,10 +35,10 @@ class FieldsConfig:
 class BenignConfig:
     """Where benign rows come from; null: the rows of the set itself that are labelled benign."""
 
-    hub_id: Optional[str] = setting(None, "dataset id on the hub")
-    revision: Optional[str] = setting(None, "pinned commit of hub_id")
-    split: str = setting("train", "split of the hub dataset")
-    path: Optional[str] = setting(None, "local file (jsonl, json, csv, parquet)")
+    hub_id: Optional[str] = setting(None, "dataset id on the hub", hashed=NEVER)
+    revision: Optional[str] = setting(None, "pinned commit of hub_id", hashed=NEVER)
+    split: str = setting("train", "split of the hub dataset", hashed=NEVER)
+    path: Optional[str] = setting(None, "local file (jsonl, json, csv, parquet)", private=True, hashed=NEVER)
     fields: FieldsConfig = field(default_factory=FieldsConfig)
 
 
@@ -47,14 +47,18 @@ class DataConfig:
     """The source set: somebody else's (prompt, trace, answer) rows."""
 
     name: str = setting("", "short name; becomes the source and the id prefix of every example")
-    hub_id: Optional[str] = setting(None, "dataset id on the hub")
-    revision: Optional[str] = setting(None, "pinned commit of hub_id")
-    split: str = setting("train", "split of the hub dataset")
-    path: Optional[str] = setting(None, "local copy (jsonl, json, csv, parquet) to use instead of hub_id")
-    recipe: Optional[str] = setting(
-        None, "name of a set that the project writes itself", choices=("micro-directrefusal", "micro-r1act")
+    hub_id: Optional[str] = setting(None, "dataset id on the hub", hashed=NEVER)
+    revision: Optional[str] = setting(None, "pinned commit of hub_id", hashed=NEVER)
+    split: str = setting("train", "split of the hub dataset", hashed=NEVER)
+    path: Optional[str] = setting(
+        None, "local copy (jsonl, json, csv, parquet) to use instead of hub_id", private=True, hashed=NEVER
     )
-    language: Optional[str] = setting(None, "language of its prompts; null goes with any model", choices=("natural", "micro"))
+    recipe: Optional[str] = setting(
+        None, "name of a set that the project writes itself", choices=("micro-directrefusal", "micro-r1act"), hashed=NEVER
+    )
+    language: Optional[str] = setting(
+        None, "language of its prompts; null goes with any model", choices=("natural", "micro"), hashed=NEVER
+    )
     keep: dict[str, Optional[str]] = setting(
         {}, "use only rows whose column has this value, such as {label: vanilla_harmful}; null: any value"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
-from dgr_lightning.config.setting import setting
+from dgr_lightning.config.setting import EVERY_KIND, NEVER, setting
 
 
 @dataclass
@@ -15,29 +15,48 @@ class EngineConfig:
     name: str = setting(
         "auto",
         "auto takes vllm where it is installed and has its device, else transformers",
-        choices=("auto", "transformers", "vllm", "server", "ray"),
+        choices=("auto",),
+        hashed=EVERY_KIND,
     )
     precision: str = setting(
-        "auto", "type of the computation; auto: bf16 where the machine has it", choices=("auto", "bf16", "fp32")
+        "auto",
+        "type of the computation; auto: bf16 where the machine has it",
+        choices=("auto", "bf16", "fp32"),
+        hashed=EVERY_KIND,
     )
     batch_size: int = setting(
-        128, "sequences decoded together at most, on each engine; requests under way at once, on a server", low=1
+        128, "sequences decoded together at most, on each engine; requests under way at once, on a server", low=1, hashed=NEVER
     )
-    tensor_parallel: int = setting(1, "devices that one engine's weights are split over (vllm, ray)", low=1)
+    tensor_parallel: int = setting(1, "devices that one engine's weights are split over (vllm, ray)", low=1, hashed=NEVER)
     replicas: Optional[int] = setting(
-        None, "engines side by side (vllm, ray); null: one per GPU or tensor-parallel group", low=1
+        None, "engines side by side (vllm, ray); null: one per GPU or tensor-parallel group", low=1, hashed=NEVER
     )
     max_length: Optional[int] = setting(
-        None, "tokens of prompt and output together (vllm, server, ray); null: what model and memory allow", low=16
+        None,
+        "tokens of prompt and output together (vllm, server, ray); null: what model and memory allow",
+        low=16,
+        hashed=EVERY_KIND,
     )
-    memory: float = setting(0.9, "share of each GPU's memory that an engine takes (vllm, ray)", above=0.0, high=1.0)
-    cpu_cache_gib: int = setting(1, "GiB for keys and values where vLLM runs on a CPU", low=1)
-    compile: bool = setting(True, "compile the model and capture CUDA graphs (vllm, ray): a slower start, faster tokens")
-    url: Optional[str] = setting(None, "address of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1")
-    served_model: Optional[str] = setting(None, "name of the model on the server; null: the only one that it serves")
-    timeout_seconds: float = setting(600.0, "seconds that one request to a server may take", above=0.0)
-    retries: int = setting(6, "times a request to a server is sent again after a passing failure, ever later", low=0)
-    ray_address: Optional[str] = setting(None, "Ray cluster to join; null: RAY_ADDRESS, else one is started on this machine")
+    memory: float = setting(
+        0.9, "share of each GPU's memory that an engine takes (vllm, ray)", above=0.0, high=1.0, hashed=NEVER
+    )
+    cpu_cache_gib: int = setting(1, "GiB for keys and values where vLLM runs on a CPU", low=1, hashed=NEVER)
+    compile: bool = setting(
+        True, "compile the model and capture CUDA graphs (vllm, ray): a slower start, faster tokens", hashed=NEVER
+    )
+    url: Optional[str] = setting(
+        None, "address of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1", private=True, hashed=NEVER
+    )
+    served_model: Optional[str] = setting(
+        None, "name of the model on the server; null: the only one that it serves", hashed=EVERY_KIND
+    )
+    timeout_seconds: float = setting(600.0, "seconds that one request to a server may take", above=0.0, hashed=NEVER)
+    retries: int = setting(
+        6, "times a request to a server is sent again after a passing failure, ever later", low=0, hashed=NEVER
+    )
+    ray_address: Optional[str] = setting(
+        None, "Ray cluster to join; null: RAY_ADDRESS, else one is started on this machine", private=True, hashed=NEVER
+    )
 
     @property
     def identity(self) -> str:

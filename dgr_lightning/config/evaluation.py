@@ -5,38 +5,48 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
-from dgr_lightning.config.setting import setting
+from dgr_lightning.config.setting import EVALUATION, NEVER, TRAINING, setting
 
 
 @dataclass
 class EvaluationConfig:
     """What base and tuned model are measured on, with the same prompts, seeds and budget."""
 
-    name: str = setting("", "short name")
-    tasks: list[str] = setting([], "task names")
-    seed: int = setting(0, "seed of sampling and of the choice under limit; independent of seed", low=0)
-    samples: int = setting(1, "samples a problem; pass@1 is averaged over them", low=1)
-    limit: Optional[int] = setting(None, "problems a task; null: all", low=1)
-    temperature: float = setting(0.6, "sampling temperature; 0 is greedy", low=0.0, high=10.0)
-    top_p: float = setting(0.95, "nucleus sampling", above=0.0, high=1.0)
-    max_new_tokens: int = setting(32768, "tokens an output may take, thinking included", low=1)
-    path: dict[str, str] = setting({}, "local copy of a task's data, such as evaluation.path.gsm8k=gsm8k.jsonl")
+    name: str = setting("", "short name", hashed=NEVER)
+    tasks: list[str] = setting([], "task names", hashed=EVALUATION)
+    seed: int = setting(0, "seed of sampling and of the choice under limit; independent of seed", low=0, hashed=EVALUATION)
+    samples: int = setting(1, "samples a problem; pass@1 is averaged over them", low=1, hashed=EVALUATION)
+    limit: Optional[int] = setting(None, "problems a task; null: all", low=1, hashed=EVALUATION)
+    temperature: float = setting(0.6, "sampling temperature; 0 is greedy", low=0.0, high=10.0, hashed=EVALUATION)
+    top_p: float = setting(0.95, "nucleus sampling", above=0.0, high=1.0, hashed=EVALUATION)
+    max_new_tokens: int = setting(32768, "tokens an output may take, thinking included", low=1, hashed=EVALUATION)
+    path: dict[str, str] = setting(
+        {}, "local copy of a task's data, such as evaluation.path.gsm8k=gsm8k.jsonl", private=True, hashed=NEVER
+    )
 
 
 @dataclass
 class ProbesConfig:
     """The curves during training: small generations with the current weights, on problems that evaluation never uses."""
 
-    tasks: list[str] = setting([], "tasks, drawn from their probe split")
-    every: int = setting(50, "optimizer steps between probes; 0: no probes", low=0)
-    size: int = setting(32, "problems a task", low=1)
-    max_new_tokens: int = setting(4096, "tokens an output may take", low=1)
-    path: dict[str, str] = setting({}, "local copy of a probe task's data, such as probes.path.gsm8k=gsm8k-train.jsonl")
+    tasks: list[str] = setting([], "tasks, drawn from their probe split", hashed=TRAINING)
+    every: int = setting(50, "optimizer steps between probes; 0: no probes", low=0, hashed=TRAINING)
+    size: int = setting(32, "problems a task", low=1, hashed=TRAINING)
+    max_new_tokens: int = setting(4096, "tokens an output may take", low=1, hashed=TRAINING)
+    path: dict[str, str] = setting(
+        {}, "local copy of a probe task's data, such as probes.path.gsm8k=gsm8k-train.jsonl", private=True, hashed=NEVER
+    )
 
 
 @dataclass
 class JudgeConfig:
     """Who says whether an answer refuses."""
 
-    name: str = setting("keywords", "keywords: a phrase list, a cheap proxy", choices=("keywords",))
-    phrases: Optional[str] = setting(None, "text file with refusal phrases, one a line; null: the shipped list")
+    name: str = setting("keywords", "keywords: a phrase list, a cheap proxy", choices=("keywords",), hashed=EVALUATION)
+    phrases: Optional[str] = setting(
+        None,
+        "text file with refusal phrases, one a line; null: the shipped list",
+        private=True,
+        hashed=EVALUATION,
+        shipped="refusal_phrases.txt",
+    )

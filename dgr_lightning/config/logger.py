@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
-from dgr_lightning.config.setting import setting
+from dgr_lightning.config.setting import NEVER, setting
 
 
 @dataclass
 class LoggerConfig:
     """Where curves go besides metrics.csv."""
 
-    name: str = setting("csv", "csv alone, or wandb too", choices=("csv", "wandb"))
-    project: str = setting("dgr-lightning", "W&B project")
-    entity: Optional[str] = setting(None, "W&B team or user; null: your default")
-    group: Optional[str] = setting(None, "W&B group; null: the run's name")
+    name: str = setting("csv", "csv alone, or wandb too", choices=("csv", "wandb"), hashed=NEVER)
+    project: str = setting("dgr-lightning", "W&B project", hashed=NEVER)
+    entity: Optional[str] = setting(None, "W&B team or user; null: your default", private=True, hashed=NEVER)
+    group: Optional[str] = setting(None, "W&B group; null: the run's name", hashed=NEVER)

@@ -5,21 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
-from dgr_lightning.config.setting import setting
+from dgr_lightning.config.setting import EVERY_KIND, NEVER, setting
 
 
 @dataclass
 class ModelConfig:
     """The target model: the one that rewrites the safety set and is then trained on it."""
 
-    name: str = setting("", "short name, part of a run's directory name")
-    hub_id: Optional[str] = setting(None, "id on the Hugging Face hub")
-    revision: Optional[str] = setting(None, "pinned commit of hub_id")
-    path: Optional[str] = setting(None, "local Hugging Face folder to use instead of hub_id")
-    recipe: Optional[str] = setting(None, "name of a model that the project grows from nothing", choices=("micro",))
-    seed: int = setting(0, "seed of the recipe's pretraining", low=0)
-    language: str = setting("natural", "language of its prompts; data and tasks must speak it", choices=("natural", "micro"))
-    chat_style: str = setting("auto", "how it marks thinking; auto reads it off the tokenizer", choices=("auto", "think", "s1"))
+    name: str = setting("", "short name, part of a run's directory name", hashed=NEVER)
+    hub_id: Optional[str] = setting(None, "id on the Hugging Face hub", hashed=NEVER)
+    revision: Optional[str] = setting(None, "pinned commit of hub_id", hashed=NEVER)
+    path: Optional[str] = setting(None, "local Hugging Face folder to use instead of hub_id", private=True, hashed=NEVER)
+    recipe: Optional[str] = setting(
+        None, "name of a model that the project grows from nothing", choices=("micro",), hashed=NEVER
+    )
+    seed: int = setting(0, "seed of the recipe's pretraining", low=0, hashed=NEVER)
+    language: str = setting(
+        "natural", "language of its prompts; data and tasks must speak it", choices=("natural", "micro"), hashed=NEVER
+    )
+    chat_style: str = setting(
+        "auto", "how it marks thinking; auto reads it off the tokenizer", choices=("auto", "think", "s1"), hashed=EVERY_KIND
+    )
     trust_remote_code: bool = setting(
-        False, "run code shipped in the model's repository (off: a model that needs it is refused)"
+        False, "run code shipped in the model's repository (off: a model that needs it is refused)", hashed=NEVER
     )

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
-from dgr_lightning.config.setting import setting
+from dgr_lightning.config.setting import NEVER, setting
 
 
 @dataclass
 class RefineConfig:
     """The refinement strategy: what the target model does to the source set before it is trained on it."""
 
-    name: str = setting("", "short name, part of a run's directory name")
+    name: str = setting("", "short name, part of a run's directory name", hashed=NEVER)
     strategy: str = setting(
         "dgr",
         "how examples are rewritten",
@@ -33,10 +33,21 @@ class RefineConfig:
         "question", "what the templates show: question and part, or the part alone", choices=("question", "part")
     )
     parts: list[str] = setting(["trace", "answer"], "what dgr rewrites; [trace] or [answer] alone is a control arm")
-    trace_template: Optional[str] = setting(None, "text file with dgr's trace template; null: the shipped one")
-    answer_template: Optional[str] = setting(None, "text file with dgr's answer template; null: the shipped one")
-    response_template: Optional[str] = setting(None, "text file with the template of sdft or thinksafe; null: the shipped one")
-    meta_thinking: Optional[str] = setting(None, "text file with meta-thinking phrases, one a line; null: the shipped one")
+    trace_template: Optional[str] = setting(
+        None, "text file with dgr's trace template; null: the shipped one", private=True, shipped=""
+    )
+    answer_template: Optional[str] = setting(
+        None, "text file with dgr's answer template; null: the shipped one", private=True, shipped=""
+    )
+    response_template: Optional[str] = setting(
+        None, "text file with the template of sdft or thinksafe; null: the shipped one", private=True, shipped=""
+    )
+    meta_thinking: Optional[str] = setting(
+        None,
+        "text file with meta-thinking phrases, one a line; null: the shipped one",
+        private=True,
+        shipped="meta_thinking.txt",
+    )
     overthinking_tokens: int = setting(5000, "a kept text longer than this, in the target's tokens, has overthought", low=1)
     fallback_unit: str = setting(
         "example", "what falls back when a part fails: the whole example, or the part", choices=("example", "part")

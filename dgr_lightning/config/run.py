@@ -10,7 +10,7 @@ from dgr_lightning.config.evaluation import EvaluationConfig, JudgeConfig, Probe
 from dgr_lightning.config.logger import LoggerConfig
 from dgr_lightning.config.model import ModelConfig
 from dgr_lightning.config.refine import RefineConfig
-from dgr_lightning.config.setting import setting
+from dgr_lightning.config.setting import NEVER, setting
 from dgr_lightning.config.sft import SftConfig
 from dgr_lightning.config.shift import ShiftConfig
 from dgr_lightning.config.trainer import TrainerConfig
@@ -22,8 +22,8 @@ class Config:
     """A whole run."""
 
     seed: int = setting(1, "draws the subset, orders the data, drives training", low=0)
-    name: str = setting("dgr", "experiment name: runs/<name>/…; letters, digits, '.', '_' and '-'")
-    overwrite: bool = setting(False, "start anew where a run of the same config exists")
+    name: str = setting("dgr", "experiment name: runs/<name>/…; letters, digits, '.', '_' and '-'", hashed=NEVER)
+    overwrite: bool = setting(False, "start anew where a run of the same config exists", hashed=NEVER)
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)

@@ -9,29 +9,16 @@ from __future__ import annotations
 import difflib
 import math
 import types
-from collections.abc import Iterable, Iterator
-from dataclasses import Field, asdict, fields, is_dataclass
-from functools import cache
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields, is_dataclass
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from dgr_lightning.config import Config
+from dgr_lightning.config.keys import keys
+from dgr_lightning.config.run import Config
 from dgr_lightning.errors import UserError
 
-
-@cache
-def keys() -> dict[str, tuple[Field[Any], Any]]:
-    """Returns every key that holds a value, dotted, with its field and its type; sections themselves are not in it."""
-    return dict(_walk(Config, ""))
-
-
-def _walk(schema: type, prefix: str) -> Iterator[tuple[str, tuple[Field[Any], Any]]]:
-    hints = get_type_hints(schema)
-    for field in fields(schema):
-        key, hint = f"{prefix}{field.name}", hints[field.name]
-        if is_dataclass(hint):
-            yield from _walk(hint, f"{key}.")  # type: ignore[arg-type]
-        else:
-            yield key, (field, hint)
+Members = Mapping[str, tuple[str, ...]]
+"""Key → the names that its registry has; beside them it takes `package.module:Name`, a member from outside the project."""
 
 
 def defaults() -> dict[str, Any]:
@@ -44,7 +31,7 @@ def is_key(key: str) -> bool:
     if key in keys() or any(known.startswith(f"{key}.") for known in keys()):
         return True
     parent = key.rpartition(".")[0]
-    return parent in keys() and get_origin(keys()[parent][1]) is dict
+    return parent in keys() and get_origin(keys()[parent].hint) is dict
 
 
 def unknown_key(key: str, others: Iterable[str] = ()) -> str:
@@ -73,13 +60,13 @@ def unknown_key(key: str, others: Iterable[str] = ()) -> str:
     return text
 
 
-def expected(field: Field[Any], hint: Any) -> str:
+def expected(key: str, members: Members) -> str:
     """Returns what a key takes, in words: 'a number above 0 and at most 1, or null'."""
-    hint, optional = _unwrap(hint)
+    hint, optional = _unwrap(keys()[key].hint)
     optional = optional or get_origin(hint) is dict
-    limits = field.metadata
-    if limits["choices"]:
-        text = f"one of {', '.join(limits['choices'])}"
+    limits = keys()[key].facts
+    if choices := choices_of(key, members):
+        text = f"one of {', '.join(choices)}" + (", or your own package.module:Name" if key in members else "")
     else:
         names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
         origin = get_origin(hint)
@@ -90,36 +77,46 @@ def expected(field: Field[Any], hint: Any) -> str:
     return text + (f" {' and '.join(bounds)}" if bounds else "") + (", or null" if optional else "")
 
 
+def choices_of(key: str, members: Members) -> tuple[str, ...]:
+    """Returns the names that a key takes, its own and its registry's; empty where it takes any value of its type."""
+    return (*(keys()[key].facts["choices"] or ()), *members.get(key, ()))
+
+
 def check_mapping(key: str, value: Any) -> None:
     """Raises a UserError where a key that takes a mapping is given anything else, which composition could not merge."""
-    if key in keys() and get_origin(keys()[key][1]) is dict:
-        _value(key, value, *keys()[key])
+    if key in keys() and get_origin(keys()[key].hint) is dict:
+        _value(key, value, {})
 
 
-def build(plain: Any) -> Config:
+def build(plain: Any, members: Members) -> Config:
     """Returns the typed config of composed, resolved YAML.
+
+    Args:
+        plain: nested dicts.
+        members: of the keys whose values are found by a registry.
 
     Raises:
         UserError: a key that no schema knows, a value of the wrong type or out of range; the message names the override.
     """
-    return _section(Config, plain, "")
+    built: Config = _section(Config, plain, "", members)
+    return built
 
 
-def _section(schema: type, plain: Any, prefix: str) -> Any:
+def _section(schema: type, plain: Any, prefix: str, members: Members) -> Any:
     if not isinstance(plain, dict):
         inside = ", ".join(f"{prefix}{field.name}" for field in fields(schema))
         raise UserError(f"{prefix.rstrip('.')}={plain!r}: a section, not a value. Set one of its keys: {inside}.")
     hints = get_type_hints(schema)
-    known = {field.name: field for field in fields(schema)}
+    known = {field.name for field in fields(schema)}
     for name in plain:
         if name not in known:
             raise UserError(f"{prefix}{name}={plain[name]!r}: {unknown_key(f'{prefix}{name}')}")
     values: dict[str, Any] = {}
     for name, value in plain.items():
         if is_dataclass(hints[name]):
-            values[name] = _section(hints[name], value, f"{prefix}{name}.")
+            values[name] = _section(hints[name], value, f"{prefix}{name}.", members)
         else:
-            values[name] = _value(f"{prefix}{name}", value, known[name], hints[name])
+            values[name] = _value(f"{prefix}{name}", value, members)
     return schema(**values)
 
 
@@ -131,32 +128,36 @@ def _unwrap(hint: Any) -> tuple[Any, bool]:
     return hint, False
 
 
-def _value(key: str, value: Any, field: Field[Any], hint: Any) -> Any:
+def _value(key: str, value: Any, members: Members) -> Any:
     """Returns a value in the key's type and range, or raises a UserError that names the override."""
-    kind, optional = _unwrap(hint)
+    kind, optional = _unwrap(keys()[key].hint)
     if value is None and optional:
         return None
     if value is None and get_origin(kind) is dict:
         return {}  # a mapping on the command line adds to what is there: null is the way to empty it
     try:
         converted = _convert(value, kind)
-        limits = field.metadata
-        if limits["choices"] and converted not in limits["choices"]:
-            raise ValueError
-        if isinstance(converted, (int, float)) and not isinstance(converted, bool):
-            above, low, high = limits["above"], limits["low"], limits["high"]
-            if (above is not None and converted <= above) or (low is not None and converted < low):
-                raise ValueError
-            if (high is not None and converted > high) or not math.isfinite(converted):
-                raise ValueError
+        _check_limits(key, converted, members)
     except (ValueError, TypeError, OverflowError):
         shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else value
-        near = difflib.get_close_matches(str(value), field.metadata["choices"] or (), n=1)
+        near = difflib.get_close_matches(str(value), choices_of(key, members), n=1)
         hinted = f" Did you mean {near[0]}?" if near else ""
-        raise UserError(
-            f"{key}={shown}: expected {expected(field, hint)} ({field.metadata['help'].split(';')[0]}).{hinted}"
-        ) from None
+        sentence = keys()[key].facts["help"].split(";")[0]
+        raise UserError(f"{key}={shown}: expected {expected(key, members)} ({sentence}).{hinted}") from None
     return converted
+
+
+def _check_limits(key: str, value: Any, members: Members) -> None:
+    """Raises a ValueError where a value of the right type is none of the choices, or out of range."""
+    choices = choices_of(key, members)
+    if choices and value not in choices and not (key in members and ":" in value):
+        raise ValueError
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        above, low, high = (keys()[key].facts[limit] for limit in ("above", "low", "high"))
+        if (above is not None and value <= above) or (low is not None and value < low):
+            raise ValueError
+        if (high is not None and value > high) or not math.isfinite(value):
+            raise ValueError
 
 
 def _convert(value: Any, kind: Any) -> Any:

@@ -1,9 +1,21 @@
-"""A key of the config: its default, its sentence, its range, and what else is to be known of it."""
+"""A key of the config, and every fact about it: default, sentence, range, who may see it, which hashes hold it.
+
+No list elsewhere repeats the names of keys: what leaves the machine and what names a run is asked of the key.
+"""
 
 from __future__ import annotations
 
 from dataclasses import field
-from typing import Any
+from typing import Any, Literal
+
+Kind = Literal["train", "refine", "evaluate"]
+"""A kind of run: the entry point that it belongs to."""
+
+NEVER: tuple[Kind, ...] = ()
+TRAINING: tuple[Kind, ...] = ("train",)
+TRAINING_AND_REFINEMENT: tuple[Kind, ...] = ("train", "refine")
+EVALUATION: tuple[Kind, ...] = ("evaluate",)
+EVERY_KIND: tuple[Kind, ...] = ("train", "refine", "evaluate")
 
 
 def setting(
@@ -14,9 +26,29 @@ def setting(
     high: float | None = None,
     above: float | None = None,
     choices: tuple[str, ...] | None = None,
+    private: bool = False,
+    hashed: tuple[Kind, ...] = TRAINING_AND_REFINEMENT,
+    shipped: str | None = None,
+    read_by: tuple[str, ...] | None = None,
 ) -> Any:
-    """A config field with its help sentence and what values it takes: low <= value <= high, or above < value, or choices."""
-    metadata = {"help": sentence, "low": low, "high": high, "above": above, "choices": choices}
+    """Returns a config field.
+
+    Args:
+        default: its value where nothing else is given.
+        sentence: what it means, for `--help` and messages; the first clause stands by itself.
+        low: the smallest number that it takes.
+        high: the largest one.
+        above: a number that it must exceed.
+        choices: the values that it takes; None: any, or those of a registry (`cli/registries.py`).
+        private: says where something lies on this machine, or who uses it: it never leaves the machine.
+        hashed: the kinds of runs whose hash holds it: those whose result it determines. A key that a later version adds
+            separates runs until somebody decides that it need not.
+        shipped: for a path to a text file, the file of `prompts/` that null stands for; the text is hashed, never the path. An
+            empty name: the refinement strategy says which.
+        read_by: of a section with a `method`, the methods that read it; None: all. What is not read is not hashed.
+    """
+    limits = {"low": low, "high": high, "above": above, "choices": choices}
+    facts = {"help": sentence, "private": private, "hashed": hashed, "shipped": shipped, "read_by": read_by}
     if isinstance(default, (list, dict)):
-        return field(default_factory=lambda: default.copy(), metadata=metadata)
-    return field(default=default, metadata=metadata)
+        return field(default_factory=lambda: default.copy(), metadata=limits | facts)
+    return field(default=default, metadata=limits | facts)

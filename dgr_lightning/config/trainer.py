@@ -5,36 +5,48 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
-from dgr_lightning.config.setting import setting
+from dgr_lightning.config.setting import NEVER, TRAINING, setting
 
 
 @dataclass
 class TrainerConfig:
     """Where and how training runs. Nothing here but precision changes the trained model."""
 
-    name: str = setting("auto", "short name")
-    accelerator: str = setting("auto", "auto: a CUDA device where there is one", choices=("auto", "cpu", "cuda"))
+    name: str = setting("auto", "short name", hashed=NEVER)
+    accelerator: str = setting("auto", "auto: a CUDA device where there is one", choices=("auto", "cpu", "cuda"), hashed=NEVER)
     strategy: str = setting(
         "auto",
         "single: one device; ddp: each device has the whole model; fsdp: each has a shard of it; auto: fsdp on several",
         choices=("auto", "single", "ddp", "fsdp"),
+        hashed=NEVER,
     )
-    devices: Optional[int] = setting(None, "devices per node, each with a process; null: every GPU, or one CPU process", low=1)
-    nodes: int = setting(1, "machines; more than one are started by torchrun, on each of them", low=1)
-    precision: str = setting("auto", "type of the computation; master weights stay fp32", choices=("auto", "bf16", "fp32"))
+    devices: Optional[int] = setting(
+        None, "devices per node, each with a process; null: every GPU, or one CPU process", low=1, hashed=NEVER
+    )
+    nodes: int = setting(1, "machines; more than one are started by torchrun, on each of them", low=1, hashed=NEVER)
+    precision: str = setting(
+        "auto", "type of the computation; master weights stay fp32", choices=("auto", "bf16", "fp32"), hashed=TRAINING
+    )
     recompute_every: int = setting(
-        0, "activation checkpointing: every so-many-th layer computes its activations again; 1: all, 0: none", low=0
+        0,
+        "activation checkpointing: every so-many-th layer computes its activations again; 1: all, 0: none",
+        low=0,
+        hashed=NEVER,
     )
     shard_size: Optional[int] = setting(
-        None, "fsdp: devices that share one copy of the weights, such as those of a node (HSDP); null: all", low=2
+        None, "fsdp: devices that share one copy of the weights, such as those of a node (HSDP); null: all", low=2, hashed=NEVER
     )
     tensor_parallel: int = setting(
-        1, "fsdp: devices that compute every row together, each with a part of every layer's matrices", low=1
+        1, "fsdp: devices that compute every row together, each with a part of every layer's matrices", low=1, hashed=NEVER
     )
     compile: bool = setting(
-        False, "compile the model's layers: a slower start, faster steps on a GPU (on the CPU it gains nothing)"
+        False, "compile the model's layers: a slower start, faster steps on a GPU (on the CPU it gains nothing)", hashed=NEVER
     )
-    cpu_offload: bool = setting(False, "fsdp: weights and optimizer state lie in the machine's memory, not the GPU's")
-    checkpoint_every: int = setting(50, "optimizer steps between checkpoints; 0: only the end", low=0)
-    keep_checkpoints: int = setting(1, "how many of the last checkpoints are kept", low=1)
-    max_restarts: int = setting(3, "times a training whose process died is taken up again from its last checkpoint", low=0)
+    cpu_offload: bool = setting(
+        False, "fsdp: weights and optimizer state lie in the machine's memory, not the GPU's", hashed=NEVER
+    )
+    checkpoint_every: int = setting(50, "optimizer steps between checkpoints; 0: only the end", low=0, hashed=NEVER)
+    keep_checkpoints: int = setting(1, "how many of the last checkpoints are kept", low=1, hashed=NEVER)
+    max_restarts: int = setting(
+        3, "times a training whose process died is taken up again from its last checkpoint", low=0, hashed=NEVER
+    )

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Optional
 
-from dgr_lightning.config.setting import setting
+from dgr_lightning.config.setting import NEVER, TRAINING, setting
 
 
 @dataclass
@@ -17,28 +17,34 @@ class TuningConfig:
         "full",
         "full: every weight; lora: adapters beside a frozen model; qlora: beside one whose matrices have 4 bits",
         choices=("full", "lora", "qlora"),
+        hashed=TRAINING,
     )
-    rank: int = setting(16, "rank of an adapter", low=1)
-    alpha: float = setting(32.0, "what an adapter adds is multiplied by alpha / rank", above=0.0)
-    dropout: float = setting(0.0, "dropout on what goes into an adapter", low=0.0, high=0.9)
+    rank: int = setting(16, "rank of an adapter", low=1, hashed=TRAINING, read_by=("lora", "qlora"))
+    alpha: float = setting(
+        32.0, "what an adapter adds is multiplied by alpha / rank", above=0.0, hashed=TRAINING, read_by=("lora", "qlora")
+    )
+    dropout: float = setting(
+        0.0, "dropout on what goes into an adapter", low=0.0, high=0.9, hashed=TRAINING, read_by=("lora", "qlora")
+    )
     target_modules: list[str] = setting(
-        ["all-linear"], "linear layers with an adapter, by the end of their name, such as [up_proj]; all-linear: every one"
+        ["all-linear"],
+        "linear layers with an adapter, by the end of their name, such as [up_proj]; all-linear: every one",
+        hashed=TRAINING,
+        read_by=("lora", "qlora"),
     )
     layers: Optional[str] = setting(
-        None, "decoder layers with adapters: 16-31 (from 0, both included) or 33%-67% of the depth; null: all"
+        None,
+        "decoder layers with adapters: 16-31 (from 0, both included) or 33%-67% of the depth; null: all",
+        hashed=TRAINING,
+        read_by=("lora", "qlora"),
     )
     quant_storage: str = setting(
         "auto",
         "qlora: type that the 4-bit weights are packed into, no part of the result; auto: the computation's",
         choices=("auto", "bf16", "fp32", "uint8"),
+        hashed=NEVER,
+        read_by=("qlora",),
     )
-
-
-_ADAPTERS = ("rank", "alpha", "dropout", "target_modules", "layers")
-
-
-TUNING_KEYS: dict[str, tuple[str, ...]] = {"full": (), "lora": _ADAPTERS, "qlora": (*_ADAPTERS, "quant_storage")}
-"""Which keys of `tuning` a method reads, besides method: the others have no say in what is trained."""
 
 
 LAYER_RANGE = re.compile(r"(\d+)-(\d+)|(\d+(?:\.\d+)?)%-(\d+(?:\.\d+)?)%")

@@ -1,4 +1,4 @@
-"""Estimates a model: the same prompts, seeds and token budget for base and tuned, every output on disk, every rate with its
+"""Measures a model: the same prompts, seeds and token budget for base and tuned, every output on disk, every rate with its
 interval.
 
 Generation and judgement are apart. Outputs are stored as they finish, under everything that they depend on and nothing else: an

@@ -1,64 +1,65 @@
 """The stages of a run and their order: source set → refinement → training → evaluation → report.
 
 The only module that knows the order. A stage reads what the one before it left in the run directory and writes a record of its
-own, `stages/<stage>.json`, when it is done; so the same command takes up a run wherever it stopped, and another `evaluation=`
-trains nothing again.
+own when it is done; so the same command takes up a run wherever it stopped, and another `evaluation=` trains nothing again.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from time import monotonic
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
 from dgr_lightning.cache import cache_dir
-from dgr_lightning.config import Config
+from dgr_lightning.config import Config, Kind
 from dgr_lightning.console import console, say
 from dgr_lightning.data import sources
-from dgr_lightning.distributed import torchrun
 from dgr_lightning.engines.model_handle import ModelHandle
 from dgr_lightning.evaluation.tax import tax
-from dgr_lightning.files import read_json, write_json
-from dgr_lightning.hashes import content_hash
-from dgr_lightning.models import content
+from dgr_lightning.files import write_json
+from dgr_lightning.models.content import model_hash
 from dgr_lightning.models.folder import check_unquantised
-from dgr_lightning.pipeline import locate, stages
-from dgr_lightning.pipeline.identity import evaluation_hash
+from dgr_lightning.pipeline import stages
+from dgr_lightning.pipeline.execution import Stage, compute, execute
+from dgr_lightning.pipeline.identity import evaluation_hash, identify
+from dgr_lightning.pipeline.locate import locate
+from dgr_lightning.pipeline.measured import Measured, divergence_hash, shift_hash
+from dgr_lightning.pipeline.objective import objective
 from dgr_lightning.pipeline.run_directory import Place, RunDir
 from dgr_lightning.refinement.outcome import RefinementStats
 from dgr_lightning.report import terminal
 from dgr_lightning.report.summary import build_summary
+from dgr_lightning.shift.measure import mean_nll
 from dgr_lightning.tasks.loader import task_hash
+from dgr_lightning.tasks.task import EVALUATION, PROBE
 
 if TYPE_CHECKING:
     from dgr_lightning.evaluation.evaluate import Estimates
 
-T = TypeVar("T")
-Who = Literal["one", "machines", "ranks"]
+Record = dict[str, Any]
 
 
-def train(cfg: Config, place: Place) -> None:
-    """Runs every stage, or what is missing of them, and shows what came out."""
-    with ModelHandle(locate.locate(cfg.model), cfg) as base, _open(cfg, base, place, "train") as run:
-        evaluation = evaluation_hash(cfg, {"evaluation": _task_hashes(cfg)})
-        measured = _Measured(run, evaluation, _set_measure(cfg), _models_measure(cfg, None))
+def train(cfg: Config, place: Place) -> float | tuple[float, float] | None:
+    """Runs every stage, or what is missing of them, shows the result, and returns a sweep's objective."""
+    with ModelHandle(locate(cfg.model), cfg) as base, _open(cfg, base, place, "train") as run:
+        evaluation = evaluation_hash(cfg, {"evaluation": _task_hashes(cfg, EVALUATION)})
+        measured = Measured(run.path, evaluation, shift_hash(cfg), divergence_hash(cfg, None))
         if run.done and measured.is_current:
-            return _show_finished(run)
+            _show_finished(run)
+            return objective(run.path / "metrics.csv")
         _announce(run, cfg)
         _check_model(cfg, base.folder)
         refined, shift = _refine(run, cfg, base)
-        trained = _stage(run, cfg, "train", "Training", partial(stages.train, cfg, base, run.hash), by="ranks")
+        training = Stage("train", "Training", partial(stages.train, cfg, base, run.hash), "ranks")
+        trained = execute(training, run.path, cfg)
         measured.forget()
         seconds: dict[str, float] = {}
-        before = _measure(run, cfg, base, "base", cache_dir() / "evaluations", seconds)
+        before = _measure(run, cfg, base, "base", seconds)
         with ModelHandle(run.path / "model", cfg) as tuned:
-            after = _measure(run, cfg, tuned, "tuned", run.path / "evaluation" / "stored", seconds)
-            shift = _tuning_shift(run, cfg, base, tuned, shift)
+            after = _measure(run, cfg, tuned, "tuned", seconds)
+            shift = _divergence(run, cfg, base, tuned, shift)
         terminal.write(
             run.path,
             build_summary(
@@ -74,43 +75,59 @@ def train(cfg: Config, place: Place) -> None:
             ),
         )
         measured.mark()
+        return objective(run.path / "metrics.csv")
 
 
 def refine(cfg: Config, place: Place) -> None:
     """Runs sources and refinement alone."""
-    with ModelHandle(locate.locate(cfg.model), cfg) as base, _open(cfg, base, place, "refine") as run:
-        tuned_content = None if cfg.shift.tuned is None else content.model_hash(Path(cfg.shift.tuned).expanduser())
-        measured = _Measured(run, _set_measure(cfg), _models_measure(cfg, tuned_content))
+    tuned_folder = None if cfg.shift.tuned is None else Path(cfg.shift.tuned).expanduser()
+    with ModelHandle(locate(cfg.model), cfg) as base, _open(cfg, base, place, "refine") as run:
+        tuned_hash = None if tuned_folder is None else model_hash(tuned_folder)
+        measured = Measured(run.path, shift_hash(cfg), divergence_hash(cfg, tuned_hash))
         if run.done and measured.is_current:
             return _show_finished(run)
         _announce(run, cfg)
         measured.forget()
         refined, shift = _refine(run, cfg, base)
-        if cfg.shift.tuned is not None:
-            with ModelHandle(Path(cfg.shift.tuned).expanduser(), cfg) as tuned:
-                shift = _tuning_shift(run, cfg, base, tuned, shift)
+        if tuned_folder is not None:
+            with ModelHandle(tuned_folder, cfg) as tuned:
+                shift = _divergence(run, cfg, base, tuned, shift)
         seconds = {"refine": refined["seconds"], "shift": shift["seconds"]}
         figures = _figures(refined, shift)
-        terminal.write(
-            run.path, build_summary(run.hash, seconds, rejected=refined["rejected"], refinement=figures, shift=shift)
-        )
+        summary = build_summary(run.hash, seconds, rejected=refined["rejected"], refinement=figures, shift=shift)
+        terminal.write(run.path, summary)
         measured.mark()
 
 
 def evaluate(cfg: Config, place: Place) -> None:
-    """Estimates one model: any Hugging Face folder."""
-    with ModelHandle(locate.locate(cfg.model), cfg) as model, _open(cfg, model, place, "evaluate") as run:
+    """Measures one model: any Hugging Face folder."""
+    with ModelHandle(locate(cfg.model), cfg) as model, _open(cfg, model, place, "evaluate") as run:
         if run.done:
             return _show_finished(run)
         _announce(run, cfg)
         seconds: dict[str, float] = {}
-        store = cache_dir() / "evaluations"
-        measures = _measure(run, cfg, model, "base", store, seconds)
-        terminal.write(run.path, build_summary(run.hash, seconds, base=measures))
+        estimates = _measure(run, cfg, model, "base", seconds)
+        terminal.write(run.path, build_summary(run.hash, seconds, base=estimates))
+
+
+def _open(cfg: Config, model: ModelHandle, place: Place, kind: Kind) -> RunDir:
+    contents: dict[str, Any] = {"model": model.model_hash}
+    if kind == "evaluate":
+        contents["evaluation"] = _task_hashes(cfg, EVALUATION)
+    else:
+        contents["data"] = sources.data_hash(cfg.data)
+    if kind == "train":
+        contents["probes"] = _task_hashes(cfg, PROBE) if cfg.probes.every else []
+    return RunDir.open(cfg, identify(cfg, contents, kind), place)
+
+
+def _task_hashes(cfg: Config, split: str) -> list[str]:
+    section = cfg.evaluation if split == EVALUATION else cfg.probes
+    return [task_hash(task, split, section.path.get(task)) for task in section.tasks]
 
 
 def _check_model(cfg: Config, folder: Path) -> None:
-    """Says now, and not after hours of refinement, that a model cannot be trained in the way that is asked for."""
+    """Refuses a model that cannot be trained as the config asks, now and not after hours of refinement."""
     check_unquantised(folder)
     if cfg.tuning.method != "full":
         from dgr_lightning.training.tuning import check_model
@@ -122,101 +139,22 @@ def _check_model(cfg: Config, folder: Path) -> None:
         tensor_parallel.check_model(folder, cfg.trainer.tensor_parallel, cfg.model.trust_remote_code)
 
 
-def _open(cfg: Config, model: ModelHandle, place: Place, kind: Any) -> RunDir:
-    identities: dict[str, Any] = {"model": model.model_hash}
-    if kind != "evaluate":
-        identities["data"] = sources.data_hash(cfg.data)
-    if kind == "train":
-        probes = cfg.probes.tasks if cfg.probes.every else []
-        identities["probes"] = [task_hash(task, "probe", cfg.probes.path.get(task)) for task in probes]
-    if kind == "evaluate":
-        identities["evaluation"] = _task_hashes(cfg)
-    return RunDir.open(cfg, identities, place, kind)
-
-
-def _task_hashes(cfg: Config) -> list[str]:
-    return [task_hash(task, "evaluation", cfg.evaluation.path.get(task)) for task in cfg.evaluation.tasks]
-
-
-def _stage(
-    run: RunDir,
-    cfg: Config,
-    name: str,
-    title: str,
-    compute: Callable[[Path], dict[str, Any]],
-    *,
-    measured: str | None = None,
-    by: Who = "one",
-) -> dict[str, Any]:
-    """Returns a stage's record: what is on disk, or what `compute` returns, with the seconds that it took.
-
-    Args:
-        run: the run directory.
-        cfg: the config.
-        name: of the record, `stages/<name>.json`.
-        title: for the screen.
-        compute: does the work; called with the run directory.
-        measured: hash of what the stage depends on beyond the run hash; a record under another one is made anew.
-        by: see `_compute`.
-    """
-    path = run.path / "stages" / f"{name}.json"
-    if path.exists():
-        record = read_json(path)
-        if record.get("measured") == measured:
-            say(f"[dim]{title}: done before[/]")
-            return record
-    console.rule(f"[bold]{title}[/]", align="left")
-    start = monotonic()
-    record = _compute(cfg, compute, run.path, by)
-    record |= {"seconds": monotonic() - start, "measured": measured}
-    write_json(path, record)
-    return record
-
-
-def _compute(cfg: Config, compute: Callable[[Path], T], out: Path, by: Who) -> T:
-    """Does the work of a stage: here, where one CPU process does everything, else in processes of its own.
-
-    A process that ends gives back all of its GPU's memory; one that goes on to the next stage does not.
-
-    Args:
-        cfg: the config.
-        compute: a function of `work`, all but its last argument given.
-        out: that one: where the stage writes.
-        by: `one` process; `machines`: one on each of several machines, which share what is to be generated; `ranks`: one a
-            device.
-    """
-    trainer = cfg.trainer
-    if trainer.accelerator == "cpu" and trainer.strategy == "single":
-        return compute(out)
-    from dgr_lightning.distributed import multi_node
-    from dgr_lightning.distributed.launch import run_ranks
-
-    assert trainer.devices is not None, "the door resolves trainer.devices"
-    num_threads = max(1, (os.cpu_count() or 1) // trainer.devices)
-    here = partial(compute, out)
-    if torchrun.is_there():
-        if by == "ranks":
-            return multi_node.run_everywhere(here, num_threads)
-        return multi_node.run_helped(here, partial(stages.helping, compute)) if by == "machines" else multi_node.run_alone(here)
-    if by != "ranks":
-        return run_ranks(here, 1)
-    return run_ranks(here, trainer.devices, max_restarts=trainer.max_restarts, num_threads=num_threads)
-
-
-def _refine(run: RunDir, cfg: Config, target: ModelHandle) -> tuple[dict[str, Any], dict[str, Any]]:
+def _refine(run: RunDir, cfg: Config, target: ModelHandle) -> tuple[Record, Record]:
     """Sources → refined set, and how far it lies from the target; returns both records."""
-    refined = _stage(run, cfg, "refine", "Refinement", partial(stages.refine, cfg, target), by="machines")
+    refinement = Stage("refine", "Refinement", partial(stages.refine, cfg, target), "one per node")
+    refined = execute(refinement, run.path, cfg)
     stats = RefinementStats(**refined["refinement"])
-    shift = _stage(run, cfg, "shift", "Shift", partial(stages.shift, cfg, target, stats), measured=_set_measure(cfg))
-    return refined, shift
+    shift = Stage("shift", "Shift", partial(stages.shift, cfg, target, stats), measured=shift_hash(cfg))
+    return refined, execute(shift, run.path, cfg)
 
 
-def _tuning_shift(run: RunDir, cfg: Config, base: ModelHandle, tuned: ModelHandle, shift: dict[str, Any]) -> dict[str, Any]:
+def _divergence(run: RunDir, cfg: Config, base: ModelHandle, tuned: ModelHandle, shift: Record) -> Record:
     """How far tuning moved the model; returns the record of the shift stage with that in it."""
     if not cfg.shift.prompts:
         return shift
-    compute = partial(stages.divergence, cfg, base, tuned)
-    moved = _stage(run, cfg, "divergence", "Divergence from the base", compute, measured=_models_measure(cfg, tuned.model_hash))
+    work = partial(stages.divergence, cfg, base, tuned)
+    measured = divergence_hash(cfg, tuned.model_hash)
+    moved = execute(Stage("divergence", "Divergence from the base", work, measured=measured), run.path, cfg)
     rewrites = shift["similarity"] and shift["similarity"]["rewrites"]
     similarity = {"rewrites": rewrites, "outputs": moved["outputs"]} if rewrites or moved["outputs"] else None
     record = shift | {"kl": moved["kl"], "similarity": similarity}
@@ -224,65 +162,21 @@ def _tuning_shift(run: RunDir, cfg: Config, base: ModelHandle, tuned: ModelHandl
     return record
 
 
-def _figures(refined: dict[str, Any], shift: dict[str, Any]) -> dict[str, Any]:
+def _figures(refined: Record, shift: Record) -> Record:
     """Returns `refinement` of summary.json."""
-    from dgr_lightning.shift.measure import mean_nll
-
-    return refined["refinement"] | {"nll_before": mean_nll(shift["before"]), "nll_after": mean_nll(shift["after"])}
-
-
-def _measure(run: RunDir, cfg: Config, model: ModelHandle, which: str, store: Path, seconds: dict[str, float]) -> Estimates:
-    """Evaluates one model into `evaluation/<which>/` and adds the seconds it took."""
-    console.rule(f"[bold]Evaluation of the {which} model[/]", align="left")
-    out = run.path / "evaluation" / which
-    measures, seconds[f"evaluate_{which}"] = _compute(cfg, partial(stages.evaluate, cfg, model, store, which), out, "machines")
-    return measures
+    figures: Record = refined["refinement"]
+    return figures | {"nll_before": mean_nll(shift["before"]), "nll_after": mean_nll(shift["after"])}
 
 
-def _set_measure(cfg: Config) -> str:
-    """Returns a hash of what is measured of the set's shift, and how, beyond the run hash."""
-    return content_hash(cfg.shift.limit, *_measured_with(cfg), cfg.sft.max_length)
-
-
-def _models_measure(cfg: Config, tuned: str | None) -> str | None:
-    """Returns a hash of what is measured between base and tuned, and how; None where nothing is.
-
-    Args:
-        cfg: the config.
-        tuned: content of the tuned model, where it does not follow from the run.
-    """
-    shift = cfg.shift
-    if not shift.prompts:
-        return None
-    prompts = [task_hash(task, "probe", cfg.probes.path.get(task)) for task in cfg.probes.tasks]
-    return content_hash(shift.prompts, shift.max_new_tokens, shift.seed, *_measured_with(cfg), prompts, tuned)
-
-
-def _measured_with(cfg: Config) -> list[Any]:
-    folder = cfg.shift.embedding
-    embedding = folder if folder in (None, "target") else content.model_hash(Path(folder).expanduser())
-    return [embedding, cfg.engine.identity, cfg.engine.precision, cfg.engine.max_length]
-
-
-class _Measured:
-    """Which measurements a run's summary was written for; no part of the run hash, they can change under a trained model."""
-
-    def __init__(self, run: RunDir, *hashes: str | None) -> None:
-        self._path = run.path / "stages" / "measured.json"
-        self._hashes = list(hashes)
-
-    @property
-    def is_current(self) -> bool:
-        """Whether the summary on disk is of these measurements."""
-        return self._path.exists() and read_json(self._path)["hashes"] == self._hashes
-
-    def forget(self) -> None:
-        """Before outputs are written anew: until `mark`, the summary on disk belongs to none."""
-        self._path.unlink(missing_ok=True)
-
-    def mark(self) -> None:
-        """The summary on disk is of these measurements."""
-        write_json(self._path, {"hashes": self._hashes})
+def _measure(run: RunDir, cfg: Config, model: ModelHandle, subject: str, seconds: dict[str, float]) -> Estimates:
+    """Evaluates one model into `evaluation/<subject>/` and adds the seconds it took."""
+    console.rule(f"[bold]Evaluation of the {subject} model[/]", align="left")
+    out = run.path / "evaluation" / subject
+    # What a base generates is shared by all runs, what a tuned model generates belongs to its own.
+    store = cache_dir() / "evaluations" if subject == "base" else run.path / "evaluation" / "stored"
+    work = partial(stages.evaluate, cfg, model, store, subject)
+    estimates, seconds[f"evaluate_{subject}"] = compute(work, out, cfg, "one per node")
+    return estimates
 
 
 def _announce(run: RunDir, cfg: Config) -> None:
@@ -290,5 +184,5 @@ def _announce(run: RunDir, cfg: Config) -> None:
 
 
 def _show_finished(run: RunDir) -> None:
-    say(f"{escape(str(run.path))} is done; overwrite=true would start it anew.")
+    say(f"{escape(str(run.path))} is done; overwrite=true starts it from the beginning.")
     terminal.show(run.path)

@@ -1,126 +1,117 @@
 """What names a run: everything that determines its result, and nothing else.
 
-`run_hash` covers everything that determines the trained model and its curves, so that the same command finds its own directory
-again: it resumes there, or shows what is done.
+A run is described once, hashed once, and the identity is passed on: to the directory that is named by it, to the model card, to
+W&B. The same command finds its own directory again, resumes there, or shows what is done. Which keys count stands at the keys
+(`config/`); which of `refine` a strategy reads stands in the strategy's file.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from dgr_lightning.config import REFINE_KEYS, TUNING_KEYS, Config
+from dgr_lightning.config import Config, Kind
+from dgr_lightning.config.keys import hashed, keys, unread_by_method
 from dgr_lightning.hashes import content_hash, file_hash
 from dgr_lightning.prompts.templates import SHIPPED
-
-Kind = Literal["train", "refine", "evaluate"]
+from dgr_lightning.refinement.strategy import STRATEGIES, Strategy
 
 # Part of every run hash. Raise it when a change of the code makes the same config train another model.
 RECIPE_VERSION = 3
 
-# Keys that name the same result in another way, say where things lie, or belong to the machine. Everything that is not listed
-# is hashed: a key that a later version adds separates runs until somebody decides that it need not.
-_NOT_HASHED = (
-    "name",
-    "overwrite",
-    # The content of model and data is hashed instead: see `identities`.
-    *(f"model.{key}" for key in ("name", "hub_id", "revision", "path", "recipe", "seed", "language", "trust_remote_code")),
-    *(f"data.{key}" for key in ("hub_id", "revision", "split", "path", "recipe", "language")),
-    *(f"data.benign.{key}" for key in ("hub_id", "revision", "split", "path")),
-    "refine.name",
-    *(f"engine.{key}" for key in ("batch_size", "tensor_parallel", "replicas", "memory", "cpu_cache_gib", "compile")),
-    *(f"engine.{key}" for key in ("url", "timeout_seconds", "retries", "ray_address")),
-    "shift",  # what is measured of it changes nothing about what is trained
-    "tuning.quant_storage",
-    "sft.max_tokens",
-    *(f"trainer.{key}" for key in ("name", "accelerator", "strategy", "devices", "nodes", "recompute_every", "shard_size")),
-    *(f"trainer.{key}" for key in ("compile", "cpu_offload", "checkpoint_every", "keep_checkpoints", "max_restarts")),
-    "probes.path",
-    "evaluation",
-    "judge",
-    "logger",
-)
-# Keys that hold a path to a text, and the shipped text that null stands for: the content is hashed.
-_BY_CONTENT = {
-    "trace_template": SHIPPED / "dgr_trace.jinja",
-    "answer_template": SHIPPED / "dgr_answer.jinja",
-    "response_template": SHIPPED / "{strategy}.jinja",
-    "meta_thinking": SHIPPED / "meta_thinking.txt",
-}
-_JUDGE_PHRASES = SHIPPED / "refusal_phrases.txt"
-# What refine.py does not do. sft.max_length stays: it cuts the texts whose NLL the stage reports.
-_NOT_HASHED_BY_REFINE = ("tuning", "probes", "trainer", *(f"sft.{key}" for key in ("lr", "epochs", "max_steps", "batch_size")))
-_NOT_HASHED_BY_REFINE += tuple(f"sft.{key}" for key in ("optimizer", "weight_decay", "warmup_ratio", "clip_norm", "select"))
+Contents = Mapping[str, Any]
+"""Content hashes of what the config only points at: `model`, `data`, `probes` (a list, by task), `evaluation` (likewise)."""
 
 
-def run_hash(cfg: Config, identities: Mapping[str, Any], kind: Kind = "train") -> str:
-    """Returns the 12 hex digits that name a run: equal where the trained model and its curves are.
+@dataclass(frozen=True)
+class RunIdentity:
+    """A run, identified by what determines its result.
+
+    Attributes:
+        kind: the entry point that it belongs to.
+        described: all that determines the result, nested and JSON-able: two runs are the same where this is.
+        slug: the readable part of its directory's name, of [A-Za-z0-9._-] alone.
+    """
+
+    kind: Kind
+    described: dict[str, Any]
+    slug: str
+
+    @cached_property
+    def hash(self) -> str:
+        """The run hash, 12 hex digits: equal where the trained model and its curves are."""
+        return content_hash(self.described)[:12]
+
+    @property
+    def directory(self) -> str:
+        """Name of the run's directory."""
+        return f"{self.slug}-{self.hash}"
+
+
+def identify(cfg: Config, contents: Contents, kind: Kind = "train") -> RunIdentity:
+    """Returns the identity of a run.
 
     Args:
         cfg: the checked config, `auto` values resolved.
-        identities: what stands for content that the config only points at, JSON-able: `model` and `data` (content hashes),
-            and where curves are asked for `probes` (content of the probe tasks). For `evaluate` runs `evaluation` (content of
-            the tasks).
-        kind: `refine` leaves out what only training reads; `evaluate` hashes model, tasks and how they are generated.
+        contents: `model` and `data`; for a training with curves `probes`; for an evaluation `model` and `evaluation`.
+        kind: `refine` leaves out what only training reads; `evaluate` holds the model, the tasks and how outputs are generated.
     """
-    return content_hash(describe(cfg, identities, kind))[:12]
+    described = _evaluation(cfg, contents) if kind == "evaluate" else _training(cfg, contents, kind)
+    return RunIdentity(kind, described | {"kind": kind, "recipe_version": RECIPE_VERSION}, _slug(cfg, kind))
 
 
-def evaluation_hash(cfg: Config, identities: Mapping[str, Any]) -> str:
+def evaluation_hash(cfg: Config, contents: Contents) -> str:
     """Returns 12 hex digits over what is measured and how: tasks and their content, sampling, engine, judge.
 
-    It is no part of a training run's hash. A summary that was written under another evaluation is written anew, and nothing
-    is trained again for it.
+    It is not part of a training run's hash: where the evaluation changed, the summary is written again and nothing is trained.
     """
-    return content_hash(describe(cfg, identities, "evaluate") | {"model": None})[:12]
+    return content_hash(identify(cfg, contents, "evaluate").described | {"model": None})[:12]
 
 
-def describe(cfg: Config, identities: Mapping[str, Any], kind: Kind = "train") -> dict[str, Any]:
-    """Returns what the run hash is made of, nested and JSON-able: the config without what does not determine the result.
+def _training(cfg: Config, contents: Contents, kind: Kind) -> dict[str, Any]:
+    """Describes a training or a refinement: of `refine` and `tuning` only what strategy and method read."""
+    described, strategy = hashed(cfg, kind), STRATEGIES.get(cfg.refine.strategy)
+    described["refine"] = _refine(described["refine"], cfg, strategy)
+    for key in unread_by_method("tuning", cfg.tuning.method):
+        described.get("tuning", {}).pop(key.removeprefix("tuning."), None)
+    if not strategy.generates:
+        # The engine's precision stays: probes and the shift are computed in it.
+        for name in ("name", "served_model", "max_length"):
+            del described["engine"][name]
+    if strategy.uses_guard:
+        described["refine"]["guard"] = _judge(cfg)
+    wanted = ("model", "data", "probes") if kind == "train" else ("model", "data")
+    return described | {"content": {name: contents[name] for name in wanted if name in contents}}
 
-    Of `refine` and `tuning` there is what the strategy and the method read; where nothing is generated, no engine is in it.
-    ThinkSafe's guard is the configured judge, which for every other strategy serves evaluation alone.
-    """
-    plain = asdict(cfg)
-    if kind == "evaluate":
-        evaluation = {key: value for key, value in plain["evaluation"].items() if key not in ("name", "path")}
-        described: dict[str, Any] = {
-            "model": {"chat_style": cfg.model.chat_style, "content": identities.get("model")},
-            "evaluation": evaluation | {"content": identities.get("evaluation")},
-            "engine": {key: plain["engine"][key] for key in ("name", "served_model", "precision", "max_length")},
-            "judge": _judge(cfg),
-        }
-    else:
-        for key in _NOT_HASHED + (_NOT_HASHED_BY_REFINE if kind == "refine" else ()):
-            _drop(plain, key)
-        strategy = cfg.refine.strategy
-        refine = {key: plain["refine"][key] for key in REFINE_KEYS[strategy]}
-        for name in refine.keys() & _BY_CONTENT.keys():
-            refine[name] = _content_of(refine[name] or str(_BY_CONTENT[name]).format(strategy=strategy))
-        plain["refine"] = {"strategy": strategy} | refine
-        if "tuning" in plain:
-            read = ("method", *TUNING_KEYS[cfg.tuning.method])
-            plain["tuning"] = {key: value for key, value in plain["tuning"].items() if key in read}
-        if "temperature" not in refine:
-            for key in ("name", "served_model", "max_length"):
-                del plain["engine"][key]
-        if strategy == "thinksafe":
-            plain["refine"]["guard"] = _judge(cfg)
-        described = plain | {"content": {key: identities[key] for key in ("model", "data", "probes") if key in identities}}
-        if kind == "refine":
-            described["content"].pop("probes", None)
-    return described | {"kind": kind, "recipe_version": RECIPE_VERSION}
+
+def _refine(values: Mapping[str, Any], cfg: Config, strategy: Strategy) -> dict[str, Any]:
+    """Returns the keys of `refine` that a strategy reads; for a key that names a text file, the hash of the text."""
+    described: dict[str, Any] = {"strategy": cfg.refine.strategy} | {name: values[name] for name in strategy.keys}
+    for name in strategy.keys:
+        shipped = keys()[f"refine.{name}"].facts["shipped"]
+        if shipped is not None:
+            text = described[name] or SHIPPED / (shipped or strategy.shipped_texts[name])
+            described[name] = file_hash(Path(text).expanduser())
+    return described
+
+
+def _evaluation(cfg: Config, contents: Contents) -> dict[str, Any]:
+    described = hashed(cfg, "evaluate") | {"judge": _judge(cfg)}
+    for section in ("model", "evaluation"):
+        described[section]["content"] = contents.get(section)
+    return described
 
 
 def _judge(cfg: Config) -> dict[str, Any]:
-    return {"name": cfg.judge.name, "phrases": _content_of(cfg.judge.phrases or str(_JUDGE_PHRASES))}
+    phrases = cfg.judge.phrases or SHIPPED / keys()["judge.phrases"].facts["shipped"]
+    return {"name": cfg.judge.name, "phrases": file_hash(Path(phrases).expanduser())}
 
 
-def slug(cfg: Config, kind: Kind = "train") -> str:
-    """Returns the readable part of a run directory's name, of [A-Za-z0-9._-] alone."""
+def _slug(cfg: Config, kind: Kind) -> str:
     model = cfg.model.name or "model"
     if kind == "evaluate":
         parts = [f"evaluate-{model}", cfg.evaluation.name]
@@ -132,17 +123,3 @@ def slug(cfg: Config, kind: Kind = "train") -> str:
         parts += [f"seed{cfg.seed}"]
         parts[0] = parts[0] if kind == "train" else f"refine-{parts[0]}"
     return re.sub(r"[^A-Za-z0-9._-]+", "-", "_".join(part for part in parts if part)).lstrip(".-")
-
-
-def _drop(plain: dict[str, Any], dotted: str) -> None:
-    """Deletes a key of a nested dict; a key that is not there is a mistake in the lists above."""
-    *sections, name = dotted.split(".")
-    for section in sections:
-        if section not in plain:
-            return  # its whole section is dropped
-        plain = plain[section]
-    plain.pop(name)
-
-
-def _content_of(path: str | None) -> str | None:
-    return None if path is None else file_hash(Path(path).expanduser())

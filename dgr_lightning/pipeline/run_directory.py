@@ -11,7 +11,6 @@ import fcntl
 import os
 import shutil
 import socket
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic, sleep, strftime
@@ -24,7 +23,7 @@ from dgr_lightning.config import Config
 from dgr_lightning.console import say
 from dgr_lightning.errors import UserError
 from dgr_lightning.files import read_json, write_json, write_text
-from dgr_lightning.pipeline.identity import Kind, describe, run_hash, slug
+from dgr_lightning.pipeline.identity import RunIdentity
 from dgr_lightning.report.summary import SUMMARY
 
 _RUN = ".run.json"
@@ -54,28 +53,23 @@ class RunDir:
         self.path, self.hash, self._lock = path, run_hash, lock
 
     @classmethod
-    def open(
-        cls, cfg: Config, identities: Mapping[str, Any], place: Place, kind: Kind = "train", wait_seconds: float = 10.0
-    ) -> RunDir:
+    def open(cls, cfg: Config, identity: RunIdentity, place: Place, wait_seconds: float = 10.0) -> RunDir:
         """Makes or takes up the directory of a run, locks it, and writes the resolved config into it.
 
         With `cfg.overwrite` everything that an earlier run of the same hash left there is deleted first.
 
         Args:
             cfg: the checked config, `auto` values resolved.
-            identities: as for `run_hash`.
+            identity: of the run.
             place: where it goes.
-            kind: which entry point it belongs to; `refine-` and `evaluate-` begin the names of theirs.
             wait_seconds: how long to wait for another process that owns the directory.
 
         Raises:
             UserError: the directory holds another run or something else, or its owner does not let go of it. Nothing in it
                 was touched.
         """
-        described = describe(cfg, identities, kind)
-        digest = run_hash(cfg, identities, kind)
-        path = place.exact or place.root / cfg.name / f"{slug(cfg, kind)}-{digest}"
-        _check_holds(path, digest, described)
+        path = place.exact or place.root / cfg.name / identity.directory
+        _check_holds(path, identity)
         try:
             path.mkdir(parents=True, exist_ok=True)
             lock = open(path / _LOCK, "a+", encoding="utf-8")  # noqa: SIM115 - open for as long as the run
@@ -83,15 +77,15 @@ class RunDir:
             raise UserError(f"{path}: cannot be used as a run directory ({error.strerror}).") from error
         try:
             _acquire(lock, path, wait_seconds)
-            _check_holds(path, digest, described)  # again: who had the lock may have been the first to write
+            _check_holds(path, identity)  # again: the process that had the lock may have been the first to write
             if cfg.overwrite:
                 _empty(path)
-            write_json(path / _RUN, {"hash": digest, "described": described})
-            write_text(path / "config.yaml", f"# run {digest}, resolved\n{yaml.safe_dump(asdict(cfg), sort_keys=False)}")
+            write_json(path / _RUN, {"hash": identity.hash, "described": identity.described})
+            write_text(path / "config.yaml", f"# run {identity.hash}, resolved\n{yaml.safe_dump(asdict(cfg), sort_keys=False)}")
         except BaseException:
             lock.close()
             raise
-        return cls(path, digest, lock)
+        return cls(path, identity.hash, lock)
 
     @property
     def done(self) -> bool:
@@ -111,7 +105,7 @@ class RunDir:
         self.close()
 
 
-def _check_holds(path: Path, digest: str, described: dict[str, Any]) -> None:
+def _check_holds(path: Path, identity: RunIdentity) -> None:
     """Raises UserError where a path is anything but free, or the directory of this very run. Only reads."""
     if not path.exists():
         return
@@ -122,13 +116,13 @@ def _check_holds(path: Path, digest: str, described: dict[str, Any]) -> None:
             raise UserError(f"{path}: holds files, but no run of this project; give a new or an empty directory.")
         return
     there = read_json(path / _RUN)
-    if there["hash"] == digest:
+    if there["hash"] == identity.hash:
         return
-    lines = _differences(there["described"], described)
+    lines = _differences(there["described"], identity.described)
     shown = "".join(f"\n  {line}" for line in lines[:_SHOWN_DIFFERENCES])
     more = f"\n  … and {len(lines) - _SHOWN_DIFFERENCES} more" if len(lines) > _SHOWN_DIFFERENCES else ""
     raise UserError(
-        f"{path}: holds run {there['hash']}, and this config is run {digest}. They differ in{shown}{more}\n"
+        f"{path}: holds run {there['hash']}, and this config is run {identity.hash}. They differ in{shown}{more}\n"
         "Give another hydra.run.dir=, or delete that directory yourself. Nothing in it was touched."
     )
 

@@ -97,7 +97,7 @@ def helping(stage: Callable[[Path], Any]) -> None:
 
 
 def evaluate(cfg: Config, model: ModelHandle, store: Path, label: str, out: Path) -> tuple[Estimates, float]:
-    """Estimates a model on the tasks of the evaluation; returns what was measured, and the seconds that it took."""
+    """Measures a model on the tasks of the evaluation; returns what was measured, and the seconds that it took."""
     from dgr_lightning.evaluation.evaluate import evaluate_model
 
     start = monotonic()

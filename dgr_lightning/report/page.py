@@ -12,14 +12,12 @@ from typing import Any
 
 import yaml
 
+from dgr_lightning.config.keys import is_private
 from dgr_lightning.files import read_json, write_text
 from dgr_lightning.report import charts, examples, lines, plots
 from dgr_lightning.report.summary import Summary
 
 _SHOWN_CHARACTERS = 4000
-# Values that say where things lie.
-_PLACES = {"path", "trace_template", "answer_template", "response_template", "meta_thinking", "phrases"}
-_PLACES |= {"embedding", "tuned", "url", "ray_address"}
 
 
 def write_html(run_dir: Path, summary: Summary) -> Path:
@@ -107,7 +105,7 @@ def _settings(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
     """Yields the config's keys that are set, dotted, with their values; of those that say where a thing lies, only that."""
     for key, value in values.items():
         name = f"{prefix}{key}"
-        if key in _PLACES and value != "target":
+        if is_private(name) and value != "target":
             if value:
                 yield name, ", ".join(value) if isinstance(value, Mapping) else "given"
         elif isinstance(value, Mapping) and value:

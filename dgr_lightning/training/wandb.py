@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import netrc
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
@@ -12,15 +12,13 @@ from urllib.parse import urlparse
 from rich.markup import escape
 
 from dgr_lightning.config import Config
+from dgr_lightning.config.keys import public
 from dgr_lightning.console import say
 
 if TYPE_CHECKING:
     from wandb.sdk.wandb_run import Run
 
 STEP = "trainer/global_step"
-
-# Keys of the config that say where things lie on this machine, or who uses it: W&B is told nothing of them.
-_PRIVATE = ("path", "trace_template", "answer_template", "meta_thinking", "phrases", "entity", "overwrite")
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class WandbSettings:
         group: what the runs of a sweep have in common.
         name: what W&B shows.
         folder: where W&B writes its own files.
-        config: the run's config, without paths.
+        config: the run's config, without what must not leave the machine.
     """
 
     id: str
@@ -57,12 +55,8 @@ def wandb_settings(cfg: Config, run_dir: Path, run_hash: str) -> WandbSettings |
         group=cfg.logger.group or cfg.name,
         name=run_dir.name,
         folder=run_dir,
-        config=_public(asdict(cfg)),
+        config=public(cfg),
     )
-
-
-def _public(config: dict[str, Any]) -> dict[str, Any]:
-    return {key: _public(value) if isinstance(value, dict) else value for key, value in config.items() if key not in _PRIVATE}
 
 
 def start_wandb(settings: WandbSettings) -> Run:

@@ -4,8 +4,9 @@ import itertools
 
 import pytest
 
-from dgr_lightning.cli import checks, entry
+from dgr_lightning.cli import checks
 from dgr_lightning.cli.checks import check_tuning
+from dgr_lightning.cli.compose import compose
 from dgr_lightning.config import OPTIMIZERS, Config
 from dgr_lightning.errors import UserError
 
@@ -76,4 +77,4 @@ def test_a_package_that_is_not_installed_is_named_with_what_installs_it(monkeypa
 
 def test_layers_are_numbers_or_shares():
     for layers in ("0-0", "16-31", "33%-67%", "0%-100%", "33.3%-66.7%"):
-        assert entry.compose("train", ["tuning=lora", f"tuning.layers={layers}"]).tuning.layers == layers
+        assert compose("train", ["tuning=lora", f"tuning.layers={layers}"]).tuning.layers == layers

@@ -1,8 +1,6 @@
-"""The door: a bad override is one message that names it and what it takes, exit code 2, before torch is imported."""
+"""How a command line ends: runs, sweeps, failures and interrupts, each with its exit code."""
 
-import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -10,343 +8,59 @@ from pathlib import Path
 
 import pytest
 
-from dgr_lightning.cli import entry, preflight, resolve
-from dgr_lightning.config.schema import build, defaults, keys
+from dgr_lightning.cli.failures import BAD_CONFIG, FAILED
 from dgr_lightning.errors import UserError
-from dgr_lightning.models import hub
 from tests.helpers.runs import ROOT
 
-# Command line → what the message must hold. The first word of each is what the message must name.
-BAD = {
-    # keys that do not exist
-    "foo=1": ["foo=1", "model", "sft"],
-    "+foo=1": ["+foo=1", "no key 'foo'"],
-    "++sft.foo=1": ["sft.foo", "lr, epochs"],
-    "sft.lrr=1": ["sft.lrr", "sft.lr"],
-    "sft.epoch=1": ["sft.epoch", "Did you mean sft.epochs"],
-    "lr=1e-3": ["lr=1e-3", "Did you mean sft.lr"],
-    "limit=3": ["data.limit", "evaluation.limit"],
-    "modle=micro": ["modle", "Did you mean model"],
-    "data.benign.pth=x": ["data.benign.pth", "data.benign.path"],
-    "evaluation.path.a.b=x": ["evaluation.path.a.b"],
-    "sft.lr.x=1": ["sft.lr.x", "sft.lr"],
-    # choices that do not exist
-    "model=micr": ["model=micr", "micro", "r1-distill-7b"],
-    "model=null": ["model=null", "Choices"],
-    "data=star2": ["data=star2", "star1", "safechain"],
-    "refine=sdfd": ["refine=sdfd", "sdft", "vanilla"],
-    "tuning=dora": ["tuning=dora", "full, lora, qlora"],
-    "trainer=tpu": ["trainer=tpu", "auto, cpu, ddp, fsdp, fsdp-multinode, gpu"],
-    "engine=vlm": ["engine=vlm", "transformers", "vllm"],
-    "engine=server": ["engine=server", "engine.url="],
-    "engine.url=http://127.0.0.1:1/v1": ["engine.url=http://127.0.0.1:1/v1", "engine=server"],
-    "engine=transformers engine.tensor_parallel=2": ["engine.tensor_parallel", "engine=vllm"],
-    "engine=transformers engine.replicas=2": ["engine.replicas", "engine=vllm"],
-    "refine.parts=[prompt]": ["refine.parts=[prompt]", "[trace]"],
-    "refine=thinksafe refine.on_failure=keep": ["refine.on_failure=keep", "thinksafe"],
-    "shift.embedding=/not/there": ["shift.embedding=/not/there", "no such folder"],
-    "shift.tuned=/not/there": ["shift.tuned=/not/there", "refine.py"],
-    "engine.served_model=x": ["engine.served_model=x", "engine=server"],
-    "evaluation=paper": ["evaluation=paper", "quick"],
-    "judge=gpt": ["judge=gpt", "keywords"],
-    "logger=mlflow": ["logger=mlflow", "wandb"],
-    "experiment=mine": ["experiment=mine", "safety-tax"],
-    "refine=[vanilla,dgr]": ["refine=[vanilla,dgr]", "-m"],
-    # values of the wrong type
-    "sft.lr=fast": ["sft.lr=fast", "a number above 0"],
-    "sft.lr=null": ["sft.lr=null"],
-    "sft.lr=": ["sft.lr=", "a number"],
-    "sft.lr=nan": ["sft.lr=nan"],
-    "sft.clip_norm=inf": ["sft.clip_norm=inf"],
-    "sft.epochs=2.5": ["sft.epochs=2.5", "a whole number"],
-    "sft.epochs=true": ["sft.epochs=true"],
-    "seed=abc": ["seed=abc", "a whole number"],
-    "overwrite=maybe": ["overwrite=maybe", "true or false"],
-    "sft=5": ["sft=5", "sft.lr"],
-    "sft={lr:fast}": ["sft.lr=fast"],
-    "evaluation.path=3": ["evaluation.path=3", "mapping"],
-    "evaluation.tasks=micro-short": ["evaluation.tasks=micro-short", "list"],
-    "data.keep=[a]": ["data.keep", "mapping"],
-    # values out of range
-    "sft.lr=0": ["sft.lr=0", "above 0 and at most 1"],
-    "sft.lr=-1e-3": ["sft.lr=-0.001"],
-    "sft.lr=3": ["sft.lr=3", "at most 1"],
-    "sft.epochs=0": ["sft.epochs=0", "at least 1"],
-    "sft.batch_size=-2": ["sft.batch_size=-2"],
-    "sft.optimizer=sgd": ["sft.optimizer=sgd", "adamw, adamw8bit"],
-    "seed=-1": ["seed=-1", "at least 0"],
-    "seed=4294967296": ["seed=4294967296", "2^32"],
-    "data.limit=0": ["data.limit=0", "at least 1", "null"],
-    "data.benign_ratio=1": ["data.benign_ratio=1", "0.95"],
-    "refine.fraction=1.5": ["refine.fraction=1.5", "at most 1"],
-    "refine.top_p=0": ["refine.top_p=0", "above 0"],
-    "refine.temperature=-1": ["refine.temperature=-1"],
-    "refine.on_failure=dorp": ["refine.on_failure=dorp", "keep, drop", "Did you mean drop"],
-    "refine.strategy=sdfd": ["refine.strategy=sdfd", "vanilla, dgr", "sdft"],
-    "engine.precision=fp16": ["engine.precision=fp16", "auto, bf16, fp32"],
-    "trainer.accelerator=tpu": ["trainer.accelerator=tpu", "auto, cpu, cuda"],
-    "model.chat_style=chatml": ["model.chat_style=chatml", "think"],
-    "logger.name=tensorboard": ["logger.name=tensorboard", "wandb"],
-    # impossible pairs
-    "data=star1": ["data=star1", "model=micro", "micro-directrefusal"],
-    "model=r1-distill-7b": ["model=r1-distill-7b", "data=micro-directrefusal", "star1"],
-    "experiment=safety-tax": ["data=directrefusal", "model=micro"],
-    "evaluation=quick": ["evaluation=quick", "model=micro", "evaluation=micro"],
-    "refine.tries=3 refine.temperature=0": ["refine.tries=3", "refine.temperature=0"],
-    "evaluation.samples=4": ["evaluation.samples=4", "evaluation.temperature=0"],
-    "refine.fallback_unit=part refine.on_failure=drop": ["refine.fallback_unit=part", "refine.on_failure"],
-    "data.fields.response=r": ["data.fields.trace", "data.fields.response"],
-    "data.fields.labels.bad=evil": ["data.fields.labels.bad=evil", "harmful or benign"],
-    "refine.checks=[nonsense]": ["refine.checks", "nonsense", "overthinking"],
-    "evaluation.tasks=[]": ["evaluation.tasks=[]"],
-    "evaluation.tasks=[micro-short,micro-short]": ["evaluation.tasks", "twice"],
-    "evaluation.tasks=[gsm9k]": ["gsm9k", "micro-short"],
-    "evaluation.path.gsm8k=README.md": ["evaluation.path.gsm8k"],
-    "probes.tasks=[nothing]": ["nothing", "micro-short"],
-    "tuning=lora sft.optimizer=muon": ["sft.optimizer=muon", "tuning=lora", "sft.optimizer=adamw"],
-    "tuning=qlora sft.optimizer=muon": ["sft.optimizer=muon", "tuning=qlora"],
-    "tuning=lora tuning.rank=0": ["tuning.rank=0", "at least 1"],
-    "tuning=lora tuning.target_modules=[]": ["tuning.target_modules=[]", "[all-linear]"],
-    "tuning=lora tuning.target_modules=up_proj": ["tuning.target_modules=up_proj", "list"],
-    "tuning=lora tuning.layers=middle": ["tuning.layers=middle", "16-31", "33%-67%"],
-    "tuning=lora tuning.layers=5-2": ["tuning.layers=5-2", "both included"],
-    "tuning=lora tuning.layers=50%-150%": ["tuning.layers=50%-150%", "per cent"],
-    "tuning=qlora tuning.layers=40%-40%": ["tuning.layers=40%-40%", "per cent"],
-    "tuning=qlora tuning.quant_storage=int4": ["tuning.quant_storage=int4", "bf16, fp32, uint8"],
-    "trainer=cpu trainer.devices=2": ["trainer.devices=2", "trainer.strategy=single", "trainer=fsdp"],
-    "trainer=ddp trainer.cpu_offload=true": ["trainer.cpu_offload", "trainer.strategy=ddp", "trainer=fsdp"],
-    "trainer=fsdp trainer.accelerator=cpu trainer.cpu_offload=true": ["trainer.cpu_offload", "trainer.accelerator=cpu"],
-    "trainer=cpu trainer.shard_size=2": ["trainer.shard_size", "trainer.strategy=single", "trainer=fsdp"],
-    "trainer=ddp trainer.tensor_parallel=2": ["trainer.tensor_parallel", "trainer.strategy=ddp", "trainer=fsdp"],
-    "trainer=fsdp trainer.devices=4 trainer.tensor_parallel=3": ["trainer.tensor_parallel=3", "4 devices"],
-    "trainer=fsdp trainer.devices=4 trainer.tensor_parallel=2 tuning=lora": ["trainer.tensor_parallel=2", "tuning=full"],
-    "trainer=fsdp trainer.accelerator=cuda trainer.devices=4 trainer.tensor_parallel=2 trainer.cpu_offload=true": [
-        "trainer.cpu_offload",
-        "trainer.tensor_parallel",
-    ],
-    "trainer=fsdp trainer.devices=4 trainer.tensor_parallel=2 trainer.compile=true": ["trainer.compile", "tensor_parallel"],
-    "trainer=fsdp trainer.devices=4 trainer.shard_size=3": ["trainer.shard_size=3", "4 devices"],
-    "trainer.nodes=2": ["trainer.nodes=2"],
-    "sft.select=probe/gsm8k/accuracy": [
-        "sft.select=probe/gsm8k/accuracy",
-        "probe/reasoning_accuracy",
-        "probe/micro-short/accuracy",
-    ],
-    "sft.select=probe/reasoning_accuracy probes.every=0": ["sft.select=probe/reasoning_accuracy", "probes.every=0"],
-    "trainer.max_restarts=-1": ["trainer.max_restarts=-1", "at least 0"],
-    "model=local": ["model=local", "model.path=", "model.hub_id="],
-    "data=local": ["data=local", "data.path="],
-    # paths that are not there
-    "model.path=/not/there": ["model.path=/not/there", "no such folder"],
-    "model.path=owner/model": ["model.path=owner/model", "model.hub_id=owner/model"],
-    "model.path=/": ["model.path=/", "config.json"],
-    "data.path=/not/there.jsonl": ["data.path=/not/there.jsonl", "no such file"],
-    "refine.trace_template=/not/there": ["refine.trace_template=/not/there"],
-    "refine.meta_thinking=/tmp": ["refine.meta_thinking=/tmp", "folder"],
-    "judge.phrases=/not/there": ["judge.phrases=/not/there"],
-    # names that cannot be a directory
-    "name=a/b": ["name=a/b", "letters"],
-    "name=../up": ["name=../up"],
-    "name=.hidden": ["name=.hidden"],
-    "name=": ["name="],
-    # not an override at all
-    "seed": ["seed", "key=value"],
-    "name=(a": ["name=(a", "cannot be read"],
-    "name=a=b": ["name=a=b", "cannot be read"],
-    "~sft.lr": ["~sft.lr", "not deleted"],
-    "data@other=star1": ["data@other=star1", "data="],
-    "sft.lr=${nothing}": ["sft.lr", "nothing"],
-    "sft.lr=${sft.lr}": ["sft.lr"],
-    "sft.lr=1e-3,1e-4": ["sft.lr=1e-3,1e-4", "-m"],
-    "evaluation.tasks=micro-short,micro-long": ["-m", "[micro-short,micro-long]"],
-    "hydra.nothing=1": ["hydra.nothing"],
-    "hydra.run.dir=": ["hydra.run.dir=", "one folder"],
-    "hydra.sweep.dir=x": ["hydra.sweep.dir=x", "hydra.run.dir"],
-    "-m seed=1,2 hydra.run.dir=x": ["hydra.run.dir=x", "hydra.sweep.dir"],
-    "-m refine=vanilla,dgrr": ["dgrr", "Did you mean dgr"],
-    "--epochs 3": ["--epochs", "key=value"],
-    "--cfg nothing": ["--cfg", "job"],
-    "--config-name other": ["--config-name"],
-    "--config-dir /not/there": ["/not/there"],
-}
 
-
-def never(cfg, place):
-    raise AssertionError("a bad config went through the door")
-
-
-def check_message(text: str, parts: list[str]) -> None:
-    assert text.startswith("error: ") and "Traceback" not in text
-    missing = [part for part in parts if part not in text]
-    assert not missing, f"{missing} not in: {text}"
-
-
-@pytest.mark.parametrize("line", BAD, ids=lambda line: line)
-def test_bad_override_is_one_message_and_exit_code_2(line, capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["train.py"])
-    monkeypatch.setattr(resolve, "resolve", never)
-    assert entry.run(never, "train", line.split(" ")) == entry.BAD_CONFIG
-    check_message(capsys.readouterr().err, BAD[line])
+def test_nothing_is_written_before_the_stages(run_script, tmp_path):
+    run_script("hydra.run.dir=elsewhere")
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("key", keys())
-def test_every_key_refuses_what_it_is_not(key):
-    """No key takes a list of lists."""
-    plain = defaults()
-    *sections, name = key.split(".")
-    section = plain
-    for part in sections:
-        section = section[part]
-    section[name] = [[1]]
-    with pytest.raises(UserError, match=rf"^{re.escape(key)}=\[\[1\]\]: expected "):
-        build(plain)
-
-
-def test_a_group_that_a_command_has_no_use_for(capsys):
-    assert entry.run(never, "evaluate", ["data=star1"]) == entry.BAD_CONFIG
-    check_message(capsys.readouterr().err, ["data=star1", "evaluate.py", "evaluation"])
-
-
-@pytest.mark.parametrize("arguments", [["+foo=1"], ["sft.lr=7"], ["-m", "seed=-1,-2"]], ids=" ".join)
-def test_bad_override_in_a_real_process_imports_no_torch(arguments, tmp_path):
-    script = str(ROOT / "train.py")
-    code = f"import sys, runpy\nsys.path.insert(0, {str(ROOT)!r})\nsys.argv[0] = {script!r}\n"
-    code += f"try:\n    runpy.run_path({script!r}, run_name='__main__')\n"
-    code += "finally:\n    print('torch' in sys.modules, 'transformers' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2, done.stderr
-    assert done.stdout.strip().endswith("False False")
-    assert "Traceback" not in done.stderr
-
-
-def test_help_names_every_key_and_choice_and_is_quick():
-    done = subprocess.run([sys.executable, "train.py", "--help"], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0
-    assert all(f"{key}=" in done.stdout for key in keys())
-    for word in ("r1-distill-70b", "safechain", "vanilla", "safety-tax", "--cfg job"):
-        assert word in done.stdout
-
-
-@pytest.mark.parametrize("flags", [["--cfg", "job"], ["--info", "defaults"]], ids=" ".join)
-def test_hydra_flags_show_the_config_and_run_nothing(flags, tmp_path):
-    command = [sys.executable, str(ROOT / "train.py"), *flags, "sft.lr=2e-4", "model.seed=3"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    assert "lr: 0.0002" in done.stdout or "model/micro" in done.stdout
-    assert list(tmp_path.iterdir()) == []
-
-
-# --- What goes through ----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def run_door(tmp_path, monkeypatch):
-    """Runs a command line with a stage that keeps what it gets, in an empty folder; returns the exit code and that."""
-
-    def run(*arguments, main=None, command="train"):
-        seen = []
-
-        def stage(cfg, place):
-            seen.append((cfg, place))
-            if main is not None:
-                main(cfg)
-
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", [f"{command}.py"])
-        return entry.run(stage, command, list(arguments)), seen
-
-    return run
-
-
-def test_auto_becomes_a_value(run_door, capsys):
-    code, [(cfg, place)] = run_door()
-    assert code == 0
-    assert cfg.trainer.accelerator in ("cpu", "cuda") and cfg.engine.name == "transformers"
-    assert {cfg.trainer.precision, cfg.engine.precision} <= {"bf16", "fp32"}
-    assert (place.root, place.exact) == (Path("runs"), None)
-    assert f"trainer.precision={cfg.trainer.precision}" in capsys.readouterr().out
-
-
-def test_keys_that_the_tuning_method_does_not_read_are_named(run_door, capsys):
-    run_door("tuning.rank=4", "tuning.layers=0-1")
-    assert "tuning.layers, tuning.rank: not used by tuning=full" in capsys.readouterr().out
-    run_door("tuning=lora", "tuning.rank=4", "tuning.quant_storage=fp32")
-    assert "tuning.quant_storage: not used by tuning=lora" in capsys.readouterr().out
-    run_door("tuning=qlora", "tuning.rank=4", "tuning.quant_storage=fp32")
-    assert "not used" not in capsys.readouterr().out
-
-
-def test_nothing_is_written_before_the_stages(run_door, tmp_path):
-    run_door("hydra.run.dir=elsewhere")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_key_needs_no_plus_and_takes_one(run_door):
-    for plus in ("", "+", "++"):
-        _, [(cfg, _)] = run_door(f"{plus}sft.clip_norm=0.5", f"{plus}data.keep.kind=x")
-        assert cfg.sft.clip_norm == 0.5 and cfg.data.keep == {"kind": "x"}
-
-
-def test_null_empties_a_mapping(run_door):
-    assert entry.compose("train", ["model=qwen3-0.6b", "data=safechain"]).data.keep == {"label": "vanilla_harmful"}
-    assert entry.compose("train", ["model=qwen3-0.6b", "data=safechain", "data.keep=null"]).data.keep == {}
-
-
-def test_text_may_look_like_a_number(run_door):
-    _, [(cfg, _)] = run_door("name=2024", "sft.max_steps=1e2")
-    assert cfg.name == "2024" and cfg.sft.max_steps == 100
-
-
-def test_run_dir_may_interpolate(run_door):
-    _, [(_, place)] = run_door("hydra.run.dir=out/s${seed}", "seed=7")
-    assert place.exact == Path("out/s7")
-
-
-def test_a_sweep_gives_each_point_its_config_and_one_root(run_door):
-    code, seen = run_door("-m", "refine=vanilla,dgr", "seed=1,2", "hydra.sweep.dir=swept")
+def test_a_sweep_gives_each_point_its_config_and_one_root(run_script):
+    code, seen = run_script("-m", "refine=vanilla,dgr", "seed=1,2", "hydra.sweep.dir=swept")
     assert code == 0
     assert [(cfg.refine.name, cfg.seed) for cfg, _ in seen] == [("vanilla", 1), ("vanilla", 2), ("dgr", 1), ("dgr", 2)]
     assert {(place.root, place.exact) for _, place in seen} == {(Path("swept"), None)}
 
 
-def test_in_a_sweep_the_points_beside_a_bad_one_run(run_door, capsys):
-    code, seen = run_door("-m", "seed=1,-1,2", "sft.lr=1e-3,fast")
-    assert code == entry.BAD_CONFIG
+def test_in_a_sweep_the_points_beside_a_bad_one_run(run_script, capsys):
+    code, seen = run_script("-m", "seed=1,-1,2", "sft.lr=1e-3,fast")
+    assert code == BAD_CONFIG
     assert [cfg.seed for cfg, _ in seen] == [1, 2]
     error = capsys.readouterr().err
     assert "seed=-1" in error and "sft.lr=fast" in error and "4 of 6 points failed" in error
 
 
-def test_in_a_sweep_a_failed_point_lets_the_others_run_and_ends_with_1(run_door, capsys):
+def test_in_a_sweep_a_failed_point_lets_the_others_run_and_ends_with_1(run_script, capsys):
     def fail_on_2(cfg):
         if cfg.seed == 2:
             raise RuntimeError("out of memory")
 
-    code, seen = run_door("-m", "seed=1,2,3,-4", main=fail_on_2)
-    assert code == entry.FAILED
+    code, seen = run_script("-m", "seed=1,2,3,-4", main=fail_on_2)
+    assert code == FAILED
     assert [cfg.seed for cfg, _ in seen] == [1, 2, 3]
     assert "out of memory" in capsys.readouterr().err
 
 
-def test_a_failed_run_shows_its_traceback_and_ends_with_1(run_door, capsys):
+def test_a_failed_run_shows_its_traceback_and_ends_with_1(run_script, capsys):
     def fail(cfg):
         raise RuntimeError("the disk is full")
 
-    code, _ = run_door(main=fail)
+    code, _ = run_script(main=fail)
     error = capsys.readouterr().err
-    assert code == entry.FAILED
+    assert code == FAILED
     assert "Traceback" in error and "the run failed: RuntimeError: the disk is full" in error
     assert "hydra" not in error
 
 
-def test_a_user_error_of_a_stage_ends_with_2(run_door, capsys):
+def test_a_user_error_of_a_stage_ends_with_2(run_script, capsys):
     def refuse(cfg):
         raise UserError("row 3 has no answer")
 
-    code, _ = run_door(main=refuse)
-    assert code == entry.BAD_CONFIG
+    code, _ = run_script(main=refuse)
+    assert code == BAD_CONFIG
     assert capsys.readouterr().err.strip() == "error: row 3 has no answer"
 
 
@@ -376,96 +90,43 @@ def test_an_interrupt_ends_cleanly(arguments, tmp_path):
     assert error.startswith("stopped: ") and "Traceback" not in error
 
 
-# --- A model or rows of one's own -----------------------------------------------------------------------------------------
+def test_a_sweep_says_which_points_failed_and_why(run_script, capsys):
+    def fail(cfg):
+        if cfg.seed == 2:
+            raise ValueError("no room")  # of a job, and no complaint about the command line
+
+    code, _ = run_script("-m", "seed=1,2", main=fail)
+    assert code == FAILED
+    assert "1 of 2 points failed; the others are done.\n  point 2 (seed=2): ValueError: no room" in capsys.readouterr().err
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """A folder that looks like a Hugging Face model."""
-    folder = tmp_path / "some-model"
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps({"model_type": "qwen2"}))
-    (folder / "tokenizer.json").write_text("{}")
-    (folder / "model.safetensors").write_bytes(b"\0" * 16)
-    return folder
+LAUNCHED_ELSEWHERE = """
+import sys
+from dgr_lightning.cli.entry import entry
+from dgr_lightning.errors import UserError
+
+@entry("train")
+def main(cfg, place):
+    if cfg.seed == 2:
+        raise UserError("row 3 has no answer")
+    return float(cfg.seed)
+
+if __name__ == "__main__":
+    main()
+"""
 
 
-@pytest.fixture
-def rows(tmp_path):
-    path = tmp_path / "rows.jsonl"
-    path.write_text('{"prompt": "p", "response": "<think>t</think>a"}\n')
-    return path
-
-
-def test_a_model_path_alone_brings_no_micro_budgets(folder, rows):
-    cfg = entry.compose("train", [f"model.path={folder}", "data=star1", f"data.path={rows}"])
-    assert (cfg.model.name, cfg.model.language, cfg.evaluation.name) == ("local", "natural", "quick")
-    assert cfg.model.recipe is None and cfg.model.hub_id is None and cfg.data.hub_id is None and cfg.data.revision is None
-    assert (cfg.sft.max_length, cfg.refine.max_new_tokens, cfg.refine.overthinking_tokens) == (16384, 8192, 5000)
-    assert "micro" not in " ".join(cfg.probes.tasks + cfg.evaluation.tasks)
-    assert cfg.data.fields.prompt == "question"
-
-
-def test_a_folder_that_the_project_grew_stays_the_miniature(folder):
-    (folder / "config.json").write_text('{"model_type": "qwen3", "dgr_language": "micro"}')
-    for command in ("train", "evaluate"):
-        cfg = entry.compose(command, [f"model.path={folder}"])
-        assert (cfg.model.name, cfg.model.language, cfg.evaluation.name) == ("micro", "micro", "micro")
-        assert cfg.model.recipe is None and cfg.model.path == str(folder)
-
-
-def test_a_data_path_alone_is_rows_of_ones_own(rows):
-    cfg = entry.compose("train", [f"data.path={rows}"])
-    assert (cfg.data.name, cfg.data.recipe, cfg.data.limit, cfg.data.fields.answer) == ("local", None, None, None)
-
-
-def test_an_experiment_keeps_its_field_map_for_a_local_copy(folder, rows):
-    cfg = entry.compose("train", ["experiment=star1", f"model.path={folder}", f"data.path={rows}"])
-    assert cfg.data.name == "star1" and cfg.data.fields.prompt == "question"
-
-
-def test_another_hub_id_drops_the_pinned_commit():
-    cfg = entry.compose("train", ["model=qwen3-0.6b", "model.hub_id=me/mine", "data=star1"])
-    assert (cfg.model.hub_id, cfg.model.revision) == ("me/mine", None)
-
-
-def test_a_sweep_over_models_of_two_kinds_asks_for_the_group(folder, tmp_path, capsys):
-    grown = tmp_path / "grown"
-    grown.mkdir()
-    (grown / "config.json").write_text('{"model_type": "qwen3", "dgr_language": "micro"}')
-    assert entry.run(never, "train", ["-m", f"model.path={folder},{grown}"]) == entry.BAD_CONFIG
-    check_message(capsys.readouterr().err, ["model.path=", "model= too"])
-
-
-# --- What is elsewhere ----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def no_hub(monkeypatch, tmp_path):
-    """A machine that reaches no hub and has an empty cache."""
-    monkeypatch.setattr(hub, "hub_reachable", lambda: False)
-    monkeypatch.setattr(preflight, "model_available", lambda *named, **how: False)
-    monkeypatch.setattr(preflight, "dataset_available", lambda *named, **how: False)
-
-
-def test_without_a_hub_one_message_names_model_path_and_data_path(no_hub, run_door, capsys):
-    code, seen = run_door("model=r1-distill-7b", "data=r1act", "refine=dgr")
-    assert code == entry.BAD_CONFIG and seen == []
-    check_message(capsys.readouterr().err, ["model.path", "data.path"])
-
-
-def test_without_a_hub_the_evaluation_asks_for_local_tasks(no_hub, run_door, folder, rows, capsys):
-    code, seen = run_door(f"model.path={folder}", "data=star1", f"data.path={rows}")
-    assert code == entry.BAD_CONFIG and seen == []
-    check_message(capsys.readouterr().err, ["evaluation.path.gsm8k=", "evaluation.path.xstest="])
-
-
-def test_without_a_hub_default_probes_are_left_out_and_said(no_hub, capsys, folder, rows):
-    overrides = [f"model.path={folder}", "data=star1", f"data.path={rows}"]
-    cfg = entry.compose("train", [*overrides, f"probes.path.advbench={rows}"])
-    preflight.drop_probes(cfg, asked_for=False)
-    assert cfg.probes.tasks == ["advbench"]
-    assert "probes.path.gsm8k" in capsys.readouterr().out
-    cfg = entry.compose("train", [*overrides, "probes.tasks=[gsm8k]"])
-    with pytest.raises(UserError, match=r"probes\.path\.gsm8k"):
-        preflight.drop_probes(cfg, asked_for=True)
+def test_points_that_a_launcher_runs_in_other_processes_are_counted(tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="hydra-joblib-launcher is not installed")
+    script = tmp_path / "script.py"
+    script.write_text(LAUNCHED_ELSEWHERE)
+    launched = ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=1,2,3"]
+    done = subprocess.run(
+        [sys.executable, str(script), *launched],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == BAD_CONFIG, done.stderr
+    assert "1 of 3 points failed; the others are done.\n  point 2 (seed=2): row 3 has no answer" in done.stderr

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dgr_lightning.cli import entry
+from dgr_lightning.cli.compose import compose
 from dgr_lightning.cli.overrides import CONF, choices, groups
 
 COMMANDS = ("train", "refine", "evaluate")
@@ -53,7 +53,7 @@ ALL = [(group, choice) for group in groups("train") for choice in choices(group)
 @pytest.mark.parametrize(("group", "choice"), ALL, ids=lambda value: value)
 def test_every_file_composes(group, choice, local):
     overrides = [f"{group}={choice}", *companions(group, choice)]
-    cfg = entry.compose("train", overrides + sources_of(overrides, local))
+    cfg = compose("train", overrides + sources_of(overrides, local))
     text = (CONF / group / f"{choice}.yaml").read_text()
     section = yaml.safe_load(text)
     if text.startswith("# @package _global_"):
@@ -93,7 +93,7 @@ PAIRS = [
 
 @pytest.mark.parametrize("overrides", PAIRS, ids=" ".join)
 def test_pairs_compose(overrides, local):
-    cfg = entry.compose("train", overrides + sources_of(overrides, local))
+    cfg = compose("train", overrides + sources_of(overrides, local))
     assert [f"model={cfg.model.name}", f"data={cfg.data.name}"] == overrides[:2]
     assert f"refine={cfg.refine.name}".startswith(overrides[2])
     assert cfg.evaluation.name == "quick"
@@ -101,7 +101,7 @@ def test_pairs_compose(overrides, local):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_defaults_are_the_miniature(command):
-    cfg = entry.compose(command, [])
+    cfg = compose(command, [])
     assert (cfg.model.recipe, cfg.model.language) == ("micro", "micro")
     if command != "evaluate":
         assert (cfg.data.name, cfg.refine.name) == ("micro-directrefusal", "dgr")
@@ -110,20 +110,20 @@ def test_defaults_are_the_miniature(command):
 
 
 def test_the_command_that_the_project_exists_for():
-    cfg = entry.compose("train", ["model=r1-distill-7b", "data=r1act", "refine=dgr"])
+    cfg = compose("train", ["model=r1-distill-7b", "data=r1act", "refine=dgr"])
     assert cfg.model.hub_id == "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B" and cfg.model.recipe is None
     assert cfg.data.hub_id == "Yeonjun/R1-Act-train"
     assert (cfg.refine.max_new_tokens, cfg.refine.overthinking_tokens) == (8192, 5000)
 
 
 def test_data_never_changes_how_training_is_done():
-    reference = asdict(entry.compose("train", ["model=qwen3-0.6b", "data=star1"]))["sft"]
+    reference = asdict(compose("train", ["model=qwen3-0.6b", "data=star1"]))["sft"]
     for data in ("directrefusal", "r1act", "safechain"):
-        assert asdict(entry.compose("train", ["model=qwen3-0.6b", f"data={data}"]))["sft"] == reference
+        assert asdict(compose("train", ["model=qwen3-0.6b", f"data={data}"]))["sft"] == reference
 
 
 def test_micro_budgets_stay_with_the_miniature():
-    micro, real = entry.compose("train", []), entry.compose("train", ["model=qwen3-0.6b", "data=star1"])
+    micro, real = compose("train", []), compose("train", ["model=qwen3-0.6b", "data=star1"])
     for section, key in (("sft", "lr"), ("sft", "batch_size"), ("refine", "max_new_tokens"), ("probes", "tasks")):
         assert asdict(micro)[section][key] != asdict(real)[section][key]
 
@@ -132,31 +132,31 @@ def test_micro_budgets_stay_with_the_miniature():
 def test_the_command_line_wins_over_what_the_model_brings(override):
     key, value = override.split("=")
     section, name = key.split(".")
-    assert asdict(entry.compose("train", [override]))[section][name] == float(value)
+    assert asdict(compose("train", [override]))[section][name] == float(value)
 
 
 def test_the_command_line_wins_over_the_evaluation_that_the_model_brings(tmp_path):
-    cfg = entry.compose("evaluate", ["model=qwen3-0.6b", "evaluation=quick"])
+    cfg = compose("evaluate", ["model=qwen3-0.6b", "evaluation=quick"])
     assert cfg.evaluation.name == "quick"
-    assert entry.compose("evaluate", ["evaluation=micro"]).evaluation.name == "micro"
+    assert compose("evaluate", ["evaluation=micro"]).evaluation.name == "micro"
 
 
 def test_adapters_bring_a_learning_rate_that_everything_else_wins_over():
     real = ["model=qwen3-0.6b", "data=star1"]
     for tuning in ("lora", "qlora"):
-        assert entry.compose("train", [*real, f"tuning={tuning}"]).sft.lr == 10 * entry.compose("train", real).sft.lr
-        assert entry.compose("train", [*real, f"tuning={tuning}", "sft.lr=3e-5"]).sft.lr == 3e-5
-        assert entry.compose("train", [f"tuning={tuning}"]).sft.lr == entry.compose("train", []).sft.lr
+        assert compose("train", [*real, f"tuning={tuning}"]).sft.lr == 10 * compose("train", real).sft.lr
+        assert compose("train", [*real, f"tuning={tuning}", "sft.lr=3e-5"]).sft.lr == 3e-5
+        assert compose("train", [f"tuning={tuning}"]).sft.lr == compose("train", []).sft.lr
 
 
 def test_published_recipes():
-    tax = entry.compose("train", ["experiment=safety-tax", "model=qwen3-0.6b"])
+    tax = compose("train", ["experiment=safety-tax", "model=qwen3-0.6b"])
     assert (tax.data.name, tax.sft.lr, tax.sft.epochs, tax.sft.batch_size) == ("directrefusal", 5e-5, 5, 8)
-    star = entry.compose("train", ["experiment=star1", "model=qwen3-0.6b", "sft.batch_size=64"])
+    star = compose("train", ["experiment=star1", "model=qwen3-0.6b", "sft.batch_size=64"])
     assert (star.data.name, star.sft.lr, star.sft.epochs, star.sft.batch_size) == ("star1", 1e-5, 5, 64)
-    lora = entry.compose("train", ["experiment=lora-safety", "model=r1-distill-14b"])
+    lora = compose("train", ["experiment=lora-safety", "model=r1-distill-14b"])
     assert (lora.data.name, lora.sft.lr, lora.sft.epochs, lora.sft.batch_size) == ("directrefusal", 5e-5, 10, 2)
     assert (lora.tuning.method, lora.tuning.rank, lora.tuning.target_modules) == ("lora", 1, ["up_proj"])
-    act = entry.compose("train", ["experiment=r1act", "model=r1-distill-8b", "tuning.rank=8"])
+    act = compose("train", ["experiment=r1act", "model=r1-distill-8b", "tuning.rank=8"])
     assert (act.data.name, act.sft.lr, act.sft.optimizer) == ("r1act", 1e-5, "adamw8bit")
     assert (act.tuning.method, act.tuning.rank, act.tuning.alpha) == ("qlora", 8, 16.0)

@@ -8,6 +8,7 @@ import pytest
 from dgr_lightning.config import Config
 from dgr_lightning.experiments import frontier
 from dgr_lightning.files import write_json
+from dgr_lightning.pipeline.identity import identify
 from dgr_lightning.pipeline.run_directory import Place, RunDir
 from dgr_lightning.report.summary import build_summary
 from dgr_lightning.statistics.intervals import Estimate, rate
@@ -32,7 +33,7 @@ def _run(root: Path, arm: str, lr: float, seed: int, accuracy: float, *, model: 
     cfg = Config(name="grid", seed=seed)
     cfg.refine.strategy, cfg.sft.lr, cfg.refine.temperature = arm, lr, temperature
     cfg.engine.name, cfg.engine.precision = "transformers", "fp32"
-    with RunDir.open(cfg, {"model": model, "data": "d"}, Place(root)) as run:
+    with RunDir.open(cfg, identify(cfg, {"model": model, "data": "d"}), Place(root)) as run:
         points = Estimate(100 * (0.9 - accuracy), -100.0, 100.0, 100)
         tax = {"points": points, "relative_percent": points}
         parts = {"base": _measures(0.9, 0.0), "tuned": _measures(accuracy, 0.1), "tax": tax}

@@ -1,0 +1,96 @@
+"""From overrides to a checked config: Hydra composes, the schema checks. Nothing below `cli` knows OmegaConf."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dgr_lightning.cli import checks
+from dgr_lightning.cli.overrides import CONF, CommandLine, read_command_line
+from dgr_lightning.cli.registries import members
+from dgr_lightning.config import Config, schema
+from dgr_lightning.errors import UserError
+from dgr_lightning.pipeline.run_directory import Place
+
+
+def compose(command: str, overrides: list[str]) -> Config:
+    """Returns the checked config of a command line without running anything; for scripts and tests.
+
+    Args:
+        command: `train`, `refine` or `evaluate`: the file of conf/ that is composed.
+        overrides: as on the command line.
+
+    Raises:
+        UserError: as on the command line.
+    """
+    import hydra
+
+    line = read_command_line(overrides, command)
+    register_schema()
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        try:
+            composed = hydra.compose(command, overrides=line.overrides)
+        except Exception as error:
+            raise UserError(hydra_message(error)) from error
+    return typed(composed, command)
+
+
+def register_schema() -> None:
+    """Adds every key with its default to the composition, as plain values: types are checked by `typed`, point by point."""
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(name="schema", node=schema.defaults())
+
+
+def typed(composed: Any, command: str) -> Config:
+    """Returns the checked config of a composition.
+
+    Raises:
+        UserError: an interpolation that does not resolve, or a value or a combination of values that is not allowed.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        plain = OmegaConf.to_container(composed, resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{error.full_key}: {hydra_message(error)}") from error
+    if isinstance(plain, dict):
+        plain.pop("hydra", None)
+    cfg = schema.build(plain, members())
+    checks.prefer_local(cfg)
+    checks.check(cfg, command)
+    return cfg
+
+
+def place_of(composed: Any, line: CommandLine) -> Place:
+    """Returns where the run goes; hydra.run.dir= and hydra.sweep.dir= may hold interpolations such as ${seed}."""
+    from omegaconf import open_dict
+    from omegaconf.errors import OmegaConfBaseException
+
+    if line.directory is None:
+        return Place()
+    with open_dict(composed):
+        composed["place"] = line.directory
+    try:
+        path = Path(str(composed["place"])).expanduser()
+    except OmegaConfBaseException as error:
+        raise UserError(f"hydra.{'sweep' if line.sweep else 'run'}.dir={line.directory}: {hydra_message(error)}") from error
+    return Place(root=path) if line.sweep else Place(exact=path)
+
+
+def is_complaint(error: Exception) -> bool:
+    """Whether an exception that no point raised is Hydra's way to say that something on the command line is wrong."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    return isinstance(error, (HydraException, OmegaConfBaseException, ValueError))
+
+
+def hydra_message(error: BaseException) -> str:
+    """Returns the lines of Hydra's or OmegaConf's message that a user can use, its cause included."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    if error.__cause__ is not None:
+        lines += [line.strip() for line in str(error.__cause__).splitlines()]
+    noise = ("See https://hydra.cc", "full_key:", "object_type=", "Config search path:", "provider=")
+    return " ".join(dict.fromkeys(line for line in lines if line and not line.startswith(noise)))

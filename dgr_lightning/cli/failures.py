@@ -1,0 +1,36 @@
+"""How a failure is shown, and the exit code that it stands for."""
+
+from __future__ import annotations
+
+import traceback
+
+from dgr_lightning.errors import UserError
+
+DONE, FAILED, BAD_CONFIG, INTERRUPTED = 0, 1, 2, 130
+
+
+def exit_code(error: BaseException) -> int:
+    """Returns 2 for an error that the user can put right, 1 for any other."""
+    return BAD_CONFIG if isinstance(error, UserError) else FAILED
+
+
+def show_failure(error: BaseException) -> None:
+    """Shows why a run failed: a user error by its message, anything else by its traceback and one line that says what to do."""
+    if isinstance(error, UserError):
+        show_error(str(error))
+        return
+    frames = error.__traceback__.tb_next if error.__traceback__ is not None else None
+    traceback.print_exception(type(error), error, frames)
+    show_error(
+        f"{type(error).__name__}: {error} (traceback above). What was generated and trained is kept: the same command goes on "
+        "from there.",
+        "the run failed",
+    )
+
+
+def show_error(message: str, title: str = "error") -> None:
+    """Prints one message on standard error."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]{title}:[/] {escape(message)}")

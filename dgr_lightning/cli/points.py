@@ -1,0 +1,75 @@
+"""The points of a sweep, wherever a launcher runs them, and what became of each.
+
+Joblib runs points in other processes, Slurm on other machines: a list in the parent would stay empty. So every point leaves its
+outcome as a file in a folder of the cache, which all of them see, and the parent reads the folder when the sweep is over.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from dgr_lightning.cache import cache_dir, require_cache
+from dgr_lightning.cli.failures import BAD_CONFIG, DONE, FAILED, show_error
+from dgr_lightning.files import read_json, write_json
+
+
+class PointFailed(RuntimeError):
+    """A point failed and has shown why. Launchers and sweepers go by it; the other points still run."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a point.
+
+    Attributes:
+        number: of the point, counted from 0.
+        overrides: that tell it from the others.
+        code: the exit code that it would have had by itself.
+        message: why it failed, in a line; empty where it did not.
+    """
+
+    number: int
+    overrides: str
+    code: int
+    message: str = ""
+
+
+@contextmanager
+def outcome_folder() -> Iterator[Path]:
+    """A folder for the outcomes of one sweep, deleted behind it."""
+    require_cache()
+    folder = cache_dir() / "sweeps" / uuid4().hex
+    try:
+        folder.mkdir(parents=True)
+    except OSError:  # a cache that can only be read: then points have to run on this machine
+        folder = Path(tempfile.mkdtemp(prefix="dgr-sweep-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_outcome(folder: Path, outcome: Outcome) -> None:
+    """Leaves the outcome of a point for the parent."""
+    write_json(folder / f"{outcome.number:06d}.json", asdict(outcome))
+
+
+def read_outcomes(folder: Path) -> list[Outcome]:
+    """Returns the outcomes of all points that have ended, in the order of the points."""
+    return [Outcome(**read_json(path)) for path in sorted(folder.glob("*.json"))]
+
+
+def sweep_exit_code(outcomes: list[Outcome]) -> int:
+    """Shows which points failed, and returns the exit code of the sweep: 2 where bad input is all that failed, else 1."""
+    failed = [outcome for outcome in outcomes if outcome.code != DONE]
+    if not failed:
+        return DONE
+    listed = "".join(f"\n  point {outcome.number + 1} ({outcome.overrides}): {outcome.message}" for outcome in failed)
+    show_error(f"{len(failed)} of {len(outcomes)} points failed; the others are done.{listed}", "sweep")
+    return BAD_CONFIG if all(outcome.code == BAD_CONFIG for outcome in failed) else FAILED

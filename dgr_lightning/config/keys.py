@@ -1,0 +1,82 @@
+"""The keys of the config by their dotted names, and what follows from the facts that stand at them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import Field, asdict, dataclass, fields, is_dataclass
+from functools import cache
+from typing import Any, get_type_hints
+
+from dgr_lightning.config.run import Config
+from dgr_lightning.config.setting import Kind
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key that holds a value: its dataclass field, whose metadata are its facts (`setting`), and its type."""
+
+    field: Field[Any]
+    hint: Any
+
+    @property
+    def facts(self) -> Any:
+        """The arguments of `setting`, by name; the sentence is `help`."""
+        return self.field.metadata
+
+
+@cache
+def keys() -> dict[str, Key]:
+    """Returns every key that holds a value, dotted; sections themselves are not in it."""
+    return dict(_walk(Config, ""))
+
+
+def _walk(section: type, prefix: str) -> Iterator[tuple[str, Key]]:
+    hints = get_type_hints(section)
+    for field in fields(section):
+        key, hint = f"{prefix}{field.name}", hints[field.name]
+        if is_dataclass(hint):
+            yield from _walk(hint, f"{key}.")  # type: ignore[arg-type]
+        else:
+            yield key, Key(field, hint)
+
+
+def is_private(key: str) -> bool:
+    """Whether a dotted key must not leave the machine; keys of an earlier version, which are no keys any more, need not."""
+    return key in keys() and bool(keys()[key].facts["private"])
+
+
+def public(cfg: Config) -> dict[str, Any]:
+    """Returns a config as nested dicts, without the keys that must not leave the machine."""
+    return _nested(cfg, [key for key, known in keys().items() if not known.facts["private"]])
+
+
+def hashed(cfg: Config, kind: Kind) -> dict[str, Any]:
+    """Returns the keys that determine the result of a kind of run, with their values as they stand, as nested dicts."""
+    return _nested(cfg, [key for key, known in keys().items() if kind in known.facts["hashed"]])
+
+
+def unread_by_method(section: str, method: str) -> list[str]:
+    """Returns the keys of a section that its method does not read: their values change nothing."""
+    inside = {key: known.facts["read_by"] for key, known in keys().items() if key.startswith(f"{section}.")}
+    return [key for key, methods in inside.items() if methods is not None and method not in methods]
+
+
+def value_of(cfg: Config, key: str) -> Any:
+    """Returns the value of a dotted key."""
+    value: Any = cfg
+    for name in key.split("."):
+        value = vars(value)[name]
+    return value
+
+
+def _nested(cfg: Config, chosen: list[str]) -> dict[str, Any]:
+    """Returns some keys of a config, and all of their sections, even those of which no key was chosen."""
+    plain = asdict(cfg)
+    nested: dict[str, Any] = {}
+    for key in chosen:
+        *sections, name = key.split(".")
+        source, place = plain, nested
+        for section in sections:
+            source, place = source[section], place.setdefault(section, {})
+        place[name] = source[name]
+    return nested

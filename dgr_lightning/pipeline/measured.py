@@ -1,0 +1,60 @@
+"""Measurements beyond what names a run: they can change under a trained model, and the summary is then written again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dgr_lightning.config import Config
+from dgr_lightning.files import read_json, write_json
+from dgr_lightning.hashes import content_hash
+from dgr_lightning.models.content import model_hash
+from dgr_lightning.tasks.loader import task_hash
+from dgr_lightning.tasks.task import PROBE
+
+
+def shift_hash(cfg: Config) -> str:
+    """Returns a hash of what is measured of the set's shift, and how, beyond the run hash."""
+    return content_hash(cfg.shift.limit, *_measured_with(cfg), cfg.sft.max_length)
+
+
+def divergence_hash(cfg: Config, tuned: str | None) -> str | None:
+    """Returns a hash of what is measured between base and tuned model, and how; None where nothing is.
+
+    Args:
+        cfg: the config.
+        tuned: content hash of the tuned model, where it does not follow from the run.
+    """
+    shift = cfg.shift
+    if not shift.prompts:
+        return None
+    prompts = [task_hash(task, PROBE, cfg.probes.path.get(task)) for task in cfg.probes.tasks]
+    return content_hash(shift.prompts, shift.max_new_tokens, shift.seed, *_measured_with(cfg), prompts, tuned)
+
+
+def _measured_with(cfg: Config) -> list[Any]:
+    folder = cfg.shift.embedding
+    embedding = folder if folder in (None, "target") else model_hash(Path(folder).expanduser())
+    return [embedding, cfg.engine.identity, cfg.engine.precision, cfg.engine.max_length]
+
+
+class Measured:
+    """The measurements that the summary on disk was written for."""
+
+    def __init__(self, run_dir: Path, *hashes: str | None) -> None:
+        """Takes the hashes of the measurements that are wanted now."""
+        self._path = run_dir / "stages" / "measured.json"
+        self._hashes = list(hashes)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the summary on disk is of these measurements."""
+        return self._path.exists() and bool(read_json(self._path)["hashes"] == self._hashes)
+
+    def forget(self) -> None:
+        """Says that outputs are being written again: until `mark`, the summary on disk is of no measurements."""
+        self._path.unlink(missing_ok=True)
+
+    def mark(self) -> None:
+        """Says that the summary on disk is of these measurements."""
+        write_json(self._path, {"hashes": self._hashes})

@@ -1,0 +1,7 @@
+"""What a message to the user must hold."""
+
+
+def check_message(text: str, parts: list[str]) -> None:
+    assert text.startswith("error: ") and "Traceback" not in text
+    missing = [part for part in parts if part not in text]
+    assert not missing, f"{missing} not in: {text}"

@@ -1,0 +1,146 @@
+"""What names a run: what determines its result, and nothing else."""
+
+import pytest
+
+from dgr_lightning.pipeline.identity import evaluation_hash, identify
+from dgr_lightning.prompts.templates import SHIPPED
+from tests.helpers.configs import CONTENTS, config
+
+DETERMINES = [
+    {"seed": 2},
+    {"data__name": "other"},  # ids carry it, and the noise of a rewrite follows from the id
+    {"data__limit": 7},
+    {"data__benign_ratio": 0.5},
+    {"data__first": 9},
+    {"data__keep": {"label": "x"}},
+    {"data__fields__prompt": "question"},
+    {"refine__strategy": "vanilla"},
+    {"refine__seed": 1},
+    {"refine__temperature": 0.0},
+    {"refine__tries": 2},
+    {"refine__max_new_tokens": 9},
+    {"refine__overthinking_tokens": 9},
+    {"refine__fraction": 0.5},
+    {"refine__on_failure": "drop"},
+    {"refine__checks": ["empty"]},
+    {"engine__precision": "bf16"},
+    {"sft__lr": 1e-3},
+    {"sft__epochs": 1},
+    {"sft__max_steps": 4},
+    {"sft__batch_size": 4},
+    {"sft__max_length": 64},
+    {"sft__optimizer": "adamw8bit"},
+    {"tuning__method": "lora"},
+    {"sft__weight_decay": 0.0},
+    {"sft__warmup_ratio": 0.0},
+    {"sft__clip_norm": 2.0},
+    {"trainer__precision": "bf16"},
+    {"probes__every": 5},
+    {"probes__size": 5},
+    {"probes__tasks": ["gsm8k"]},
+]
+DOES_NOT = [
+    {"name": "other"},
+    {"overwrite": True},
+    {"model__name": "other", "model__path": "/elsewhere", "model__hub_id": "a/b", "model__revision": "c", "model__seed": 5},
+    {"data__path": "/elsewhere.jsonl", "data__hub_id": "a/b", "data__revision": "c", "data__split": "test"},
+    {"refine__name": "mine"},
+    {"engine__batch_size": 3},
+    {"tuning__rank": 3, "tuning__layers": "0-1"},  # of adapters, and every weight is trained
+    {"tuning__quant_storage": "uint8"},
+    {"sft__max_tokens": 64},
+    {"trainer__name": "x", "trainer__accelerator": "cuda", "trainer__devices": 8, "trainer__nodes": 2},
+    {"trainer__checkpoint_every": 1, "trainer__max_restarts": 3},
+    {"evaluation__name": "x", "evaluation__tasks": ["math500"], "evaluation__limit": 3, "evaluation__seed": 4},
+    {"evaluation__path": {"gsm8k": "/elsewhere"}},
+    {"probes__path": {"gsm8k": "/elsewhere"}},
+    {"logger__name": "wandb", "logger__project": "x"},
+]
+
+
+@pytest.mark.parametrize("changes", DETERMINES, ids=str)
+def test_what_determines_the_model_or_its_curves_changes_the_hash(changes):
+    assert identify(config(**changes), CONTENTS).hash != identify(config(), CONTENTS).hash
+
+
+@pytest.mark.parametrize("changes", DOES_NOT, ids=str)
+def test_what_does_not_leaves_it(changes):
+    assert identify(config(**changes), CONTENTS).hash == identify(config(), CONTENTS).hash
+
+
+@pytest.mark.parametrize("key", ["model", "data", "probes"])
+def test_content_changes_the_hash(key):
+    assert identify(config(), CONTENTS | {key: "another"}).hash != identify(config(), CONTENTS).hash
+
+
+def test_the_evaluation_tasks_have_a_hash_of_their_own():
+    reference = evaluation_hash(config(), CONTENTS)
+    assert identify(config(), CONTENTS | {"evaluation": "e2"}).hash == identify(config(), CONTENTS).hash
+    assert evaluation_hash(config(), CONTENTS | {"evaluation": "e2"}) != reference
+    for changes in (
+        {"evaluation__limit": 3},
+        {"evaluation__seed": 3},
+        {"evaluation__tasks": []},
+        {"engine__precision": "bf16"},
+    ):
+        assert evaluation_hash(config(**changes), CONTENTS) != reference
+    for changes in ({"evaluation__name": "x"}, {"evaluation__path": {"gsm8k": "x"}}, {"sft__lr": 0.1}, {"seed": 5}):
+        assert evaluation_hash(config(**changes), CONTENTS) == reference
+
+
+@pytest.mark.parametrize("changes", [{"refine__temperature": 0.1}, {"refine__tries": 5}, {"refine__fraction": 0.5}], ids=str)
+def test_without_refinement_the_keys_of_generation_say_nothing(changes):
+    vanilla = config(refine__strategy="vanilla")
+    assert identify(config(refine__strategy="vanilla", **changes), CONTENTS).hash == identify(vanilla, CONTENTS).hash
+
+
+def test_of_tuning_the_keys_of_its_method_count():
+    assert identify(config(), CONTENTS).described["tuning"] == {"method": "full"}  # as before there were adapters
+    for method in ("lora", "qlora"):
+        reference = identify(config(tuning__method=method), CONTENTS).hash
+        for key, value in {"rank": 3, "alpha": 5.0, "dropout": 0.1, "target_modules": ["up_proj"], "layers": "0-1"}.items():
+            assert identify(config(tuning__method=method, **{f"tuning__{key}": value}), CONTENTS).hash != reference, key
+        assert identify(config(tuning__method=method, tuning__quant_storage="uint8"), CONTENTS).hash == reference
+        assert f"_{method}-r16_" in identify(config(tuning__method=method), CONTENTS).slug
+    assert "_r16_" not in identify(config(), CONTENTS).slug
+
+
+def test_texts_count_by_content_and_not_by_path(tmp_path):
+    first, second = tmp_path / "a.jinja", tmp_path / "b.jinja"
+    first.write_text("{{ trace }}")
+    second.write_text("{{ trace }}")
+    hashes = [identify(config(refine__trace_template=str(file)), CONTENTS).hash for file in (first, second)]
+    assert hashes[0] == hashes[1] != identify(config(), CONTENTS).hash
+    shipped = SHIPPED / "dgr_trace.jinja"
+    assert identify(config(refine__trace_template=str(shipped)), CONTENTS).hash == identify(config(), CONTENTS).hash
+    first.write_text("{{ trace }}!")
+    assert identify(config(refine__trace_template=str(first)), CONTENTS).hash != hashes[0]
+
+
+@pytest.mark.parametrize("changes", [{"sft__lr": 1e-3}, {"trainer__precision": "bf16"}, {"probes__every": 1}], ids=str)
+def test_refine_runs_do_not_depend_on_training(changes):
+    assert identify(config(**changes), CONTENTS, "refine").hash == identify(config(), CONTENTS, "refine").hash
+    assert identify(config(refine__seed=4), CONTENTS, "refine").hash != identify(config(), CONTENTS, "refine").hash
+
+
+def test_kinds_never_share_a_hash():
+    assert len({identify(config(), CONTENTS, kind).hash for kind in ("train", "refine", "evaluate")}) == 3
+
+
+def test_a_section_is_hashed_unless_it_is_left_out_on_purpose():
+    assert list(identify(config(), CONTENTS).described) == [
+        *(
+            "seed",
+            "model",
+            "data",
+            "refine",
+            "engine",
+            "tuning",
+            "sft",
+            "trainer",
+            "probes",
+            "content",
+            "kind",
+            "recipe_version",
+        )
+    ]
