@@ -75,7 +75,7 @@ def show_help(command: str, console: Console | None = None) -> None:
             rows = []
         section = key.rpartition(".")[0]
         default = _default(schema.defaults(), key)
-        rows.append((f"{key}={default}", f"{known.facts['help']} — {schema.expected(key, found)}"))
+        rows.append((f"{key}={default}", f"{known.facts['help']} — {schema.expected(key, known, found)}"))
     _print(console, None, rows)
     _print(console, "Flags", _FLAGS)
     console.print(f"Config files: {escape(str(CONF))}")

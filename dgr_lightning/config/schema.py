@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from dgr_lightning.config.keys import keys
+from dgr_lightning.config.keys import Key, keys
 from dgr_lightning.config.run import Config
 from dgr_lightning.errors import UserError
 
@@ -60,12 +60,12 @@ def unknown_key(key: str, others: Iterable[str] = ()) -> str:
     return text
 
 
-def expected(key: str, members: Members) -> str:
+def expected(key: str, known: Key, members: Members) -> str:
     """Returns what a key takes, in words: 'a number above 0 and at most 1, or null'."""
-    hint, optional = _unwrap(keys()[key].hint)
+    hint, optional = _unwrap(known.hint)
     optional = optional or get_origin(hint) is dict
-    limits = keys()[key].facts
-    if choices := choices_of(key, members):
+    limits = known.facts
+    if choices := _choices(key, known, members):
         text = f"one of {', '.join(choices)}" + (", or your own package.module:Name" if key in members else "")
     else:
         names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
@@ -77,15 +77,15 @@ def expected(key: str, members: Members) -> str:
     return text + (f" {' and '.join(bounds)}" if bounds else "") + (", or null" if optional else "")
 
 
-def choices_of(key: str, members: Members) -> tuple[str, ...]:
+def _choices(key: str, known: Key, members: Members) -> tuple[str, ...]:
     """Returns the names that a key takes, its own and its registry's; empty where it takes any value of its type."""
-    return (*(keys()[key].facts["choices"] or ()), *members.get(key, ()))
+    return (*(known.facts["choices"] or ()), *members.get(key, ()))
 
 
 def check_mapping(key: str, value: Any) -> None:
     """Raises a UserError where a key that takes a mapping is given anything else, which composition could not merge."""
     if key in keys() and get_origin(keys()[key].hint) is dict:
-        _value(key, value, {})
+        _value(key, value, keys()[key], {})
 
 
 def build(plain: Any, members: Members) -> Config:
@@ -98,25 +98,36 @@ def build(plain: Any, members: Members) -> Config:
     Raises:
         UserError: a key that no schema knows, a value of the wrong type or out of range; the message names the override.
     """
-    built: Config = _section(Config, plain, "", members)
+    built: Config = section(Config, plain, "", members)
     return built
 
 
-def _section(schema: type, plain: Any, prefix: str, members: Members) -> Any:
+def section(schema: type, plain: Any, prefix: str, members: Members) -> Any:
+    """Returns an instance of a dataclass whose fields are made by `setting`, from plain values.
+
+    Args:
+        schema: the dataclass; sections in it are dataclasses too.
+        plain: nested dicts.
+        prefix: what its keys begin with on the command line, such as `sft.`.
+        members: as for `build`.
+
+    Raises:
+        UserError: as `build`.
+    """
     if not isinstance(plain, dict):
         inside = ", ".join(f"{prefix}{field.name}" for field in fields(schema))
         raise UserError(f"{prefix.rstrip('.')}={plain!r}: a section, not a value. Set one of its keys: {inside}.")
     hints = get_type_hints(schema)
-    known = {field.name for field in fields(schema)}
+    known = {field.name: Key(field, hints[field.name]) for field in fields(schema)}
     for name in plain:
         if name not in known:
             raise UserError(f"{prefix}{name}={plain[name]!r}: {unknown_key(f'{prefix}{name}')}")
     values: dict[str, Any] = {}
     for name, value in plain.items():
         if is_dataclass(hints[name]):
-            values[name] = _section(hints[name], value, f"{prefix}{name}.", members)
+            values[name] = section(hints[name], value, f"{prefix}{name}.", members)  # type: ignore[arg-type]
         else:
-            values[name] = _value(f"{prefix}{name}", value, members)
+            values[name] = _value(f"{prefix}{name}", value, known[name], members)
     return schema(**values)
 
 
@@ -128,32 +139,32 @@ def _unwrap(hint: Any) -> tuple[Any, bool]:
     return hint, False
 
 
-def _value(key: str, value: Any, members: Members) -> Any:
+def _value(key: str, value: Any, known: Key, members: Members) -> Any:
     """Returns a value in the key's type and range, or raises a UserError that names the override."""
-    kind, optional = _unwrap(keys()[key].hint)
+    kind, optional = _unwrap(known.hint)
     if value is None and optional:
         return None
     if value is None and get_origin(kind) is dict:
         return {}  # a mapping on the command line adds to what is there: null is the way to empty it
     try:
         converted = _convert(value, kind)
-        _check_limits(key, converted, members)
+        _check_limits(key, converted, known, members)
     except (ValueError, TypeError, OverflowError):
         shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else value
-        near = difflib.get_close_matches(str(value), choices_of(key, members), n=1)
+        near = difflib.get_close_matches(str(value), _choices(key, known, members), n=1)
         hinted = f" Did you mean {near[0]}?" if near else ""
-        sentence = keys()[key].facts["help"].split(";")[0]
-        raise UserError(f"{key}={shown}: expected {expected(key, members)} ({sentence}).{hinted}") from None
+        sentence = known.facts["help"].split(";")[0]
+        raise UserError(f"{key}={shown}: expected {expected(key, known, members)} ({sentence}).{hinted}") from None
     return converted
 
 
-def _check_limits(key: str, value: Any, members: Members) -> None:
+def _check_limits(key: str, value: Any, known: Key, members: Members) -> None:
     """Raises a ValueError where a value of the right type is none of the choices, or out of range."""
-    choices = choices_of(key, members)
+    choices = _choices(key, known, members)
     if choices and value not in choices and not (key in members and ":" in value):
         raise ValueError
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        above, low, high = (keys()[key].facts[limit] for limit in ("above", "low", "high"))
+        above, low, high = (known.facts[limit] for limit in ("above", "low", "high"))
         if (above is not None and value <= above) or (low is not None and value < low):
             raise ValueError
         if (high is not None and value > high) or not math.isfinite(value):
