@@ -1,7 +1,7 @@
-"""What concerns several keys of a config at once: impossible pairs, paths that are not there, packages that are not installed.
+"""Checks over several keys at once: impossible pairs, missing paths, packages that are not installed.
 
-Every complaint is one sentence that begins with the override to change and says what it takes. Nothing heavy is imported here,
-and nothing is read but directory entries.
+Every message is one sentence that begins with the override to change and says what it takes. Nothing heavy is imported, and only
+directory entries are read.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ def prefer_local(cfg: Config) -> None:
 
 
 def check(cfg: Config, command: str) -> None:
-    """Checks what concerns more than one key, and every path that a command will read.
+    """Checks pairs of keys, and every path that a command will read.
 
     Args:
-        cfg: a built and settled config.
-        command: `train`, `refine` or `evaluate`; a command is not held to what it does not read.
+        cfg: a config that `prefer_local` has been through.
+        command: `train`, `refine` or `evaluate`; keys that it does not read are not checked.
 
     Raises:
         UserError: the message names the override to change.
@@ -123,7 +123,7 @@ def _check_model(cfg: Config) -> None:
 
 
 def check_devices(trainer: TrainerConfig) -> None:
-    """Checks that strategy, devices and what is asked of them go together.
+    """Checks that strategy, number of devices and the options of sharding go together.
 
     Raises:
         UserError: they do not.

@@ -13,8 +13,8 @@ from dgr_lightning.config import schema
 from dgr_lightning.config.keys import keys
 
 _WHAT = {
-    "train": "Has the target model refine a safety set (DGR, arXiv 2602.02136), trains on it, and measures what it cost.",
-    "refine": "Has the target model refine a safety set (DGR, arXiv 2602.02136), and measures the set's shift from that model.",
+    "train": "Refines a safety set with the target model (DGR, arXiv 2602.02136), trains on it, and measures the safety tax.",
+    "refine": "Refines a safety set with the target model (DGR, arXiv 2602.02136), and measures the set's shift from that model.",
     "evaluate": "Measures reasoning, refusal and over-refusal of any Hugging Face folder.",
 }
 _EXAMPLES = {
@@ -24,7 +24,7 @@ _EXAMPLES = {
         ("python train.py -m refine=vanilla,dgr seed=1,2", "a sweep, one directory a point; finished points are not run again"),
         ("python train.py model=r1-distill-7b data=r1act refine=dgr", "the real thing, on a GPU"),
         ("python train.py model.path=<folder> data=star1 data.path=<file>", "local copies; model=local is understood"),
-        ("python train.py evaluation.limit=50", "measures what is trained already anew, and trains nothing again"),
+        ("python train.py evaluation.limit=50", "evaluates the trained model again on 50 problems, and trains nothing"),
     ),
     "refine": (
         ("python refine.py", "the miniature rewrites DirectRefusal"),
@@ -60,10 +60,8 @@ def show_help(command: str, console: Console | None = None) -> None:
         console.print(Text(f"  {example}", style="cyan"), Text(f"      {meaning}"), sep="\n", soft_wrap=True)
     console.print()
     table = [(f"{group}={default or 'null'}", ", ".join(choices(group))) for group, default in groups(command).items()]
-    _print(console, "Groups: default, and what else there is (conf/<group>/<choice>.yaml)", table)
-    console.print(
-        "[bold]Keys[/] (schema defaults; a group's choice may set others: --cfg job shows what a command line comes to)"
-    )
+    _print(console, "Groups: default and choices (conf/<group>/<choice>.yaml)", table)
+    console.print("[bold]Keys[/] (schema defaults; a group's choice may set others: --cfg job shows the composed config)")
     section = None
     rows: list[tuple[str, str]] = []
     found = members()

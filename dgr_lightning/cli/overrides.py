@@ -1,4 +1,4 @@
-"""What stands on the command line, read before Hydra composes: flags, overrides, and where the run goes.
+"""The command line, read before Hydra composes: flags, overrides, and where the run goes.
 
 Every override is held to the groups and keys that exist, so that a typing error costs nothing and is named as such. Keys of the
 schema are then handed to Hydra as `++key=value`: whether a YAML file happens to mention a key makes no difference to the user.
@@ -198,10 +198,10 @@ def _implied(parsed: list[Any], command: str, given: frozenset[str], folders: tu
     rows. A folder whose config names the miniature's language was grown by this project, or trained further, and stays one.
     """
     by_key = {override.key_or_group: override for override in parsed}
-    settled = given | _groups_of_experiment(by_key.get("experiment"), folders)
+    decided = given | _groups_of_experiment(by_key.get("experiment"), folders)
     for group in ("model", "data"):
         sources = [key for key in (f"{group}.path", f"{group}.hub_id") if key in given]
-        if group not in groups(command) or group in settled or not sources:
+        if group not in groups(command) or group in decided or not sources:
             continue
         values = [value for key in sources for value in _values(by_key[key]) if value is not None]
         grown = {group == "model" and language(Path(str(value)).expanduser()) == "micro" for value in values}

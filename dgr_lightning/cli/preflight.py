@@ -1,4 +1,4 @@
-"""What a run needs from elsewhere, looked for before anything is loaded: model, rows, evaluation tasks, probe tasks.
+"""What a run needs from a hub, checked before anything is loaded: model, rows, evaluation tasks, probe tasks.
 
 A run that cannot measure itself at the end should say so at the beginning. Local copies beat the hub everywhere.
 """
@@ -13,7 +13,7 @@ from dgr_lightning.models.hub import model_available, unreachable
 
 
 def require(cfg: Config, command: str) -> None:
-    """Checks that everything a command reads can be had.
+    """Checks that everything a command reads is local, cached, or on a hub that answers.
 
     Raises:
         UserError: something is neither local nor cached, and no hub answers; the message names the keys that take local copies.
@@ -38,9 +38,9 @@ def require(cfg: Config, command: str) -> None:
 
 
 def require_sources(cfg: Config) -> None:
-    """Checks, before anything is loaded, that both the model and the data of a run can be had.
+    """Checks that the model and the data of a run are local, cached, or on a hub that answers.
 
-    Local copies and recipes need no hub (that their paths are there is checked at the door).
+    Local copies and recipes need no hub; their paths were checked before.
 
     Raises:
         UserError: the hub is needed and cannot be reached; one message for model and data, whichever is missing.
@@ -67,14 +67,14 @@ def _already(local: str | None) -> str:
 
 
 def drop_probes(cfg: Config, *, asked_for: bool) -> None:
-    """Leaves probe tasks out whose problems cannot be had, and says so; the curves are then fewer.
+    """Leaves out probe tasks whose problems are out of reach, and says so; there are fewer curves then.
 
     Args:
         cfg: the config; `probes.tasks` is changed in place, so that the run hash holds what was measured.
         asked_for: the user named the tasks: then a missing one is an error.
 
     Raises:
-        UserError: a task that was asked for cannot be had.
+        UserError: a task that was asked for is out of reach.
     """
     missing = _missing(cfg.probes.tasks, cfg.probes.path) if cfg.probes.every > 0 else []
     if not missing:
@@ -87,7 +87,7 @@ def drop_probes(cfg: Config, *, asked_for: bool) -> None:
 
 
 def _missing(names: list[str], paths: dict[str, str]) -> list[str]:
-    """Returns the tasks that have neither a local copy nor a hub dataset that can be had."""
+    """Returns the tasks without a local copy whose hub dataset is neither cached nor reachable."""
     from dgr_lightning.tasks.registry import TASKS
 
     away = [TASKS[name] for name in names if name not in paths]

@@ -10,15 +10,15 @@ from dgr_lightning.refinement.strategy import STRATEGIES
 
 
 def resolve(cfg: Config, command: str, given: frozenset[str]) -> None:
-    """Checks that hub content can be had and turns every `auto` into the value that the run hash will hold.
+    """Checks that hub content is in reach, and turns every `auto` into the value that the run hash will hold.
 
     Args:
         cfg: a checked config; changed in place.
         command: `train`, `refine` or `evaluate`.
-        given: keys that the command line names: what was asked for is never left out silently.
+        given: keys that the command line names; what was asked for is never left out silently.
 
     Raises:
-        UserError: something is neither local nor on a hub that can be reached, a device is not there, or the cache cannot be.
+        UserError: something is neither local nor on a hub that answers, a device is missing, or the cache cannot be made.
     """
     from dgr_lightning.cache import require_cache
     from dgr_lightning.cli import preflight
@@ -31,7 +31,7 @@ def resolve(cfg: Config, command: str, given: frozenset[str]) -> None:
         preflight.drop_probes(cfg, asked_for="probes.tasks" in given)
 
     from dgr_lightning.console import say
-    from dgr_lightning.distributed import devices  # imports torch: from here on nothing of the config is wrong
+    from dgr_lightning.distributed import devices  # imports torch
 
     auto = [
         key
@@ -41,10 +41,10 @@ def resolve(cfg: Config, command: str, given: frozenset[str]) -> None:
     device = devices.resolve_device(cfg.trainer.accelerator)
     cfg.trainer.accelerator = device
     devices.resolve_devices(cfg.trainer)
-    checks.check_devices(cfg.trainer)  # again, now that there are so many
+    checks.check_devices(cfg.trainer)  # again, now that their number is known
     cfg.trainer.precision = devices.resolve_precision(cfg.trainer.precision, device)
     if command == "train":
-        checks.check_tuning(cfg)  # likewise
+        checks.check_tuning(cfg)  # again, now that strategy and precision are known
     cfg.engine.precision = devices.resolve_precision(cfg.engine.precision, device)
     cfg.engine.name, why = resolve_engine(cfg.engine.name, device)
     if auto:

@@ -10,7 +10,7 @@ from dgr_lightning.config.setting import EVERY_KIND, NEVER, setting
 
 @dataclass
 class EngineConfig:
-    """What generates and scores. Only name and precision have a say in what comes out."""
+    """The engine that generates and scores. Only name, precision and max_length determine what it returns."""
 
     name: str = setting(
         "auto",
@@ -25,7 +25,7 @@ class EngineConfig:
         hashed=EVERY_KIND,
     )
     batch_size: int = setting(
-        128, "sequences decoded together at most, on each engine; requests under way at once, on a server", low=1, hashed=NEVER
+        128, "most sequences that an engine decodes at once; on a server, most concurrent requests", low=1, hashed=NEVER
     )
     tensor_parallel: int = setting(1, "devices that one engine's weights are split over (vllm, ray)", low=1, hashed=NEVER)
     replicas: Optional[int] = setting(
@@ -52,7 +52,7 @@ class EngineConfig:
     )
     timeout_seconds: float = setting(600.0, "seconds that one request to a server may take", above=0.0, hashed=NEVER)
     retries: int = setting(
-        6, "times a request to a server is sent again after a passing failure, ever later", low=0, hashed=NEVER
+        6, "times a request to a server is retried after a transient failure, with growing pauses", low=0, hashed=NEVER
     )
     ray_address: Optional[str] = setting(
         None, "Ray cluster to join; null: RAY_ADDRESS, else one is started on this machine", private=True, hashed=NEVER

@@ -10,7 +10,7 @@ from dgr_lightning.config.setting import EVALUATION, NEVER, TRAINING, setting
 
 @dataclass
 class EvaluationConfig:
-    """What base and tuned model are measured on, with the same prompts, seeds and budget."""
+    """The evaluation of base and tuned model, with the same prompts, seeds and budget."""
 
     name: str = setting("", "short name", hashed=NEVER)
     tasks: list[str] = setting([], "task names", hashed=EVALUATION)
@@ -27,7 +27,7 @@ class EvaluationConfig:
 
 @dataclass
 class ProbesConfig:
-    """The curves during training: small generations with the current weights, on problems that evaluation never uses."""
+    """In-training evaluation: small generations with the current weights, on problems that the evaluation never uses."""
 
     tasks: list[str] = setting([], "tasks, drawn from their probe split", hashed=TRAINING)
     every: int = setting(50, "optimizer steps between probes; 0: no probes", low=0, hashed=TRAINING)
@@ -40,7 +40,7 @@ class ProbesConfig:
 
 @dataclass
 class JudgeConfig:
-    """Who says whether an answer refuses."""
+    """The judge: whether an answer refuses."""
 
     name: str = setting("keywords", "keywords: a phrase list, a cheap proxy", choices=("keywords",), hashed=EVALUATION)
     phrases: Optional[str] = setting(

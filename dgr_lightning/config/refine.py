@@ -30,9 +30,9 @@ class RefineConfig:
     )
     thinking: bool = setting(True, "let the model think while it rewrites, and keep what follows the close of thinking")
     view: str = setting(
-        "question", "what the templates show: question and part, or the part alone", choices=("question", "part")
+        "question", "content of the templates: question and part, or the part alone", choices=("question", "part")
     )
-    parts: list[str] = setting(["trace", "answer"], "what dgr rewrites; [trace] or [answer] alone is a control arm")
+    parts: list[str] = setting(["trace", "answer"], "parts that dgr rewrites; [trace] or [answer] alone is a control arm")
     trace_template: Optional[str] = setting(
         None, "text file with dgr's trace template; null: the shipped one", private=True, shipped=""
     )
@@ -50,9 +50,11 @@ class RefineConfig:
     )
     overthinking_tokens: int = setting(5000, "a kept text longer than this, in the target's tokens, has overthought", low=1)
     fallback_unit: str = setting(
-        "example", "what falls back when a part fails: the whole example, or the part", choices=("example", "part")
+        "example", "the unit of fallback when a part fails: the whole example, or the part", choices=("example", "part")
     )
-    on_failure: str = setting("keep", "what becomes of an example whose rewrite failed", choices=("keep", "drop"))
+    on_failure: str = setting(
+        "keep", "an example whose rewrite failed: keep its original, or drop it", choices=("keep", "drop")
+    )
     fraction: float = setting(1.0, "share of the set that is rewritten; the rest passes through", low=0.0, high=1.0)
     arm: str = setting("rewrites", "which half of the length-matched comparison this is", choices=("rewrites", "originals"))
     checks: list[str] = setting(

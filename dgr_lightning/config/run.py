@@ -1,4 +1,4 @@
-"""A whole run: the sections of the config and its few keys without one."""
+"""The whole config: its sections, and the few keys outside of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Config:
 
     seed: int = setting(1, "draws the subset, orders the data, drives training", low=0)
     name: str = setting("dgr", "experiment name: runs/<name>/…; letters, digits, '.', '_' and '-'", hashed=NEVER)
-    overwrite: bool = setting(False, "start anew where a run of the same config exists", hashed=NEVER)
+    overwrite: bool = setting(False, "start from the beginning where a run of the same config exists", hashed=NEVER)
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)

@@ -1,7 +1,7 @@
 """From composed YAML to a `Config`: types, ranges, unknown keys.
 
-The dataclasses in `config` carry types, ranges and help sentences; a complaint is one sentence that begins with the override
-to change and says what it takes.
+The dataclasses in `config` carry types, ranges and help sentences; a message is one sentence that begins with the override to
+change and says what it takes.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def _value(key: str, value: Any, known: Key, members: Members) -> Any:
     if value is None and optional:
         return None
     if value is None and get_origin(kind) is dict:
-        return {}  # a mapping on the command line adds to what is there: null is the way to empty it
+        return {}  # a mapping on the command line is merged into the present one: null empties it
     try:
         converted = _convert(value, kind)
         _check_limits(key, converted, known, members)

@@ -1,6 +1,6 @@
 """A key of the config, and every fact about it: default, sentence, range, who may see it, which hashes hold it.
 
-No list elsewhere repeats the names of keys: what leaves the machine and what names a run is asked of the key.
+No list elsewhere repeats the names of keys: whether one may leave the machine and whether it names a run is asked of the key.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def setting(
         high: the largest one.
         above: a number that it must exceed.
         choices: the values that it takes; None: any, or those of a registry (`cli/registries.py`).
-        private: says where something lies on this machine, or who uses it: it never leaves the machine.
+        private: names a place on this machine, or a person: it never leaves the machine.
         hashed: the kinds of runs whose hash holds it: those whose result it determines. A key that a later version adds
             separates runs until somebody decides that it need not.
         shipped: for a path to a text file, the file of `prompts/` that null stands for; the text is hashed, never the path. An

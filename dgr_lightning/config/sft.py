@@ -20,7 +20,7 @@ OPTIMIZERS: dict[str, str | None] = {
 
 @dataclass
 class SftConfig:
-    """The training recipe: it determines the trained model, and nothing of the machine is in it but max_tokens."""
+    """The training recipe. All of it determines the trained model, except max_tokens, which suits the machine."""
 
     lr: float = setting(1e-5, "peak learning rate", above=0.0, high=1.0, hashed=TRAINING)
     epochs: int = setting(5, "passes over the set", low=1, hashed=TRAINING)
@@ -36,12 +36,16 @@ class SftConfig:
     )
     weight_decay: float = setting(1e-4, "decoupled weight decay on matrices", low=0.0, high=10.0, hashed=TRAINING)
     warmup_ratio: float = setting(
-        0.1, "share of the steps that the learning rate rises; then a cosine to zero", low=0.0, high=1.0, hashed=TRAINING
+        0.1,
+        "share of the steps over which the learning rate rises; after them it falls to zero on a cosine",
+        low=0.0,
+        high=1.0,
+        hashed=TRAINING,
     )
     clip_norm: float = setting(1.0, "largest norm of the gradient", above=0.0, hashed=TRAINING)
     select: Optional[str] = setting(
         None,
-        "which weights become the model: those where this curve of the probes is highest, such as probe/reasoning_accuracy; "
-        "null: those of the last step",
+        "curve of the probes, such as probe/reasoning_accuracy: the weights of the step where it is highest become the "
+        "model; null: those of the last step",
         hashed=TRAINING,
     )

@@ -10,7 +10,7 @@ from dgr_lightning.config.setting import NEVER, setting
 
 @dataclass
 class ShiftConfig:
-    """What is measured of the distribution gap besides training: it changes nothing about the trained model."""
+    """Measurements of the distribution shift. They change nothing about the trained model."""
 
     limit: Optional[int] = setting(
         1000, "examples whose NLL is measured, the same before and after; null: all", low=1, hashed=NEVER
@@ -28,7 +28,10 @@ class ShiftConfig:
         hashed=NEVER,
     )
     prompts: int = setting(
-        0, "prompts a kind on which base and tuned are compared: KL and, with embedding, outputs; 0: none", low=0, hashed=NEVER
+        0,
+        "prompts of each kind on which base and tuned model are compared: KL and, with embedding, outputs; 0: none",
+        low=0,
+        hashed=NEVER,
     )
     max_new_tokens: int = setting(1024, "tokens of a trace that the base writes for the KL", low=1, hashed=NEVER)
     seed: int = setting(0, "seed of the traces that the base writes for the KL", low=0, hashed=NEVER)

@@ -10,7 +10,7 @@ from dgr_lightning.config.setting import NEVER, TRAINING, setting
 
 @dataclass
 class TrainerConfig:
-    """Where and how training runs. Nothing here but precision changes the trained model."""
+    """Where and how training runs. Only precision changes the trained model."""
 
     name: str = setting("auto", "short name", hashed=NEVER)
     accelerator: str = setting("auto", "auto: a CUDA device where there is one", choices=("auto", "cpu", "cuda"), hashed=NEVER)
@@ -23,13 +23,13 @@ class TrainerConfig:
     devices: Optional[int] = setting(
         None, "devices per node, each with a process; null: every GPU, or one CPU process", low=1, hashed=NEVER
     )
-    nodes: int = setting(1, "machines; more than one are started by torchrun, on each of them", low=1, hashed=NEVER)
+    nodes: int = setting(1, "nodes; with more than one, torchrun starts the command on each of them", low=1, hashed=NEVER)
     precision: str = setting(
         "auto", "type of the computation; master weights stay fp32", choices=("auto", "bf16", "fp32"), hashed=TRAINING
     )
     recompute_every: int = setting(
         0,
-        "activation checkpointing: every so-many-th layer computes its activations again; 1: all, 0: none",
+        "activation checkpointing: recompute the activations of every n-th layer; 1: of all layers, 0: of none",
         low=0,
         hashed=NEVER,
     )
@@ -37,7 +37,7 @@ class TrainerConfig:
         None, "fsdp: devices that share one copy of the weights, such as those of a node (HSDP); null: all", low=2, hashed=NEVER
     )
     tensor_parallel: int = setting(
-        1, "fsdp: devices that compute every row together, each with a part of every layer's matrices", low=1, hashed=NEVER
+        1, "fsdp: devices that share every row, each with a part of every layer's matrices", low=1, hashed=NEVER
     )
     compile: bool = setting(
         False, "compile the model's layers: a slower start, faster steps on a GPU (on the CPU it gains nothing)", hashed=NEVER
@@ -48,5 +48,5 @@ class TrainerConfig:
     checkpoint_every: int = setting(50, "optimizer steps between checkpoints; 0: only the end", low=0, hashed=NEVER)
     keep_checkpoints: int = setting(1, "how many of the last checkpoints are kept", low=1, hashed=NEVER)
     max_restarts: int = setting(
-        3, "times a training whose process died is taken up again from its last checkpoint", low=0, hashed=NEVER
+        3, "times a training is restarted from its last checkpoint after one of its processes died", low=0, hashed=NEVER
     )

@@ -21,7 +21,11 @@ class TuningConfig:
     )
     rank: int = setting(16, "rank of an adapter", low=1, hashed=TRAINING, read_by=("lora", "qlora"))
     alpha: float = setting(
-        32.0, "what an adapter adds is multiplied by alpha / rank", above=0.0, hashed=TRAINING, read_by=("lora", "qlora")
+        32.0,
+        "scale: the update of an adapter is multiplied by alpha / rank",
+        above=0.0,
+        hashed=TRAINING,
+        read_by=("lora", "qlora"),
     )
     dropout: float = setting(
         0.0, "dropout on what goes into an adapter", low=0.0, high=0.9, hashed=TRAINING, read_by=("lora", "qlora")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dgr_lightning.cache import cache_dir
 from dgr_lightning.config import ModelConfig
@@ -12,15 +11,12 @@ from dgr_lightning.errors import UserError
 from dgr_lightning.models.folder import check_folder
 from dgr_lightning.models.hub import fetch_model
 
-if TYPE_CHECKING:
-    pass
-
 
 def locate(model: ModelConfig) -> Path:
     """Returns the local folder of the target model: `path`, else the recipe's (grown on first use), else the hub's.
 
     Raises:
-        UserError: there is none to be had, or it is no whole model.
+        UserError: the model is neither local nor on a hub that answers, or its folder is not whole.
     """
     if model.path is not None:
         folder = Path(model.path).expanduser()

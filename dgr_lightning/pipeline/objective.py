@@ -12,7 +12,7 @@ REASONING, REFUSAL = "probe/reasoning_accuracy", "probe/refusal_rate"
 
 
 def objective(metrics: Path) -> float | tuple[float, float] | None:
-    """Returns what a training comes to, for a sweeper such as Optuna's.
+    """Returns the objective of a finished training, for a sweeper such as Optuna's.
 
     Args:
         metrics: the run's metrics.csv.

@@ -1,4 +1,4 @@
-"""The run directory: where a run lives, which config it holds, and who may write in it.
+"""The run directory: where a run lives, which config it holds, and which process may write in it.
 
 One process owns a directory, by a lock that the kernel gives back when the process dies. What a directory holds is in
 docs/architecture.md; this module writes `config.yaml` and two hidden files, `.lock` and `.run.json` (what was hashed, to say
