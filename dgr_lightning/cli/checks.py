@@ -1,6 +1,6 @@
 """Checks over several keys at once: impossible pairs, missing paths, packages that are not installed.
 
-Every message is one sentence that begins with the override to change and says what it takes. Nothing heavy is imported, and only
+Every message is one sentence that begins with the override to change and says what it takes. Nothing heavy is imported, only
 directory entries are read.
 """
 

@@ -1,7 +1,7 @@
 """The work of each stage: functions of the resolved config, a model and the run directory, in child processes if need be.
 
-A function reads what earlier stages left in the run directory, writes its own files there and returns its record. `commands` knows
-the order, `execution` where they run.
+A function reads what earlier stages left in the run directory, writes its own files there and returns its record. `commands`
+knows the order, `execution` where they run.
 """
 
 from __future__ import annotations
