@@ -14,7 +14,7 @@ from dgr_lightning.config.keys import keys
 
 _WHAT = {
     "train": "Refines a safety set with the target model (DGR, arXiv 2602.02136), trains on it, and measures the safety tax.",
-    "refine": "Refines a safety set with the target model (DGR, arXiv 2602.02136), and measures how far it lies from that model.",
+    "refine": "Refines a safety set with the target model (DGR, arXiv 2602.02136), measures how far it lies from that model.",
     "evaluate": "Measures reasoning, refusal and over-refusal of any Hugging Face folder.",
 }
 _EXAMPLES = {
