@@ -36,7 +36,7 @@ class ProbesConfig:
 
 @dataclass
 class JudgeConfig:
-    """Who says whether an answer refuses."""
+    """What decides whether an answer refuses."""
 
-    name: str = setting("keywords", "keywords: a phrase list, a cheap proxy", choices=("keywords",))
+    name: str = setting("keywords", "keywords: a phrase list, a cheap proxy; or your own package.module:Name")
     phrases: Optional[str] = setting(None, "text file with refusal phrases, one a line; null: the shipped list")

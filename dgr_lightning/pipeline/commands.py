@@ -33,7 +33,7 @@ from dgr_lightning.pipeline.run_directory import Place, RunDir
 from dgr_lightning.refinement.outcome import RefinementStats
 from dgr_lightning.report import terminal
 from dgr_lightning.report.summary import build_summary
-from dgr_lightning.tasks.loader import task_hash
+from dgr_lightning.tasks.loader import task_hashes
 
 if TYPE_CHECKING:
     from dgr_lightning.evaluation.evaluate import Estimates
@@ -128,14 +128,14 @@ def _open(cfg: Config, model: ModelHandle, place: Place, kind: Any) -> RunDir:
         identities["data"] = sources.data_hash(cfg.data)
     if kind == "train":
         probes = cfg.probes.tasks if cfg.probes.every else []
-        identities["probes"] = [task_hash(task, "probe", cfg.probes.path.get(task)) for task in probes]
+        identities["probes"] = task_hashes(probes, "probe", cfg.probes.path)
     if kind == "evaluate":
         identities["evaluation"] = _task_hashes(cfg)
     return RunDir.open(cfg, identities, place, kind)
 
 
 def _task_hashes(cfg: Config) -> list[str]:
-    return [task_hash(task, "evaluation", cfg.evaluation.path.get(task)) for task in cfg.evaluation.tasks]
+    return task_hashes(cfg.evaluation.tasks, "evaluation", cfg.evaluation.path)
 
 
 def _stage(
@@ -254,7 +254,7 @@ def _models_measure(cfg: Config, tuned: str | None) -> str | None:
     shift = cfg.shift
     if not shift.prompts:
         return None
-    prompts = [task_hash(task, "probe", cfg.probes.path.get(task)) for task in cfg.probes.tasks]
+    prompts = task_hashes(cfg.probes.tasks, "probe", cfg.probes.path)
     return content_hash(shift.prompts, shift.max_new_tokens, shift.seed, *_measured_with(cfg), prompts, tuned)
 
 
