@@ -22,6 +22,7 @@ from dgr_lightning.console import console, say
 from dgr_lightning.data import sources
 from dgr_lightning.distributed import torchrun
 from dgr_lightning.engines.model_handle import ModelHandle
+from dgr_lightning.evaluation.subjects import BASE, TUNED, outputs_folder
 from dgr_lightning.evaluation.tax import tax
 from dgr_lightning.files import read_json, write_json
 from dgr_lightning.hashes import content_hash
@@ -36,7 +37,7 @@ from dgr_lightning.report.summary import build_summary
 from dgr_lightning.tasks.loader import task_hashes
 
 if TYPE_CHECKING:
-    from dgr_lightning.evaluation.evaluate import Estimates
+    from dgr_lightning.tasks.metrics import Estimates
 
 T = TypeVar("T")
 Who = Literal["one", "machines", "ranks"]
@@ -55,9 +56,9 @@ def train(cfg: Config, place: Place) -> None:
         trained = _stage(run, cfg, "train", "Training", partial(stages.train, cfg, base, run.hash), by="ranks")
         measured.forget()
         seconds: dict[str, float] = {}
-        before = _measure(run, cfg, base, "base", cache_dir() / "evaluations", seconds)
+        before = _measure(run, cfg, base, BASE, cache_dir() / "evaluations", seconds)
         with ModelHandle(run.path / "model", cfg) as tuned:
-            after = _measure(run, cfg, tuned, "tuned", run.path / "evaluation" / "stored", seconds)
+            after = _measure(run, cfg, tuned, TUNED, run.path / "evaluation" / "stored", seconds)
             shift = _tuning_shift(run, cfg, base, tuned, shift)
         terminal.write(
             run.path,
@@ -67,7 +68,7 @@ def train(cfg: Config, place: Place) -> None:
                 rejected=refined["rejected"],
                 base=before,
                 tuned=after,
-                tax=tax(run.path / "evaluation", before, after),
+                tax=tax(run.path, before, after),
                 refinement=_figures(refined, shift),
                 shift=shift,
                 training=trained["training"],
@@ -105,7 +106,7 @@ def evaluate(cfg: Config, place: Place) -> None:
         _announce(run, cfg)
         seconds: dict[str, float] = {}
         store = cache_dir() / "evaluations"
-        measures = _measure(run, cfg, model, "base", store, seconds)
+        measures = _measure(run, cfg, model, BASE, store, seconds)
         terminal.write(run.path, build_summary(run.hash, seconds, base=measures))
 
 
@@ -231,12 +232,12 @@ def _figures(refined: dict[str, Any], shift: dict[str, Any]) -> dict[str, Any]:
     return refined["refinement"] | {"nll_before": mean_nll(shift["before"]), "nll_after": mean_nll(shift["after"])}
 
 
-def _measure(run: RunDir, cfg: Config, model: ModelHandle, which: str, store: Path, seconds: dict[str, float]) -> Estimates:
-    """Evaluates one model into `evaluation/<which>/` and adds the seconds it took."""
-    console.rule(f"[bold]Evaluation of the {which} model[/]", align="left")
-    out = run.path / "evaluation" / which
-    measures, seconds[f"evaluate_{which}"] = _compute(cfg, partial(stages.evaluate, cfg, model, store, which), out, "machines")
-    return measures
+def _measure(run: RunDir, cfg: Config, model: ModelHandle, subject: str, store: Path, seconds: dict[str, float]) -> Estimates:
+    """Evaluates one subject into its folder of the run and adds the seconds it took."""
+    console.rule(f"[bold]Evaluation of the {subject} model[/]", align="left")
+    compute = partial(stages.evaluate, cfg, model, store, subject)
+    estimates, seconds[f"evaluate_{subject}"] = _compute(cfg, compute, outputs_folder(run.path, subject), "machines")
+    return estimates
 
 
 def _set_measure(cfg: Config) -> str:

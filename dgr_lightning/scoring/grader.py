@@ -1,4 +1,4 @@
-"""Graders: they compare an answer with the gold one. `Task.grader` is a file of `scoring/graders/`, or `package.module:Name`."""
+"""Graders compare an answer with the gold one. `Task.grader` names a file of `scoring/graders/`, or `package.module:Name`."""
 
 from __future__ import annotations
 

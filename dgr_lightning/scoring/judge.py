@@ -1,7 +1,7 @@
-"""Judges: they decide whether an answer refuses. `judge.name` is a file of `scoring/judges/`, or `package.module:Name`.
+"""Judges decide whether an answer refuses. `judge.name` names a file of `scoring/judges/`, or `package.module:Name`.
 
-Verdicts are asked for in batches, for a judge may be a model of its own size. A rate means what its judge measures, so every
-judge carries the sentence that stands beside its figures.
+They judge in batches, because a judge may be a model. A rate means what its judge measures, so every judge brings the sentence
+that is printed beside its rates.
 """
 
 from __future__ import annotations

@@ -50,7 +50,11 @@ class Scorer:
         """
         if task.grader is not None:
             return self._graded(self._grader(task.grader), problems, answers, advance)
-        found = {i: Exchange(problem.prompt, answer) for i, (problem, answer) in enumerate(zip(problems, answers, strict=True)) if answer is not None}
+        found = {
+            i: Exchange(problem.prompt, answer)
+            for i, (problem, answer) in enumerate(zip(problems, answers, strict=True))
+            if answer is not None
+        }
         refused = dict(zip(found, self._judge.refusals(list(found.values())), strict=True))
         advance(len(answers))
         return [refused.get(i, False) for i in range(len(answers))]

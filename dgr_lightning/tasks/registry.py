@@ -1,7 +1,7 @@
 """Finds a task by its name: the benchmarks that come with the project, and those that a user names as `package.module:NAME`.
 
-A benchmark is a file of `tasks/benchmarks/` with one `Task` or several; no list names it. A task from outside goes by the `name`
-of the `Task` in files, figures and `evaluation.path.<name>`; only `evaluation.tasks` and `probes.tasks` say where it is defined.
+A benchmark is a file of `tasks/benchmarks/` with one `Task` or several; no list names it. A task from outside is called by its
+`Task.name` in files, figures and `evaluation.path.<name>`; only `evaluation.tasks` and `probes.tasks` say where it is defined.
 """
 
 from __future__ import annotations

@@ -89,7 +89,9 @@ class Task:
         if self.kind not in KINDS:
             raise UserError(f"task {self.name}: kind={self.kind!r}; expected one of {', '.join(KINDS)}.")
         if (self.grader is None) == (self.kind == REASONING.name):
-            remedy = "name its grader, such as grader='maths'" if self.grader is None else "a judge reads its answers: grader=None"
+            remedy = (
+                "name its grader, such as grader='maths'" if self.grader is None else "a judge reads its answers: grader=None"
+            )
             raise UserError(f"task {self.name}, of kind {self.kind}: {remedy}.")
 
 

@@ -1,8 +1,8 @@
 """Grades maths: compares the final answer of a text with the gold answer.
 
-Three steps, each cheaper and more certain than the next: the same normal form, the same number, and math-verify's symbolic comparison.
-Only the last one computes with model text. It runs in a process that is killed when its time is up; a pair that could not be
-compared in time counts as wrong, and as a timeout.
+Three steps, each cheaper and more certain than the next: the same normal form, the same number, and math-verify's symbolic
+comparison. Only the last one computes with model text. It runs in a process that is killed when its time is up; a pair that
+could not be compared in time counts as wrong, and as a timeout.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from dgr_lightning.text_files import read_lines
 
 SHIPPED_PHRASES = SHIPPED / "refusal_phrases.txt"
 OPENING = 300
-"""Characters of an answer that are searched: a refusal opens with its refusal, while a long helpful answer may hold any phrase."""
+"""Characters of an answer that are searched: a refusal opens with a phrase, a long helpful answer may hold one anywhere."""
 
 _QUOTES = str.maketrans("‘’‛ʼ′´`“”„", "'''''''\"\"\"")
 
