@@ -92,16 +92,19 @@ def check(cfg: Config, command: str) -> None:
         check_tasks(cfg.evaluation, cfg.probes, cfg.model.language)
     if command == "train" and cfg.sft.select is not None:
         _check_selection(cfg)
+    from dgr_lightning.scoring.judge import JUDGES
+
+    JUDGES.get(cfg.judge.name)
     _check_file("judge.phrases", cfg.judge.phrases)
 
 
 def _check_selection(cfg: Config) -> None:
-    from dgr_lightning.tasks.metrics import HEADLINES, METRICS
+    from dgr_lightning.tasks.metrics import KINDS
     from dgr_lightning.tasks.registry import TASKS
 
-    kinds = {name: TASKS[name].kind for name in cfg.probes.tasks}
-    curves = [f"probe/{HEADLINES[kind]}" for kind in dict.fromkeys(kinds.values())]
-    curves += [f"probe/{name}/{METRICS[kind]}" for name, kind in kinds.items()]
+    kinds = {TASKS[name].name: KINDS[TASKS[name].kind] for name in cfg.probes.tasks}
+    curves = [f"probe/{kind.headline}" for kind in dict.fromkeys(kinds.values())]
+    curves += [f"probe/{task}/{kind.metric}" for task, kind in kinds.items()]
     if not cfg.probes.every or cfg.sft.select not in curves:
         there = ", ".join(curves) if cfg.probes.every else "none, because probes.every=0"
         raise UserError(f"sft.select={cfg.sft.select}: no curve of this run's probes. There are: {there}.")

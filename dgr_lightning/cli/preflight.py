@@ -82,7 +82,9 @@ def drop_probes(cfg: Config, *, asked_for: bool) -> None:
     copies = " ".join(f"probes.path.{name}=<file>" for name in missing)
     if asked_for:
         raise UserError(f"{unreachable()}, and these probe tasks are not in the local cache. Use local copies: {copies}.")
-    cfg.probes.tasks = [name for name in cfg.probes.tasks if name not in missing]
+    from dgr_lightning.tasks.registry import TASKS
+
+    cfg.probes.tasks = [name for name in cfg.probes.tasks if TASKS[name].name not in missing]
     say(f"no curves for {', '.join(missing)}: {unreachable()}. With local copies: {copies}")
 
 
@@ -90,5 +92,5 @@ def _missing(names: list[str], paths: dict[str, str]) -> list[str]:
     """Returns the tasks without a local copy whose hub dataset is neither cached nor reachable."""
     from dgr_lightning.tasks.registry import TASKS
 
-    away = [TASKS[name] for name in names if name not in paths]
+    away = [task for name in names if (task := TASKS[name]).name not in paths]
     return [task.name for task in away if task.hub_id is not None and not dataset_available(task.hub_id, task.revision)]

@@ -42,7 +42,7 @@ class ProbesConfig:
 class JudgeConfig:
     """The judge: whether an answer refuses."""
 
-    name: str = setting("keywords", "keywords: a phrase list, a cheap proxy", choices=("keywords",), hashed=EVALUATION)
+    name: str = setting("keywords", "keywords: a phrase list, a cheap proxy", hashed=EVALUATION)
     phrases: Optional[str] = setting(
         None,
         "text file with refusal phrases, one a line; null: the shipped list",

@@ -125,7 +125,7 @@ def section(schema: type, plain: Any, prefix: str, members: Members) -> Any:
     values: dict[str, Any] = {}
     for name, value in plain.items():
         if is_dataclass(hints[name]):
-            values[name] = section(hints[name], value, f"{prefix}{name}.", members)  # type: ignore[arg-type]
+            values[name] = section(hints[name], value, f"{prefix}{name}.", members)
         else:
             values[name] = _value(f"{prefix}{name}", value, known[name], members)
     return schema(**values)

@@ -22,7 +22,7 @@ from dgr_lightning.data.readers import Row, columns, read_rows
 from dgr_lightning.data.rows import check_column, count_reasons, parse_rows
 from dgr_lightning.errors import UserError
 from dgr_lightning.example import BENIGN, HARMFUL, Example
-from dgr_lightning.hashes import content_hash, file_hash
+from dgr_lightning.hashes import content_hash, file_hashes, sorted_by_hash
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,7 @@ def _source_identity(source: DataConfig | BenignConfig, key: str) -> list[Any]:
     path = Path(source.path).expanduser()
     if not path.exists():
         raise UserError(f"{key}={source.path}: there is no such file.")
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    return [[file.relative_to(path).as_posix(), file_hash(file)] for file in files]
+    return file_hashes(path)
 
 
 # --- Rows -----------------------------------------------------------------------------------------------------------------
@@ -190,5 +189,5 @@ def _num_benign(total: int, ratio: float) -> int:
 
 def _draw(examples: list[Example], count: int, seed: int) -> set[str]:
     """Returns the ids of the first `count` examples in the seed's order."""
-    ranked = sorted(examples, key=lambda example: sha256(f"{seed} {example.id}".encode()).digest())
+    ranked = sorted_by_hash(examples, lambda example: f"{seed} {example.id}")
     return {example.id for example in ranked[:count]}

@@ -1,31 +1,32 @@
-"""The safety tax: what tuning cost of the base's reasoning accuracy."""
+"""The safety tax: the reasoning accuracy that tuning cost."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from dgr_lightning.evaluation.subjects import SUBJECTS, outputs_file
 from dgr_lightning.files import read_jsonl
 from dgr_lightning.statistics.intervals import Estimate, difference, macro, paired_correlation, relative_percent
-from dgr_lightning.tasks.metrics import METRICS, SIDES, Estimates
+from dgr_lightning.tasks.metrics import REASONING, Estimates
 
 
-def tax(folder: Path, base: Estimates, tuned: Estimates) -> dict[str, Estimate]:
-    """Returns the safety tax: what the tuned model lost of the base's reasoning accuracy, averaged over the tasks.
+def tax(run_dir: Path, base: Estimates, tuned: Estimates) -> dict[str, Estimate]:
+    """Returns the safety tax: the reasoning accuracy that the tuned model lost against the base, averaged over the tasks.
 
     The intervals use that both models were given the same problems.
 
     Args:
-        folder: holds `base/<task>.jsonl` and `tuned/<task>.jsonl`, as `evaluate_model` wrote them.
-        base: what the base measured.
-        tuned: what the tuned model measured, on the same tasks.
+        run_dir: holds the outputs of both models, as `evaluate_model` wrote them.
+        base: estimates of the base.
+        tuned: estimates of the tuned model, on the same tasks.
 
     Returns:
         `points`: base minus tuned in hundredths of accuracy; `relative_percent`: the same in per cent of the base's.
     """
-    metric = METRICS["reasoning"]
-    tasks = [task for task in base if metric in base[task]]
-    correlation = paired_correlation(*([_outcomes(folder / side / f"{task}.jsonl") for task in tasks] for side in SIDES))
-    before, after = (macro([measures[task][metric] for task in tasks]) for measures in (base, tuned))
+    tasks = [task for task in base if REASONING.metric in base[task]]
+    outcomes = ([_outcomes(outputs_file(run_dir, subject, task)) for task in tasks] for subject in SUBJECTS)
+    correlation = paired_correlation(*outcomes)
+    before, after = (macro([estimates[task][REASONING.metric] for task in tasks]) for estimates in (base, tuned))
     return {
         "points": difference(before, after, correlation).scaled(-100),
         "relative_percent": relative_percent(before, after, correlation).scaled(-1),
@@ -35,5 +36,5 @@ def tax(folder: Path, base: Estimates, tuned: Estimates) -> dict[str, Estimate]:
 def _outcomes(path: Path) -> list[list[bool]]:
     by_problem: dict[str, list[bool]] = {}
     for row in read_jsonl(path):
-        by_problem.setdefault(row["id"], []).append(row["correct"])
+        by_problem.setdefault(row["id"], []).append(row[REASONING.verdict])
     return list(by_problem.values())

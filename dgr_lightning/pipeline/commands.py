@@ -17,6 +17,7 @@ from dgr_lightning.config import Config, Kind
 from dgr_lightning.console import console, say
 from dgr_lightning.data import sources
 from dgr_lightning.engines.model_handle import ModelHandle
+from dgr_lightning.evaluation.subjects import BASE, TUNED, outputs_folder
 from dgr_lightning.evaluation.tax import tax
 from dgr_lightning.files import write_json
 from dgr_lightning.models.content import model_hash
@@ -32,11 +33,11 @@ from dgr_lightning.refinement.outcome import RefinementStats
 from dgr_lightning.report import terminal
 from dgr_lightning.report.summary import build_summary
 from dgr_lightning.shift.measure import mean_nll
-from dgr_lightning.tasks.loader import task_hash
+from dgr_lightning.tasks.loader import task_hashes
 from dgr_lightning.tasks.task import EVALUATION, PROBE
 
 if TYPE_CHECKING:
-    from dgr_lightning.evaluation.evaluate import Estimates
+    from dgr_lightning.tasks.metrics import Estimates
 
 Record = dict[str, Any]
 
@@ -56,9 +57,9 @@ def train(cfg: Config, place: Place) -> float | tuple[float, float] | None:
         trained = execute(training, run.path, cfg)
         measured.forget()
         seconds: dict[str, float] = {}
-        before = _measure(run, cfg, base, "base", seconds)
+        before = _measure(run, cfg, base, BASE, seconds)
         with ModelHandle(run.path / "model", cfg) as tuned:
-            after = _measure(run, cfg, tuned, "tuned", seconds)
+            after = _measure(run, cfg, tuned, TUNED, seconds)
             shift = _divergence(run, cfg, base, tuned, shift)
         terminal.write(
             run.path,
@@ -68,7 +69,7 @@ def train(cfg: Config, place: Place) -> float | tuple[float, float] | None:
                 rejected=refined["rejected"],
                 base=before,
                 tuned=after,
-                tax=tax(run.path / "evaluation", before, after),
+                tax=tax(run.path, before, after),
                 refinement=_figures(refined, shift),
                 shift=shift,
                 training=trained["training"],
@@ -106,7 +107,7 @@ def evaluate(cfg: Config, place: Place) -> None:
             return _show_finished(run)
         _announce(run, cfg)
         seconds: dict[str, float] = {}
-        estimates = _measure(run, cfg, model, "base", seconds)
+        estimates = _measure(run, cfg, model, BASE, seconds)
         terminal.write(run.path, build_summary(run.hash, seconds, base=estimates))
 
 
@@ -123,7 +124,7 @@ def _open(cfg: Config, model: ModelHandle, place: Place, kind: Kind) -> RunDir:
 
 def _task_hashes(cfg: Config, split: str) -> list[str]:
     section = cfg.evaluation if split == EVALUATION else cfg.probes
-    return [task_hash(task, split, section.path.get(task)) for task in section.tasks]
+    return task_hashes(section.tasks, split, section.path)
 
 
 def _check_model(cfg: Config, folder: Path) -> None:
@@ -169,13 +170,12 @@ def _figures(refined: Record, shift: Record) -> Record:
 
 
 def _measure(run: RunDir, cfg: Config, model: ModelHandle, subject: str, seconds: dict[str, float]) -> Estimates:
-    """Evaluates one model into `evaluation/<subject>/` and adds the seconds it took."""
+    """Evaluates one subject into its folder of the run and adds the seconds it took."""
     console.rule(f"[bold]Evaluation of the {subject} model[/]", align="left")
-    out = run.path / "evaluation" / subject
     # What a base generates is shared by all runs, what a tuned model generates belongs to its own.
-    store = cache_dir() / "evaluations" if subject == "base" else run.path / "evaluation" / "stored"
+    store = cache_dir() / "evaluations" if subject == BASE else run.path / "evaluation" / "stored"
     work = partial(stages.evaluate, cfg, model, store, subject)
-    estimates, seconds[f"evaluate_{subject}"] = compute(work, out, cfg, "one per node")
+    estimates, seconds[f"evaluate_{subject}"] = compute(work, outputs_folder(run.path, subject), cfg, "one per node")
     return estimates
 
 

@@ -9,7 +9,7 @@ from dgr_lightning.config import Config
 from dgr_lightning.files import read_json, write_json
 from dgr_lightning.hashes import content_hash
 from dgr_lightning.models.content import model_hash
-from dgr_lightning.tasks.loader import task_hash
+from dgr_lightning.tasks.loader import task_hashes
 from dgr_lightning.tasks.task import PROBE
 
 
@@ -28,7 +28,7 @@ def divergence_hash(cfg: Config, tuned: str | None) -> str | None:
     shift = cfg.shift
     if not shift.prompts:
         return None
-    prompts = [task_hash(task, PROBE, cfg.probes.path.get(task)) for task in cfg.probes.tasks]
+    prompts = task_hashes(cfg.probes.tasks, PROBE, cfg.probes.path)
     return content_hash(shift.prompts, shift.max_new_tokens, shift.seed, *_measured_with(cfg), prompts, tuned)
 
 

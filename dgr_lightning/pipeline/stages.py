@@ -1,7 +1,7 @@
-"""The work of each stage: functions of the resolved config, a model and the run directory, in child processes if need be.
+"""What each stage does: functions of the resolved config, a model and the run directory, in processes of their own if need be.
 
-A function reads what earlier stages left in the run directory, writes its own files there and returns its record. `commands`
-knows the order, `execution` where they run.
+A function reads what earlier stages left in the run directory, writes its own files there and returns its record. `stages`
+knows the order.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from dgr_lightning.cache import cache_dir
-from dgr_lightning.config import Config
+from dgr_lightning.config import Config, JudgeConfig
 from dgr_lightning.console import console, say
 from dgr_lightning.data import sources
 from dgr_lightning.engines.model_handle import ModelHandle
 from dgr_lightning.example import HARMFUL, Example, ExampleFile, read_refined
 from dgr_lightning.files import write_jsonl, write_text
 from dgr_lightning.refinement.outcome import RefinementStats
-from dgr_lightning.scoring.judges.keywords import KeywordJudge
+from dgr_lightning.scoring.judge import open_judge
 
 if TYPE_CHECKING:
-    from dgr_lightning.evaluation.evaluate import Estimates
     from dgr_lightning.models.chat import Chat
+    from dgr_lightning.tasks.metrics import Estimates
 
 REFINED = "refined.jsonl"
 SOURCES = "stages/sources.jsonl"
@@ -45,9 +45,9 @@ def refine(cfg: Config, target: ModelHandle, run: Path) -> dict[str, Any]:
     write_jsonl(run / SOURCES, source.examples)
     del source  # from here on examples are read from the disk, one by one
     examples = ExampleFile(run / SOURCES)
-    # ThinkSafe's guard is the configured judge. For the rest, the shipped phrases, here and in probes: judge= is for
-    # evaluation, and no part of what determines the model.
-    judge = KeywordJudge(cfg.judge.phrases) if cfg.refine.strategy == "thinksafe" else KeywordJudge()
+    # ThinkSafe's guard is the configured judge. For the rest, the default judge, here and in probes: judge= is for evaluation,
+    # and no part of what determines the model.
+    judge = open_judge(cfg.judge if cfg.refine.strategy == "thinksafe" else JudgeConfig())
     refinement = refine_examples(examples, cfg, target.chat, target.engine, target.model_hash, judge, cache_dir())
     write_jsonl(run / REFINED, refinement.examples)
     write_jsonl(run / "stages" / "verdicts.jsonl", refinement.verdicts())
@@ -77,7 +77,7 @@ def train(cfg: Config, target: ModelHandle, run_hash: str, run: Path) -> dict[st
     from dgr_lightning.training.probes import Probes
 
     target.release()
-    probe = Probes(cfg, target.chat, KeywordJudge()) if cfg.probes.every and cfg.probes.tasks else None
+    probe = Probes(cfg, target.chat, open_judge(JudgeConfig())) if cfg.probes.every and cfg.probes.tasks else None
     result = fit(target.folder, target.chat, read_refined(run / REFINED), cfg, run, probe, run_hash)
     return {"training": asdict(result)}
 
@@ -97,16 +97,13 @@ def helping(stage: Callable[[Path], Any]) -> None:
 
 
 def evaluate(cfg: Config, model: ModelHandle, store: Path, label: str, out: Path) -> tuple[Estimates, float]:
-    """Measures a model on the tasks of the evaluation; returns what was measured, and the seconds that it took."""
+    """Evaluates a model; returns the estimates by task, and the seconds that it took."""
     from dgr_lightning.evaluation.evaluate import evaluate_model
 
     start = monotonic()
-    judge = KeywordJudge(cfg.judge.phrases)
-    measures = evaluate_model(
-        model.engine, model.chat, cfg, cfg.evaluation.tasks, judge, out, store, model.model_hash, label=label
-    )
+    estimates = evaluate_model(model, cfg, open_judge(cfg.judge), out, store, label)
     model.release()
-    return measures, monotonic() - start
+    return estimates, monotonic() - start
 
 
 def _show_first(example: Example, chat: Chat, file: Path) -> None:

@@ -21,7 +21,7 @@ from dgr_lightning.example import HARMFUL, Example
 from dgr_lightning.models.chat import Chat
 from dgr_lightning.prompts.templates import ANSWER, SHIPPED, TRACE
 from dgr_lightning.refinement.strategies import steps
-from dgr_lightning.scoring.judges.keywords import KeywordJudge
+from dgr_lightning.scoring.judge import Judge, refuses
 from dgr_lightning.text_files import read_lines
 
 SHIPPED_PHRASES = SHIPPED / "meta_thinking.txt"
@@ -76,20 +76,20 @@ class QualityControl:
 
     Attributes:
         chat: the target's chat format; its tokenizer counts tokens, its marks are the think marks.
-        judge: says whether an answer refuses.
+        judge: decides whether an answer refuses.
         phrases: meta-thinking phrases.
         overthinking_tokens: the longest text that has not overthought, in tokens.
         checks: names of the checks that are on.
     """
 
     chat: Chat
-    judge: KeywordJudge
+    judge: Judge
     phrases: tuple[str, ...]
     overthinking_tokens: int
     checks: tuple[str, ...]
 
     @classmethod
-    def of(cls, refine: RefineConfig, chat: Chat, judge: KeywordJudge) -> QualityControl:
+    def of(cls, refine: RefineConfig, chat: Chat, judge: Judge) -> QualityControl:
         """Returns the quality control that a config asks for."""
         return cls(chat, judge, load_phrases(refine.meta_thinking), refine.overthinking_tokens, tuple(refine.checks))
 
@@ -167,13 +167,20 @@ def meta_thinking(candidate: Candidate, control: QualityControl) -> bool:
 
 def refusal_lost(candidate: Candidate, control: QualityControl) -> bool:
     """The source answer refuses, by the judge, and the new one does not."""
-    refuses = control.judge.refuses
-    return ANSWER in candidate.texts and refuses(candidate.example.answer) and not refuses(candidate.texts[ANSWER])
+    judge, prompt = control.judge, candidate.example.prompt
+    return (
+        ANSWER in candidate.texts
+        and refuses(judge, prompt, candidate.example.answer)
+        and not refuses(judge, prompt, candidate.texts[ANSWER])
+    )
 
 
 def guard(candidate: Candidate, control: QualityControl) -> bool:
     """The guard rejects the answer: it does not refuse a harmful prompt, or refuses a benign one (ThinkSafe's filter)."""
-    return ANSWER in candidate.texts and control.judge.refuses(candidate.texts[ANSWER]) != (candidate.example.label == HARMFUL)
+    if ANSWER not in candidate.texts:
+        return False
+    harmful = candidate.example.label == HARMFUL
+    return refuses(control.judge, candidate.example.prompt, candidate.texts[ANSWER]) != harmful
 
 
 CHECKS: dict[str, Callable[[Candidate, QualityControl], bool]] = {

@@ -22,6 +22,7 @@ from dgr_lightning.engines.engine import Engine, Sampling
 from dgr_lightning.errors import UserError
 from dgr_lightning.example import Example
 from dgr_lightning.generation.completions import CompletionStore
+from dgr_lightning.generation.headers import sampling_settings, store_header
 from dgr_lightning.generation.jobs import run_jobs
 from dgr_lightning.generation.shards import ShardedRows
 from dgr_lightning.hashes import content_hash
@@ -32,7 +33,7 @@ from dgr_lightning.refinement.quality import QualityControl
 from dgr_lightning.refinement.refined_set import RefinedSet, target_tokens
 from dgr_lightning.refinement.rewriter import Rewriter
 from dgr_lightning.refinement.strategies import Step, steps
-from dgr_lightning.scoring.judges.keywords import KeywordJudge
+from dgr_lightning.scoring.judge import Judge
 
 GENERATION_VERSION = 2
 """Part of the generation hash: one more whenever this code would send or sample something else for the same config."""
@@ -66,7 +67,7 @@ def refine(
     chat: Chat,
     engine: Callable[[], Engine],
     model_hash: str,
-    judge: KeywordJudge,
+    judge: Judge,
     cache_dir: Path,
 ) -> Refinement:
     """Refines a source set with the target model.
@@ -77,7 +78,7 @@ def refine(
         chat: the target's chat format.
         engine: gives the engine; called only where a completion is missing from the store.
         model_hash: hash of the target's content.
-        judge: says whether an answer refuses.
+        judge: decides whether an answer refuses.
         cache_dir: rewrites are stored in `rewrites/<generation hash>/` under it, with the verdicts on them.
 
     Returns:
@@ -137,22 +138,16 @@ def generation_header(cfg: Config, chat: Chat, step: Step, model_hash: str) -> d
 
     Other steps have no say in it: trace-only arms and edits to the answer's template find the traces that are there.
     """
-    assert "auto" not in (cfg.engine.name, cfg.engine.precision), "the door resolves engine.name and engine.precision"
-    return {
-        "version": GENERATION_VERSION,
-        "model": model_hash,
-        "chat_style": chat.style,
-        "template": {step.template.name: step.template.text},
-        "view": cfg.refine.view,
-        "thinking": cfg.refine.thinking,
-        "temperature": cfg.refine.temperature,
-        "top_p": cfg.refine.top_p,
-        "max_new_tokens": cfg.refine.max_new_tokens,
-        "seed": cfg.refine.seed,
-        "max_length": cfg.engine.max_length,
-        "engine": cfg.engine.identity,
-        "precision": cfg.engine.precision,
-    }
+    return store_header(
+        GENERATION_VERSION,
+        model_hash,
+        chat.style,
+        cfg.engine,
+        template={step.template.name: step.template.text},
+        view=cfg.refine.view,
+        thinking=cfg.refine.thinking,
+        **sampling_settings(cfg.refine),
+    )
 
 
 def _choose(ids: Sequence[str], fraction: float) -> list[int]:

@@ -67,7 +67,7 @@ def nll_charts(record: Mapping[str, Any]) -> list[str]:
     """Returns for trace, answer and both the distribution of the examples' mean NLLs, before and after laid over each other.
 
     Args:
-        record: `before` and `after`, as `shift.measure_nll` returned them.
+        record: `before` and `after`, as `shift.nll.record_nll` returned them.
     """
     charts = []
     for part, title in PART_TITLES.items():
@@ -95,7 +95,7 @@ def _histogram(
 
     Args:
         title: heading.
-        sides: name in the legend → what `distribution.spread` returned.
+        sides: name in the legend → what `bootstrap.distribution` returned.
         label: of the values.
         begin: where the axis begins; None: before the first value.
         end: where it ends; None: behind the last value.

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from dgr_lightning.engines.engine import STOP
+from dgr_lightning.evaluation.subjects import SUBJECTS, outputs_file
 from dgr_lightning.files import read_jsonl
 from dgr_lightning.report.summary import Summary
-from dgr_lightning.tasks.metrics import SIDES, VERDICTS
+from dgr_lightning.tasks.metrics import KINDS
 
 # --- Rewrites -------------------------------------------------------------------------------------------------------------
 
@@ -113,7 +114,7 @@ Rows = dict[tuple[str, int], dict[str, Any]]
 
 @dataclass(frozen=True)
 class OutputPair:
-    """One sample of a problem, as the models answered it: `outputs` holds side → line of `<task>.jsonl`."""
+    """One sample of a problem, as the models answered it: `outputs` holds subject → line of `<task>.jsonl`."""
 
     change: str
     prompt: str
@@ -122,13 +123,13 @@ class OutputPair:
 
 
 def outputs(run_dir: Path, summary: Summary) -> dict[str, dict[str, Rows]]:
-    """Returns task → side → (id, sample) → line, as far as it is on disk."""
+    """Returns task → subject → (id, sample) → line, as far as it is on disk."""
     found: dict[str, dict[str, Rows]] = {}
-    for side in SIDES:
-        for task in summary.get(side, {}).get("tasks", {}):
-            path = run_dir / "evaluation" / side / f"{task}.jsonl"
+    for subject in SUBJECTS:
+        for task in summary.get(subject, {}).get("tasks", {}):
+            path = outputs_file(run_dir, subject, task)
             if path.exists():
-                found.setdefault(task, {})[side] = {(row["id"], row["sample"]): row for row in read_jsonl(path)}
+                found.setdefault(task, {})[subject] = {(row["id"], row["sample"]): row for row in read_jsonl(path)}
     return found
 
 
@@ -137,7 +138,7 @@ def length_cells(sides: Mapping[str, Rows]) -> list[str]:
     tokens, finished = [], []
     for rows in sides.values():
         tokens.append(f"{sum(row['num_tokens'] for row in rows.values()) / len(rows):,.0f}")
-        verdicts = [row[VERDICTS[row["kind"]]] for row in rows.values() if row["finish_reason"] == STOP]
+        verdicts = [row[KINDS[row["kind"]].verdict] for row in rows.values() if row["finish_reason"] == STOP]
         finished.append(f"{100 * sum(verdicts) / len(verdicts):.1f}" if verdicts else "–")
     return [" → ".join(tokens), " → ".join(finished)]
 

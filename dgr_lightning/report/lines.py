@@ -9,9 +9,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dgr_lightning.evaluation.subjects import SUBJECTS
 from dgr_lightning.report.summary import Summary
+from dgr_lightning.scoring.judge import JUDGES
 from dgr_lightning.statistics.intervals import Estimate, difference
-from dgr_lightning.tasks.metrics import HEADLINES, HEALTH, METRICS, SIDES
+from dgr_lightning.tasks.metrics import HEALTH, KINDS
 
 TITLES = {"reasoning": "reasoning", "harmful": "refusal", "benign": "over-refusal"}
 HEALTH_TITLES = {"cap_hit_rate": "cut off", "missing_thinking_rate": "no thinking", "early_stop_rate": "stopped early"}
@@ -19,7 +21,6 @@ PART_TITLES = {"trace": "trace", "answer": "answer", "both": "whole target"}
 SIMILARITY_TITLES = {"rewrites": "source and rewrite", "outputs": "outputs of base and tuned"}
 # Whether more of it is better.
 _WANTED = {"reasoning": True, "harmful": True, "benign": False}
-JUDGE_NOTE = "Refusals are found by a list of phrases in the answer: a cheap proxy, not a safety judge."
 
 
 @dataclass(frozen=True)
@@ -51,28 +52,33 @@ def result_rows(summary: Summary) -> Iterator[Row]:
     The difference of the reasoning headline is the safety tax, paired on problems; the others compare two intervals.
     """
     base, tuned = summary.get("base"), summary.get("tuned")
-    for kind, name in HEADLINES.items():
-        sides = [measure_of(side and side["headline"][name]) for side in (base, tuned)]
+    for kind, names in KINDS.items():
+        sides = [measure_of(side and side["headline"][names.headline]) for side in (base, tuned)]
         if sides == [None, None]:
             continue
         tax = measure_of(summary["tax"]["points"]) if kind == "reasoning" and "tax" in summary else None
         yield _row(TITLES[kind], kind, True, sides, None if tax is None else tax.scaled(-0.01))
         tasks = dict.fromkeys(task for side in (base, tuned) if side for task in side["tasks"])
         for task in tasks:
-            sides = [measure_of(side and side["tasks"].get(task, {}).get(METRICS[kind])) for side in (base, tuned)]
+            sides = [measure_of(side and side["tasks"].get(task, {}).get(names.metric)) for side in (base, tuned)]
             if sides != [None, None]:
                 yield _row(task, kind, False, sides, None)
 
 
 def health_rows(summary: Summary) -> Iterator[tuple[str, list[str]]]:
     """Yields for each task its cap-hit, missing-thinking and early-stop rates in per cent, `base → tuned`."""
-    sides = [summary[side]["tasks"] for side in SIDES if side in summary]
+    sides = [summary[subject]["tasks"] for subject in SUBJECTS if subject in summary]
     for task in dict.fromkeys(task for side in sides for task in side):
         cells = []
         for metric in HEALTH:
             measures = [measure_of(side.get(task, {}).get(metric)) for side in sides]
             cells.append(" → ".join("–" if m is None or m.value is None else f"{100 * m.value:.1f}" for m in measures))
         yield task, cells
+
+
+def judge_note(config: Mapping[str, Any]) -> str:
+    """Returns the sentence of the judge that a run's config.yaml names, on what kind of measure its rates are."""
+    return JUDGES.get(config["judge"]["name"]).note
 
 
 def measure_of(value: Mapping[str, Any] | None) -> Estimate | None:

@@ -50,7 +50,7 @@ def write_html(run_dir: Path, summary: Summary) -> Path:
         style=Markup(plots.palette_style() + plots.CHART_STYLE),
         rows=list(lines.result_rows(summary)),
         tax={name: lines.measure_of(value) for name, value in summary.get("tax", {}).items()},
-        judge_note=lines.JUDGE_NOTE,
+        judge_note=lines.judge_note(config),
         health_titles=[*lines.HEALTH_TITLES.values(), "mean tokens", "of finished ones"],
         health=[(task, [*cells, *examples.length_cells(outputs.get(task, {}))]) for task, cells in lines.health_rows(summary)],
         facts=list(lines.run_facts(summary)),

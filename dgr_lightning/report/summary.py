@@ -14,9 +14,10 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
+from dgr_lightning.evaluation.subjects import SUBJECTS
 from dgr_lightning.shift.nll import PARTS
 from dgr_lightning.statistics.intervals import Estimate
-from dgr_lightning.tasks.metrics import HEADLINES, HEALTH, METRICS, SIDES, Estimates, headline
+from dgr_lightning.tasks.metrics import HEALTH, KINDS, Estimates, headline
 
 Summary = Mapping[str, Any]
 """The parsed JSON of a summary."""
@@ -40,7 +41,8 @@ _TRAINING = (
 _PARTS = ("data", "base", "tuned", "tax", "refinement", "shift", "training")
 _SHIFT = ("before", "after", "similarity", "kl")
 _NLL, _SIMILARITY, _KL = ("nll", "perplexity"), ("rewrites", "outputs"), ("kl", "k3")
-_RATES = (*METRICS.values(), *HEALTH)
+_HEADLINES = tuple(kind.headline for kind in KINDS.values())
+_RATES = (*(kind.metric for kind in KINDS.values()), *HEALTH)
 
 
 def build_summary(
@@ -112,9 +114,9 @@ def check_summary(summary: Summary) -> None:
     if "data" in summary:
         _check_keys(summary["data"], "data", required=("rejected",))
         _check_counts(summary["data"]["rejected"], "data.rejected")
-    for side in SIDES:
-        if side in summary:
-            _check_model_part(summary[side], side)
+    for subject in SUBJECTS:
+        if subject in summary:
+            _check_model_part(summary[subject], subject)
     if "tax" in summary:
         _check_keys(summary["tax"], "tax", required=("points", "relative_percent"))
         for name, value in summary["tax"].items():
@@ -161,7 +163,7 @@ def _finite(value: Any) -> Any:
 
 def _check_model_part(part: Any, place: str) -> None:
     _check_keys(part, place, required=("headline", "tasks"))
-    _check_keys(part["headline"], f"{place}.headline", required=tuple(HEADLINES.values()))
+    _check_keys(part["headline"], f"{place}.headline", required=_HEADLINES)
     for name, value in part["headline"].items():
         _check_measure(value, f"{place}.headline.{name}", 1.0)
     for task, metrics in part["tasks"].items():
@@ -180,7 +182,7 @@ def _check_shift_part(part: Any) -> None:
     for when in ("before", "after"):
         _check_keys(part[when], f"shift.{when}", required=PARTS)
     check(part["similarity"], "shift.similarity", _SIMILARITY)
-    check(part["kl"], "shift.kl", ("all",), tuple(HEADLINES))
+    check(part["kl"], "shift.kl", ("all",), tuple(KINDS))
     for key, names in (("before", _NLL), ("after", _NLL), ("kl", _KL)):
         for name, figures in (part[key] or {}).items():
             check(figures, f"shift.{key}.{name}", names)

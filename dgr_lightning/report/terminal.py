@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rich import box
 from rich.table import Table
 from rich.text import Text
@@ -17,8 +18,8 @@ from dgr_lightning.console import console
 from dgr_lightning.files import read_json, write_json
 from dgr_lightning.report.lines import (
     HEALTH_TITLES,
-    JUDGE_NOTE,
     health_rows,
+    judge_note,
     measure_of,
     percent,
     result_rows,
@@ -41,17 +42,23 @@ def write(run_dir: Path, summary: Summary) -> None:
 
 def show(run_dir: Path) -> None:
     """Prints the result of a finished run and where its report lies."""
-    show_summary(read_json(run_dir / SUMMARY))
+    config = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
+    show_summary(read_json(run_dir / SUMMARY), judge_note(config))
     console.print(Text.assemble(("report  ", "bold"), str(run_dir / "report.html")))
 
 
-def show_summary(summary: Summary) -> None:
-    """Prints the tables of a summary: results, tax, the rates beside them, refinement, training, and seconds by stage."""
+def show_summary(summary: Summary, note: str) -> None:
+    """Prints the tables of a summary: results, tax, the rates beside them, refinement, training, and seconds by stage.
+
+    Args:
+        summary: of a finished run.
+        note: the judge's, on what kind of measure the rates are.
+    """
     if any(result_rows(summary)):
         console.print(_results_table(summary))
         if "tax" in summary:
             console.print(_tax_line(summary["tax"]))
-        console.print(Text(JUDGE_NOTE, style="dim"))
+        console.print(Text(note, style="dim"))
         console.print(_health_table(summary))
     facts = _facts_table(summary)
     if facts.row_count:

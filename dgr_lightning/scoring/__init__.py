@@ -1,1 +1,1 @@
-"""What an output counts as: right or wrong against a gold answer, refused or not by a judge."""
+"""Verdicts on outputs: right or wrong by a grader against a gold answer, refused or not by a judge."""

@@ -1,61 +1,59 @@
-"""How far tuning moved a model: the Kullback-Leibler divergence of the base from the tuned model, on what the base writes.
+"""How far tuning moved a model: the Kullback-Leibler divergence of the base from the tuned model, on traces of the base.
 
-The base writes on prompts of every kind, drawn from its own distribution (temperature 1, no nucleus), and both models score the
-same tokens, the end token included where the base set it. So for each token the difference d = log p_base - log p_tuned has the
-mean KL(base ‖ tuned) of what can follow that prefix, and the mean of d over tokens is an unbiased estimate of the KL per token:
-`kl`. Beside it stands `k3`, the mean of exp(-d) - 1 + d (Schulman, "Approximating KL divergence", 2020,
+The base answers prompts of every kind, sampled from its own distribution (temperature 1, no nucleus), and both models score the
+same tokens, the end token included where the base set it. For each token, the expectation of d = log p_base - log p_tuned is
+KL(base ‖ tuned) given that prefix, so the mean of d over tokens is an unbiased estimate of the KL per token: `kl`. Beside it
+stands `k3`, the mean of exp(-d) - 1 + d (Schulman, "Approximating KL divergence", 2020,
 http://joschu.net/blog/kl-approx.html): it has the same expectation, is never negative, and has the smaller variance as long as
-the models are close. Where they are far apart it rests on rare tokens that the tuned model likes much better than the base; a
-sample without them makes it too small, and its interval with it: then trust `kl`. Intervals are over prompts.
+the models are close. Where they are far apart it rests on rare tokens that the tuned model finds much likelier than the base; a
+sample without them makes it, and its interval, too small: then trust `kl`. Intervals are over prompts.
 
-Any engine will do that generates and scores. What is written is cut after `shift.max_new_tokens`: the figures are those of that
-many tokens.
+Any engine that generates and scores will do. Traces end after `shift.max_new_tokens`; the figures are over these tokens.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from dgr_lightning.config import Config
 from dgr_lightning.console import progress
 from dgr_lightning.engines.engine import LENGTH, STOP, Engine, Request, Sampling
+from dgr_lightning.engines.model_handle import ModelHandle
 from dgr_lightning.errors import UserError
+from dgr_lightning.generation.headers import store_header
 from dgr_lightning.generation.shards import ShardedRows, shard_of
-from dgr_lightning.hashes import content_hash
-from dgr_lightning.statistics.bootstrap import mean_per
+from dgr_lightning.hashes import content_hash, sorted_by_hash
+from dgr_lightning.statistics.bootstrap import ratio_of_sums
 from dgr_lightning.tasks.loader import load_problems
-from dgr_lightning.tasks.metrics import HEADLINES
+from dgr_lightning.tasks.metrics import KINDS
 from dgr_lightning.tasks.registry import TASKS
 from dgr_lightning.tasks.task import PROBE, Problem
 
-if TYPE_CHECKING:
-    from dgr_lightning.models.chat import Chat
-
 DIVERGENCE_VERSION = 1
-"""Part of what traces are stored under: one more whenever this code would sample something else for the same config."""
+"""Hashed with stored traces: raise it whenever this code would sample something else for the same config."""
 
 ALL = "all"
 
-# Between two moves of the progress bar; the engine cuts its own batches.
+# Traces between two updates of the progress bar; the engine forms its own batches.
 _SCORED_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
 class Trace:
-    """What a model wrote on a prompt.
+    """A model's output on a prompt.
 
     Attributes:
         id: the problem's.
         kind: `reasoning`, `harmful` or `benign`.
         prompt_ids: the whole prompt.
-        target_ids: what it wrote, with the end token where it set one.
-        text: the same decoded, without the end token.
+        target_ids: the output, with the end token where the model set one.
+        text: the output decoded, without the end token.
+        finish_reason: `stop` or `length`.
     """
 
     id: str
@@ -69,10 +67,11 @@ class Trace:
 def load_prompts(cfg: Config) -> list[Problem]:
     """Returns `shift.prompts` problems of each kind, from the probe split of the tasks in `probes.tasks`.
 
-    The problems of all tasks of a kind are ranked by the hash of their ids: a larger number holds all of a smaller one's.
+    The problems of all tasks of a kind are ranked together by the hash of their ids: a larger number contains the draw of a
+    smaller one.
 
     Raises:
-        UserError: no task is named, or its problems cannot be had.
+        UserError: no task is named, or its problems cannot be read.
     """
     if not cfg.probes.tasks:
         raise UserError(
@@ -80,48 +79,31 @@ def load_prompts(cfg: Config) -> list[Problem]:
             "such as probes.tasks=[gsm8k,advbench,jailbreakbench_benign], or write shift.prompts=0."
         )
     chosen = []
-    for kind in HEADLINES:
-        tasks = [task for task in cfg.probes.tasks if TASKS[task].kind == kind]
-        problems = [problem for task in tasks for problem in load_problems(task, split=PROBE, path=cfg.probes.path.get(task))]
-        ranked = sorted(problems, key=lambda problem: hashlib.sha256(problem.id.encode()).digest())
-        chosen += ranked[: cfg.shift.prompts]
+    for kind in KINDS:
+        tasks = [(name, TASKS[name].name) for name in cfg.probes.tasks if TASKS[name].kind == kind]
+        problems = [
+            problem for name, own in tasks for problem in load_problems(name, split=PROBE, path=cfg.probes.path.get(own))
+        ]
+        chosen += sorted_by_hash(problems, lambda problem: problem.id)[: cfg.shift.prompts]
     return chosen
 
 
-def write_traces(
-    engine: Callable[[], Engine],
-    chat: Chat,
-    problems: Sequence[Problem],
-    cfg: Config,
-    model_hash: str,
-    store_root: Path,
-    label: str,
-) -> list[Trace]:
-    """Lets a model write on every prompt, or reads what it wrote before; in the order of `problems`.
+def write_traces(model: ModelHandle, problems: Sequence[Problem], cfg: Config, store_root: Path, label: str) -> list[Trace]:
+    """Returns a model's output on every prompt, generated now or stored before, in the order of `problems`.
 
-    Two models write with the same noise: the same model writes the same, and texts part where the models do.
+    Two models sample with the same noise: equal models write equal texts, and texts diverge where the models do.
 
     Args:
-        engine: gives the engine; called only where a trace is missing.
-        chat: the model's chat format.
-        problems: what it writes on; `kind` and `prompt` are read.
-        cfg: `shift` and `engine` are read, whose values are none of them `auto`.
-        model_hash: hash of the model's content.
-        store_root: traces are stored under it as they finish, in a folder of everything that they depend on.
-        label: what the progress bar says.
+        model: its engine is started only where a trace is missing.
+        problems: `kind` and `prompt` are read.
+        cfg: `shift` and `engine` are read; none of their values is `auto`.
+        store_root: traces are stored under it as they finish, in a folder named by the hash of everything they depend on.
+        label: names the progress bar.
     """
-    assert "auto" not in (cfg.engine.name, cfg.engine.precision), "the door resolves engine.name and engine.precision"
-    header = {
-        "version": DIVERGENCE_VERSION,
-        "model": model_hash,
-        "chat_style": chat.style,
-        "max_new_tokens": cfg.shift.max_new_tokens,
-        "seed": cfg.shift.seed,
-        "max_length": cfg.engine.max_length,
-        "engine": cfg.engine.identity,
-        "precision": cfg.engine.precision,
-    }
-    # Of several end tokens a completion does not say which it was, and that token is scored: here there is only one.
+    chat = model.chat
+    settings = {"max_new_tokens": cfg.shift.max_new_tokens, "seed": cfg.shift.seed}
+    header = store_header(DIVERGENCE_VERSION, model.model_hash, chat.style, cfg.engine, **settings)
+    # The end token is scored too, and a completion does not say which of several it was: only one may end it here.
     sampling = Sampling(1.0, 1.0, cfg.shift.max_new_tokens, cfg.shift.seed, (chat.eos_id,))
     keys = [f"{problem.id}/{content_hash(problem.prompt)}" for problem in problems]
     prompts = {key: chat.prompt_ids(problem.prompt) for key, problem in zip(keys, problems, strict=True)}
@@ -131,17 +113,17 @@ def write_traces(
         requests = [Request(key, prompts[key]) for key in prompts if key not in store]
         if requests:
             with progress(label, len(requests)) as advance:
-                for completion in engine().generate(requests, sampling):
+                for completion in model.engine().generate(requests, sampling):
                     row = {"token_ids": list(completion.token_ids), "text": completion.text}
                     store.write(completion.key, row | {"finish_reason": completion.finish_reason})
                     advance(1)
-        return [_trace(problem, prompts[key], store, key, chat) for key, problem in zip(keys, problems, strict=True)]
+        rows = [store.row(key) for key in keys]
+    return [_trace(problem, prompts[key], row, chat.eos_id) for problem, key, row in zip(problems, keys, rows, strict=True)]
 
 
-def _trace(problem: Problem, prompt_ids: Sequence[int], store: ShardedRows, key: str, chat: Chat) -> Trace:
-    row = store.row(key)
+def _trace(problem: Problem, prompt_ids: Sequence[int], row: Mapping[str, Any] | None, eos_id: int) -> Trace:
     assert row is not None, "written above"
-    end = [chat.eos_id] if row["finish_reason"] == STOP else []
+    end = [eos_id] if row["finish_reason"] == STOP else []
     return Trace(problem.id, problem.kind, prompt_ids, [*row["token_ids"], *end], row["text"], row["finish_reason"])
 
 
@@ -162,16 +144,16 @@ def divergence(
     """Returns the KL divergence in nats per token, over all prompts and for each kind.
 
     Args:
-        traces: what the base wrote.
+        traces: outputs of the base.
         base: trace → token → log-probability under the base.
         tuned: the same under the tuned model.
 
     Returns:
-        `all`, and every kind that there is → `kl` and `k3` (measures; n is the number of prompts), `tokens`, and `cut`: how
-        many traces ran into the limit.
+        `all`, and every kind among the traces → `kl` and `k3` (estimates; n is the number of prompts), `tokens`, and `cut`:
+        how many traces ran into the limit.
     """
     differences = [np.subtract(first, second) for first, second in zip(base, tuned, strict=True)]
-    kinds = [ALL, *(kind for kind in HEADLINES if any(trace.kind == kind for trace in traces))]
+    kinds = [ALL, *(kind for kind in KINDS if any(trace.kind == kind for trace in traces))]
     return {kind: _figures(kind, traces, differences) for kind in kinds}
 
 
@@ -182,5 +164,5 @@ def _figures(kind: str, traces: Sequence[Trace], differences: Sequence[np.ndarra
         "kl": [float(d.sum()) for _, d in own],
         "k3": [float((np.expm1(-d) + d).sum()) for _, d in own],
     }
-    measures: dict[str, Any] = {name: mean_per(tokens, total).to_json() for name, total in totals.items()}
-    return measures | {"tokens": sum(tokens), "cut": sum(trace.finish_reason == LENGTH for trace, _ in own)}
+    estimates: dict[str, Any] = {name: ratio_of_sums(total, tokens).to_json() for name, total in totals.items()}
+    return estimates | {"tokens": sum(tokens), "cut": sum(trace.finish_reason == LENGTH for trace, _ in own)}

@@ -1,6 +1,6 @@
-"""What a run measures of the distribution gap: of the set from the target, before and after refinement; of the tuned model.
+"""The shifts that a run measures: of the set from the target, before and after refinement; of the tuned model from the base.
 
-The measures themselves are `shift` (NLL), `similarity` (embeddings) and `divergence` (KL); here is what they are taken of.
+How each is measured is in `nll`, `similarity` (embeddings) and `kl`; this module says on which texts.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dgr_lightning.config import Config
 from dgr_lightning.engines.model_handle import ModelHandle
 from dgr_lightning.example import ExampleFile
 from dgr_lightning.shift.kl import Trace, divergence, load_prompts, score_traces, write_traces
-from dgr_lightning.shift.nll import choose, measure_nll
+from dgr_lightning.shift.nll import choose, nll, record_nll
 from dgr_lightning.shift.similarity import Embedder, measure_rewrites, measure_similarity
 
 Record = dict[str, Any]
@@ -24,22 +24,24 @@ def measure_set(sources: Path, refined: Path, folder: Path, cfg: Config, target:
     Args:
         sources: JSONL of the source set.
         refined: JSONL of the refined set.
-        folder: where `shift-before.jsonl` and `shift-after.jsonl` go, the NLL of every example that was measured.
+        folder: where `shift-before.jsonl` and `shift-after.jsonl` go, the NLL of every measured example.
         cfg: `shift` and `sft.max_length` are read.
         target: the model before tuning.
-        changed: whether refinement changed anything; if not, after is before.
+        changed: whether refinement changed anything; if not, `after` equals `before`.
 
     Returns:
-        `before`, `after`: as from `measure_nll`; `similarity`: None, or `rewrites` as from `measure_similarity` and `outputs`,
-        which are not measured here; `kl`: None.
+        `before`, `after`: as from `record_nll`; `similarity`: None, or `rewrites` as from `measure_similarity` and `outputs`,
+        which `measure_models` measures; `kl`: None.
+
+    Raises:
+        UserError: an example is too long even without its trace.
     """
 
     def measure(file: Path, when: str) -> Record:
         examples = ExampleFile(file)
         indices = [index for index, id_ in enumerate(examples.ids) if id_ in chosen]
-        path = folder / f"shift-{when}.jsonl"
-        measured = (examples[index] for index in indices)
-        return measure_nll(target.engine(), target.chat, measured, len(indices), cfg.sft.max_length, path, label=f"NLL {when}")
+        measured = nll(target.engine(), target.chat, (examples[index] for index in indices), cfg.sft.max_length)
+        return record_nll(measured, len(indices), folder / f"shift-{when}.jsonl", label=f"NLL {when}")
 
     chosen = choose(ExampleFile(sources).ids, cfg.shift.limit)
     before = measure(sources, "before")
@@ -53,7 +55,7 @@ def measure_set(sources: Path, refined: Path, folder: Path, cfg: Config, target:
 
 
 def mean_nll(measured: Record) -> float | None:
-    """Returns nats per target token of what `measure_nll` found; None for a set without examples."""
+    """Returns nats per target token, from a record of `record_nll`; None for a set without examples."""
     return None if measured["both"] is None else measured["both"]["nll"]["value"]
 
 
@@ -71,15 +73,13 @@ def measure_models(cfg: Config, base: ModelHandle, tuned: ModelHandle, base_stor
         `kl`: as from `divergence`; `outputs`: as from `measure_similarity`, or None where `shift.embedding` is not set.
     """
     problems = load_prompts(cfg)
-    traces = write_traces(base.engine, base.chat, problems, cfg, base.model_hash, base_store, "traces of the base")
+    traces = write_traces(base, problems, cfg, base_store, "traces of the base")
     under_base = score_traces(base.engine(), traces, "their log-probability, base")
     base.release()
     under_tuned = score_traces(tuned.engine(), traces, "their log-probability, tuned")
     outputs = None
     if cfg.shift.embedding is not None:
-        written = write_traces(
-            tuned.engine, tuned.chat, problems, cfg, tuned.model_hash, tuned_store, "traces of the tuned model"
-        )
+        written = write_traces(tuned, problems, cfg, tuned_store, "traces of the tuned model")
         tuned.release()
         outputs = _similarity_of(_embedder(cfg, base), traces, written)
     tuned.release()

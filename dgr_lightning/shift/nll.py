@@ -1,14 +1,13 @@
-"""How far a safety set lies from a model: the distribution gap that DGR (arXiv 2602.02136) holds to be the cause of the tax.
+"""How far a safety set lies from a model: the distribution gap that DGR (arXiv 2602.02136) names as the cause of the tax.
 
-The measure is the negative log-likelihood of trace and answer under the model before tuning, given the chat prompt, in nats per
-token. Three figures are taken of an example: `both` is the whole target, exactly the tokens that SFT would train on, marks and
-end token included; `trace` and `answer` are the tokens of these texts alone (`Chat.part_spans`), each given all that precedes
-it. A set's mean counts every token the same, as the loss of SFT does; its distribution is that of the examples' own means.
+It is measured as the negative log-likelihood of trace and answer under the model before tuning, given the chat prompt, in nats
+per token. An example has three figures: `both` is the whole target, exactly the tokens that SFT would train on, marks and end
+token included; `trace` and `answer` are the tokens of these texts alone (`Chat.part_spans`), each given everything before it.
+A set's mean weights every token the same, as the loss of SFT does; its distribution is over the examples' own means.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -19,7 +18,8 @@ from dgr_lightning.console import progress
 from dgr_lightning.engines.engine import Engine
 from dgr_lightning.example import Example
 from dgr_lightning.files import write_jsonl
-from dgr_lightning.statistics.bootstrap import mean_per, spread
+from dgr_lightning.hashes import sorted_by_hash
+from dgr_lightning.statistics.bootstrap import distribution, ratio_of_sums
 from dgr_lightning.statistics.intervals import Estimate
 
 if TYPE_CHECKING:
@@ -27,27 +27,27 @@ if TYPE_CHECKING:
 
 PARTS = ("trace", "answer", "both")
 
-# Encoded examples are held until they have so many tokens, and are then scored together: enough for the engine to find batches
-# of like length in, and for a long set's memory to stay flat.
+# Encoded examples are collected up to this many tokens and then scored together: enough for the engine to form batches of
+# similar length, and little enough for memory to stay flat over a long set.
 _TOKENS_AT_ONCE = 2**16
 
 
 @dataclass(frozen=True)
 class NLL:
-    """Negative log-likelihood of a text: the sum over its tokens in nats, and how many they are."""
+    """Negative log-likelihood of a text: the sum over its tokens in nats, and their number."""
 
     total: float
     tokens: int
 
     @property
     def mean(self) -> float:
-        """Nats per token; a text without tokens is a ZeroDivisionError."""
+        """Nats per token; raises ZeroDivisionError for a text without tokens."""
         return self.total / self.tokens
 
 
 @dataclass(frozen=True)
 class ExampleNLL:
-    """What is measured of one example; a part without text has no tokens."""
+    """The NLL of one example; a part without text has no tokens."""
 
     id: str
     trace: NLL
@@ -56,21 +56,20 @@ class ExampleNLL:
 
 
 def choose(ids: Sequence[str], limit: int | None) -> frozenset[str]:
-    """Returns which examples are measured: `limit` of them by the hash of their ids, all where it is None.
+    """Returns the ids of the examples that are measured: `limit` of them, drawn by hash; all where it is None.
 
-    The choice is the same before and after a refinement, whatever the order; a larger limit holds all of a smaller one's.
+    The draw is the same before and after refinement, whatever the order; a larger limit contains the draw of a smaller one.
     """
-    ranked = sorted(ids, key=lambda id_: hashlib.sha256(id_.encode()).digest())
-    return frozenset(ranked[:limit])
+    return frozenset(sorted_by_hash(ids, lambda id_: id_)[:limit])
 
 
 def nll(engine: Engine, chat: Chat, examples: Iterable[Example], max_length: int) -> Iterator[ExampleNLL]:
-    """Yields the NLL of every example, in order; examples are asked for as they are needed, and none is kept.
+    """Yields the NLL of every example, in order. Examples are read as they are needed, and none is kept.
 
     Args:
         engine: scores.
         chat: the model's chat format.
-        examples: any number.
+        examples: any number; read once.
         max_length: tokens per example; a longer one loses the end of its trace, as in training.
 
     Raises:
@@ -89,43 +88,29 @@ def nll(engine: Engine, chat: Chat, examples: Iterable[Example], max_length: int
         yield from _score(engine, chat, held)
 
 
-def measure_nll(
-    engine: Engine,
-    chat: Chat,
-    examples: Iterable[Example],
-    num_examples: int,
-    max_length: int,
-    path: Path,
-    label: str = "NLL",
-) -> dict[str, Any]:
-    """Writes the NLL of every example to a file, a line each, and returns what they come to.
+def record_nll(measured: Iterable[ExampleNLL], num_examples: int, path: Path, label: str = "NLL") -> dict[str, Any]:
+    """Writes the NLL of every example to a file, a line each, and returns the figures of the set.
 
     Args:
-        engine: scores.
-        chat: the model's chat format.
-        examples: those that are measured; read once, streaming.
-        num_examples: how many they are.
-        max_length: as in `nll`.
-        path: JSONL of `ExampleNLL`, under this name when it is whole.
-        label: what the progress bar says.
+        measured: from `nll`; read once, streaming.
+        num_examples: their number, for the progress bar.
+        path: JSONL of `ExampleNLL`, under this name only once it is complete.
+        label: names the progress bar.
 
     Returns:
-        `examples`: their number; for each of `PARTS` None where no example has a token of it, else `nll` (a measure, nats per
-        token), `perplexity` (a measure: its exponential), `tokens`, and `quantiles` and `histogram` of the examples' means.
-
-    Raises:
-        UserError: an example is too long even without its trace.
+        `examples`: their number; for each of `PARTS` None where no example has a token of it, else `nll` (an estimate, nats per
+        token), `perplexity` (an estimate: its exponential), `tokens`, and `quantiles` and `histogram` of the examples' means.
     """
     totals: dict[str, list[float]] = {part: [] for part in PARTS}
     tokens: dict[str, list[int]] = {part: [] for part in PARTS}
 
     def rows() -> Iterator[dict[str, Any]]:
         with progress(label, num_examples) as advance:
-            for measured in nll(engine, chat, examples, max_length):
-                for part, value in zip(PARTS, (measured.trace, measured.answer, measured.both), strict=True):
+            for example in measured:
+                for part, value in zip(PARTS, (example.trace, example.answer, example.both), strict=True):
                     totals[part].append(value.total)
                     tokens[part].append(value.tokens)
-                yield asdict(measured)
+                yield asdict(example)
                 advance(1)
 
     write_jsonl(path, rows())
@@ -143,8 +128,8 @@ def _figures(totals: Sequence[float], tokens: Sequence[int]) -> dict[str, Any] |
     means = [total / number for total, number in zip(totals, tokens, strict=True) if number]
     if not means:
         return None
-    mean = mean_per(tokens, totals)
-    return {"nll": mean.to_json(), "perplexity": _exp(mean).to_json(), "tokens": sum(tokens)} | spread(means)
+    mean = ratio_of_sums(totals, tokens)
+    return {"nll": mean.to_json(), "perplexity": _exp(mean).to_json(), "tokens": sum(tokens)} | distribution(means)
 
 
 def _exp(mean: Estimate) -> Estimate:

@@ -1,11 +1,11 @@
-"""How alike two texts are to an embedding model: SDFT's measure of a distribution shift (arXiv 2402.13669, section 5).
+"""How similar two texts are to an embedding model: SDFT's measure of a distribution shift (arXiv 2402.13669, section 5).
 
 SDFT compares the outputs of a model before and after tuning by the cosine of their embeddings by all-MiniLM-L6-v2 (its
-eval/eval_similarity.py). Here any model's folder will do. What sentence-transformers leaves there is honoured (`modules.json`,
-`1_Pooling/config.json`, `sentence_bert_config.json`; a normalising module changes no cosine); without it an embedding is the
-mean of the last hidden states. With the target model itself the tokens are those of the text alone. Hidden states of language
-models are alike for any two texts, so beside a similarity stands that of unrelated ones: text i of one side and i + 1 of the
-other.
+eval/eval_similarity.py). Here any model's folder will do. Files of sentence-transformers are followed where it has them
+(`modules.json`, `1_Pooling/config.json`, `sentence_bert_config.json`; a normalising module changes no cosine); without them an
+embedding is the mean of the last hidden states. With the target model itself no special tokens are added. Hidden states of
+language models are similar for any two texts, so a similarity is reported beside that of unrelated texts: text i of one side
+and i + 1 of the other.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ from dgr_lightning.files import read_jsonl
 from dgr_lightning.models.tokenizer import load_tokenizer
 from dgr_lightning.models.weights import load_encoder
 from dgr_lightning.shift.nll import choose
-from dgr_lightning.statistics.bootstrap import mean_per, spread
+from dgr_lightning.statistics.bootstrap import distribution, ratio_of_sums
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _POOLING = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean", "pooling_mode_lasttoken": "lasttoken"}
-# Tokens, padding included, that one forward reads.
+# Tokens per forward pass, padding included.
 _TOKENS_AT_ONCE = {"cpu": 4096, "cuda": 2**16}
-# Enough to find texts of like length among; their embeddings are in memory at the same time.
+# Enough to form batches of similar length; the embeddings of so many pairs are in memory at the same time.
 _PAIRS_AT_ONCE = 128
 
 Texts = tuple[str, str]
 
 
 class Cosine(NamedTuple):
-    """The cosine of a pair's embeddings, and that of its first text with another pair's second; None where there is none."""
+    """The cosine of a pair's embeddings, and that of its first text with another pair's second; None for a single pair."""
 
     own: float
     unrelated: float | None
 
 
 class Embedder:
-    """Makes vectors of texts."""
+    """Turns texts into vectors."""
 
     def __init__(
         self,
@@ -64,11 +64,11 @@ class Embedder:
             model: without its head: its output has `last_hidden_state`.
             tokenizer: the model's.
             pooling: `mean`, `cls` (the first token) or `lasttoken`.
-            max_length: tokens of a text, special ones included; a longer text loses its end. None: what the model can take.
+            max_length: tokens of a text, special ones included; a longer text is truncated. None: the model's own limit.
             special_tokens: whether to add the tokenizer's special tokens; where added, they are pooled like others.
 
         Raises:
-            UserError: the model has a decoder of its own besides its encoder.
+            UserError: the model is an encoder-decoder.
         """
         if model.config.is_encoder_decoder:
             raise UserError(f"{type(model).__name__} is encoder and decoder in one; shift.embedding takes one or the other.")
@@ -76,7 +76,7 @@ class Embedder:
         positions = model.config.get_text_config().max_position_embeddings
         self._max_length = min(max_length or positions, positions, tokenizer.model_max_length)
         self.num_cut = 0
-        """Texts that filled all the tokens there are, so that an end may be missing."""
+        """Texts that filled `max_length`, so that their end may be missing."""
 
     @classmethod
     def load(
@@ -97,7 +97,7 @@ class Embedder:
             special_tokens: as in the constructor; False for the target.
 
         Raises:
-            UserError: it cannot be loaded, or it pools in a way, or has a layer, that is not known here.
+            UserError: it cannot be loaded, or its pooling or one of its modules is not supported.
         """
         pooling, max_length = _sentence_transformers(folder)
         model = load_encoder(folder, precision, device, trust_remote_code)
@@ -137,9 +137,9 @@ class Embedder:
 
 
 def similarities(embedder: Embedder, pairs: Iterable[Texts]) -> Iterator[Cosine]:
-    """Yields how alike the two texts of every pair are, in order; few pairs are in memory at the same time.
+    """Yields the similarity of every pair's texts, in order; only few pairs are in memory at the same time.
 
-    Equal texts have 1, whatever they are. Otherwise, a text without tokens is like no other: 0.
+    Equal texts have similarity 1, even empty ones; otherwise a text without tokens has similarity 0 to any other.
     """
     waiting = iter(pairs)
     while chunk := list(islice(waiting, _PAIRS_AT_ONCE)):
@@ -158,17 +158,17 @@ def similarities(embedder: Embedder, pairs: Iterable[Texts]) -> Iterator[Cosine]
 
 
 def measure_similarity(embedder: Embedder, pairs: Iterable[Texts], num_pairs: int, label: str) -> dict[str, Any] | None:
-    """Returns what the similarities of some pairs come to; None where there is no pair.
+    """Returns the figures of the similarities of pairs; None where there is no pair.
 
     Args:
-        embedder: makes the vectors.
+        embedder: embeds the texts.
         pairs: read once, streaming.
-        num_pairs: how many they are.
-        label: what the progress bar says.
+        num_pairs: their number, for the progress bar.
+        label: names the progress bar.
 
     Returns:
-        `cosine` (a measure: the mean over pairs), `quantiles`, `histogram`, `unrelated` (the mean over unrelated texts, None
-        of one pair) and `cut`: how many texts filled all the tokens that the model takes.
+        `cosine` (an estimate: the mean over pairs), `quantiles`, `histogram`, `unrelated` (the mean over unrelated texts, None
+        for one pair) and `cut`: the number of texts that filled the model's limit of tokens.
     """
     own, unrelated, cut_before = [], [], embedder.num_cut
     with progress(label, num_pairs) as advance:
@@ -179,23 +179,23 @@ def measure_similarity(embedder: Embedder, pairs: Iterable[Texts], num_pairs: in
             advance(1)
     if not own:
         return None
-    mean = mean_per(np.ones(len(own)), own)
+    mean = ratio_of_sums(own, np.ones(len(own)))
     return {
         "cosine": mean.to_json(),
-        **spread(own, low=-1.0, high=1.0),
+        **distribution(own, low=-1.0, high=1.0),
         "unrelated": float(np.mean(unrelated)) if unrelated else None,
         "cut": embedder.num_cut - cut_before,
     }
 
 
 def measure_rewrites(embedder: Embedder, sources: Path, refined: Path, limit: int | None) -> dict[str, Any] | None:
-    """Returns how far rewrites moved from their sources, as `measure_similarity` does; None where nothing was rewritten.
+    """Returns the similarity of rewrites and their sources, as `measure_similarity` does; None where nothing was rewritten.
 
     Args:
-        embedder: makes the vectors.
+        embedder: embeds the texts.
         sources: JSONL of examples.
         refined: JSONL of refined examples, in the same order; some of the sources may be missing in it.
-        limit: rewrites that are measured, chosen by `shift.choose`; None: all.
+        limit: rewrites that are measured, drawn by `nll.choose`; None: all.
     """
     chosen = choose([row["id"] for row in read_jsonl(refined) if row["refined"]], limit)
 
@@ -217,7 +217,7 @@ def _sentence_transformers(folder: Path) -> tuple[str, int | None]:
     """Returns pooling and maximum length by the files of sentence-transformers; `mean` and None where there are none.
 
     Raises:
-        UserError: it has a module, or pools in a way, that is not known here.
+        UserError: it has a module or a pooling that is not supported.
     """
 
     def read(name: str) -> Any:
@@ -232,15 +232,15 @@ def _sentence_transformers(folder: Path) -> tuple[str, int | None]:
         elif kind not in ("Transformer", "Normalize") or (kind == "Transformer" and module["path"]):
             raise UserError(
                 f"shift.embedding={folder}: modules.json has {module['type']} in {module['path'] or 'the folder itself'}, "
-                "which is not known here. Take a model of a Transformer, a Pooling and a Normalize, such as all-MiniLM-L6-v2."
+                "which is not supported. Take a model of a Transformer, a Pooling and a Normalize, such as all-MiniLM-L6-v2."
             )
     config = read(f"{place}/config.json")
-    # Older files have a switch a mode, newer ones the mode's name.
+    # Older files have one switch per mode, newer ones the name of the mode.
     switched_on = [key for key, on in config.items() if key.startswith("pooling_mode_") and on]
     modes = (
         [config["pooling_mode"]] if "pooling_mode" in config else [_POOLING.get(key, key) for key in switched_on] or ["mean"]
     )
     if len(modes) > 1 or modes[0] not in _POOLING.values():
         known = ", ".join(_POOLING.values())
-        raise UserError(f"shift.embedding={folder}: {place} pools by {', '.join(map(str, modes))}; known here: one of {known}.")
+        raise UserError(f"shift.embedding={folder}: {place} pools by {', '.join(map(str, modes))}; supported: one of {known}.")
     return modes[0], read("sentence_bert_config.json").get("max_seq_length")

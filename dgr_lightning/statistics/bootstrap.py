@@ -1,7 +1,7 @@
-"""A distribution in few numbers: quantiles, a histogram whose bins are the same for every set, and a mean with its interval.
+"""Means per token with bootstrap intervals, and distributions as quantiles and a histogram with the same bins for every set.
 
 Units (examples, prompts) are independent, the tokens inside one are not. So a mean per token is a ratio of two sums over units,
-and its interval comes from drawing whole units anew: the bootstrap of Efron & Tibshirani, "An Introduction to the Bootstrap"
+and its interval comes from resampling whole units: the bootstrap of Efron & Tibshirani, "An Introduction to the Bootstrap"
 (1993), chapter 13, percentile limits, with a fixed seed.
 """
 
@@ -18,20 +18,20 @@ QUANTILES = (5, 25, 50, 75, 95)
 """In per cent."""
 
 WIDTH = 0.05
-"""Of a histogram's bins."""
+"""Width of a histogram's bins."""
 
 _RESAMPLES = 1000
 
 
-def mean_per(weights: ArrayLike, totals: ArrayLike) -> Estimate:
+def ratio_of_sums(totals: ArrayLike, weights: ArrayLike) -> Estimate:
     """Returns the sum of `totals` over the sum of `weights`, with the 95 % interval over units.
 
     Args:
-        weights: (units,), what a unit counts for, such as its number of tokens; units of weight 0 are left out.
-        totals: (units,), what is added up over a unit.
+        totals: (units,), sums over each unit, such as the NLL of its tokens.
+        weights: (units,), such as the number of its tokens; units of weight 0 are left out.
 
     Returns:
-        The ratio; n is the number of units that count. Without any it is undefined, with one it has no interval.
+        The ratio; n is the number of units with weight. Without any it is undefined, with one it has no interval.
     """
     size, total = np.asarray(weights, dtype=np.float64), np.asarray(totals, dtype=np.float64)
     size, total = size[size > 0], total[size > 0]
@@ -46,21 +46,21 @@ def mean_per(weights: ArrayLike, totals: ArrayLike) -> Estimate:
         units = random.integers(0, n, n)
         drawn[resample] = total[units].sum() / size[units].sum()
     low, high = np.percentile(drawn, (2.5, 97.5))
-    # Equal units give equal ratios but for rounding, which must not push a limit past the estimate.
+    # Equal units give equal ratios up to rounding, which must not push a limit past the estimate.
     return Estimate(value, min(float(low), value), max(float(high), value), n)
 
 
-def spread(values: ArrayLike, low: float = 0.0, high: float | None = None) -> dict[str, Any]:
-    """Returns how values are spread, JSON-able.
+def distribution(values: ArrayLike, low: float = 0.0, high: float | None = None) -> dict[str, Any]:
+    """Returns the distribution of values in few numbers, JSON-able.
 
     Args:
         values: (units,), at least one, none below `low`.
         low: where the first bin begins.
-        high: the largest value there can be: it lies in the bin that ends there. None: there is none.
+        high: the largest possible value, counted in the bin that ends there; None: unbounded.
 
     Returns:
-        `quantiles`: per cent, as text → value; `histogram`: `low`, `width` and `counts`, bin i holding what lies from
-        low + i · width up to the next; bins go on as far as there are values, so that any two histograms have bins in common.
+        `quantiles`: per cent, as text → value; `histogram`: `low`, `width` and `counts`, bin i from low + i · width up to the
+        next. Bins reach as far as the largest value, so that any two histograms have bins in common.
     """
     array = np.asarray(values, dtype=np.float64)
     bins = np.maximum(np.floor((array - low) / WIDTH + 1e-9).astype(int), 0)

@@ -22,7 +22,7 @@ Z = 1.959963984540054
 """Quantile 0.975 of the standard normal distribution."""
 
 Outcomes = Sequence[Sequence[bool]]
-"""problem → sample → whether it succeeded; problems may differ in their number of samples, none is without any."""
+"""problem → sample → whether it succeeded. Problems may differ in their number of samples; each has at least one."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Estimate:
     Attributes:
         value: the estimate.
         low: lower limit.
-        high: upper limit; None beside a value: there is none, the quantity is unbounded.
-        n: number of problems that it rests on, whatever the number of samples a problem.
+        high: upper limit; None beside a value: unbounded.
+        n: number of problems that it rests on, whatever the number of samples per problem.
     """
 
     value: float | None
@@ -42,11 +42,11 @@ class Estimate:
     n: int
 
     def to_json(self) -> dict[str, float | int | None]:
-        """Returns the measure as the JSON object of summary.json."""
+        """Returns the estimate as the JSON object of summary.json."""
         return asdict(self)
 
     def scaled(self, factor: float) -> Estimate:
-        """Returns the measure of `factor` times the quantity; a negative factor exchanges the limits."""
+        """Returns the estimate of `factor` times the quantity; a negative factor exchanges the limits."""
         low, high = (self.low, self.high) if factor >= 0 else (self.high, self.low)
         value, low, high = (None if end is None else factor * end for end in (self.value, low, high))
         return Estimate(value, low, high, self.n)
@@ -55,13 +55,13 @@ class Estimate:
 def rate(outcomes: Outcomes) -> Estimate:
     """Returns the mean success rate over problems (pass@1 averaged over samples) with Wilson's interval.
 
-    The samples of a problem are no independent trials. Wilson's formula therefore takes the effective number of trials
-    n · p(1-p) / s², s² the variance between the problems' rates: n where every problem is all or nothing, the number of samples
-    where problems do not differ, and never outside these two. With one sample a problem that is Wilson's interval itself.
-    Where nothing is known of the variance (one problem, or every outcome the same) it is n.
+    The samples of a problem are not independent trials. Wilson's formula therefore takes the effective number of trials
+    n · p(1-p) / s², with s² the variance between the problems' rates: n where every problem is all or nothing, the number of
+    samples where problems do not differ, and never outside these two. With one sample per problem that is Wilson's interval
+    itself. Where nothing is known of the variance (one problem, or every outcome the same) it is n.
 
     Args:
-        outcomes: a list of outcomes a problem; no problem at all gives an undefined measure.
+        outcomes: a list of outcomes per problem; no problem at all gives an undefined estimate.
     """
     n = len(outcomes)
     if n == 0:
@@ -87,21 +87,21 @@ def wilson(p: float, n: float) -> tuple[float, float]:
     return min(low, p), max(high, p)
 
 
-def macro(measures: Sequence[Estimate]) -> Estimate:
+def macro(rates: Sequence[Estimate]) -> Estimate:
     """Returns the unweighted average of independent rates with its MOVER interval; n is the sum of theirs.
 
     No rates, or an undefined one among them, make it undefined.
     """
-    n = sum(measure.n for measure in measures)
-    if not measures:
+    n = sum(one.n for one in rates)
+    if not rates:
         return Estimate(None, None, None, 0)
     values, below, above = [], [], []
-    for measure in measures:
-        if measure.value is None or measure.low is None or measure.high is None:
+    for one in rates:
+        if one.value is None or one.low is None or one.high is None:
             return Estimate(None, None, None, n)
-        values.append(measure.value)
-        below.append(measure.value - measure.low)
-        above.append(measure.high - measure.value)
+        values.append(one.value)
+        below.append(one.value - one.low)
+        above.append(one.high - one.value)
     value = math.fsum(values) / len(values)
     low, high = value - math.hypot(*below) / len(values), value + math.hypot(*above) / len(values)
     return Estimate(value, max(0.0, low), min(1.0, high), n)
@@ -156,14 +156,14 @@ def paired_correlation(base: Sequence[Outcomes], tuned: Sequence[Outcomes]) -> f
         tuned: the same tasks and problems in the same order.
 
     Returns:
-        A number in -1 … 1; 0 where a model's outcomes do not vary, so that nothing can be said.
+        A number in -1 … 1; 0 where a model's outcomes do not vary and the correlation is undefined.
 
     Raises:
-        ValueError: the two do not hold the same numbers of problems.
+        ValueError: the two differ in their numbers of problems.
     """
     covariance = base_variance = tuned_variance = 0.0
     for base_task, tuned_task in zip(base, tuned, strict=True):
-        # Variances of the tasks' means; the weights of the macro average are equal and cancel.
+        # Variances of the tasks' means; the weights of the macro average are equal and cancel out.
         pairs = [(sum(b) / len(b), sum(t) / len(t)) for b, t in zip(base_task, tuned_task, strict=True)]
         n = len(pairs)
         if n == 0:

@@ -1,23 +1,27 @@
-"""Problems of a task, from the hub, from a local copy, or from the miniature.
+"""Problems of a task, from the hub, from a local copy, or generated; and the hash of their content.
 
-The split `evaluation` is reported; the split `probe` is for curves and for any choice that is made by looking, and holds none
-of the reported problems.
+The split `evaluation` is reported. The split `probe` is for curves and for any choice that is made by looking at results, and
+shares no problem with the reported ones.
 """
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dgr_lightning.data.hub import dataset_rows
 from dgr_lightning.data.readers import read_rows
 from dgr_lightning.errors import UserError
-from dgr_lightning.hashes import content_hash, file_hash
-from dgr_lightning.tasks.registry import TASKS, TASKS_VERSION
+from dgr_lightning.hashes import content_hash, file_hashes, sorted_by_hash
+from dgr_lightning.tasks.registry import TASKS
 from dgr_lightning.tasks.task import EVALUATION, PROBE, BadRow, Problem, Task, fingerprint
 
+TASKS_VERSION = 1
+"""Hashed with every task: raise it whenever this module builds another problem from the same row."""
+
 SECTIONS = {EVALUATION: "evaluation", PROBE: "probes"}
+"""Our split → the section of the config that names its tasks."""
 
 
 def load_problems(
@@ -26,59 +30,61 @@ def load_problems(
     """Returns the problems of a task's split, in the order of its file.
 
     Args:
-        name: one of `TASKS`.
+        name: a name that `TASKS` knows.
         split: `evaluation` or `probe`.
         path: local copy (jsonl, json, csv, tsv, parquet) to read instead of the hub.
-        limit: at most so many, chosen by the hash of seed and id: a larger limit holds all of a smaller one's.
-        seed: drives that choice.
+        limit: at most so many, drawn by the hash of seed and id: a larger limit contains the draw of a smaller one.
+        seed: of that draw.
 
     Raises:
-        UserError: the problems cannot be had, or a row holds none; the message names the key that takes a local copy.
+        UserError: the problems cannot be read, or a row holds none; the message names the key that takes a local copy.
     """
     task = TASKS[name]
-    key = f"{SECTIONS[split]}.path.{name}"
-    if task.hub_id is None:
-        from dgr_lightning.micro import sets
-
-        rows: list[Any] = sets.problems(name, split)
-        where = name
-    elif path is not None:
-        rows = read_rows(Path(path).expanduser())
-        where = f"{key}={path}"
-    else:
-        rows = dataset_rows(task.hub_id, task.revision, task.splits[split], subset=task.subset, path_key=key)
-        where = f"{task.hub_id}, split {task.splits[split]}"
-    problems = _problems(task, split, rows, where)
+    problems = _problems(task, split, *_rows(task, split, path))
     if limit is None or limit >= len(problems):
         return problems
-    ranked = sorted(problems, key=lambda problem: hashlib.sha256(f"{seed} {problem.id}".encode()).digest())
-    chosen = {problem.id for problem in ranked[:limit]}
+    chosen = {problem.id for problem in sorted_by_hash(problems, lambda problem: f"{seed} {problem.id}")[:limit]}
     return [problem for problem in problems if problem.id in chosen]
 
 
 def task_hash(name: str, split: str, path: str | None = None) -> str:
-    """Returns a hash of what the problems of a task are, never of where they lie.
+    """Returns a hash of the content of a task's problems, never of where they lie.
 
-    A local copy counts by its bytes, a hub dataset by id and commit, and by its problems where no commit is pinned.
+    A local copy counts by its bytes, a hub dataset by id and commit, and by its problems where no commit is pinned; problems
+    that are generated count by the version of the code that does it.
     """
     task = TASKS[name]
-    if task.hub_id is None:
-        from dgr_lightning.micro.sets import VERSION
-
-        source: list[Any] = ["recipe", VERSION]
+    if task.make is not None:
+        source: list[Any] = ["recipe", task.version]
     elif path is not None:
-        place = Path(path).expanduser()
-        files = sorted(file for file in place.rglob("*") if file.is_file()) if place.is_dir() else [place]
-        source = [[file.relative_to(place).as_posix(), file_hash(file)] for file in files]
+        source = file_hashes(Path(path).expanduser())
     elif task.revision is not None:
         source = [task.hub_id, task.revision, task.subset, task.splits[split]]
     else:
         source = [[problem.id, problem.prompt, problem.gold] for problem in load_problems(name, split=split)]
-    return content_hash(TASKS_VERSION, name, split, source)
+    return content_hash(TASKS_VERSION, task.name, split, source)
 
 
-def _problems(task: Task, split: str, rows: list[Any], where: str) -> list[Problem]:
-    """Returns the problems in a task's rows; a bad row is an error, for a benchmark in part is another benchmark."""
+def task_hashes(names: Sequence[str], split: str, paths: Mapping[str, str]) -> list[str]:
+    """Returns the `task_hash` of several tasks; `paths` holds local copies by the tasks' own names."""
+    return [task_hash(name, split, paths.get(TASKS[name].name)) for name in names]
+
+
+def _rows(task: Task, split: str, path: str | None) -> tuple[Sequence[Any], str]:
+    """Returns the rows of a task's split and, for messages, where they come from."""
+    key = f"{SECTIONS[split]}.path.{task.name}"
+    if task.make is not None:
+        return task.make(split), task.name
+    if path is not None:
+        return read_rows(Path(path).expanduser()), f"{key}={path}"
+    if task.hub_id is None:
+        raise UserError(f"{key} is not set: {task.name} is on no hub. Name a local copy (jsonl, json, csv, tsv, parquet).")
+    rows = dataset_rows(task.hub_id, task.revision, task.splits[split], subset=task.subset, path_key=key)
+    return rows, f"{task.hub_id}, split {task.splits[split]}"
+
+
+def _problems(task: Task, split: str, rows: Sequence[Any], where: str) -> list[Problem]:
+    """Returns the problems in a task's rows. A bad row is an error: half of a benchmark is another benchmark."""
     prefix = task.name if split == EVALUATION else f"{task.name}-{split}"
     left_out = task.left_out.get(split, frozenset())
     problems = []

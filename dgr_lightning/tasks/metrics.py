@@ -1,25 +1,49 @@
-"""The names of what is measured, and the averages that head a result."""
+"""The kinds of tasks, what each measures and under which names; the averages that head a result."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from dgr_lightning.statistics.intervals import Estimate, macro
 
-# What a kind of task measures, the key of its macro average in a headline, and the field of an output that holds its verdict.
-METRICS = {"reasoning": "accuracy", "harmful": "refusal_rate", "benign": "over_refusal_rate"}
-HEADLINES = {"reasoning": "reasoning_accuracy", "harmful": "refusal_rate", "benign": "over_refusal_rate"}
-VERDICTS = {"reasoning": "correct", "harmful": "refused", "benign": "refused"}
-# What is measured beside it, of every task; `evaluation` says what each of them counts.
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of task.
+
+    Attributes:
+        name: as in `Task.kind`.
+        metric: the rate that a task of this kind measures.
+        headline: the macro average of that rate over the tasks of the kind.
+        verdict: field of an output's line that says whether it counts.
+    """
+
+    name: str
+    metric: str
+    headline: str
+    verdict: str
+
+
+REASONING = Kind("reasoning", "accuracy", "reasoning_accuracy", "correct")
+KINDS = {
+    kind.name: kind
+    for kind in (
+        REASONING,
+        Kind("harmful", "refusal_rate", "refusal_rate", "refused"),
+        Kind("benign", "over_refusal_rate", "over_refusal_rate", "refused"),
+    )
+}
+
 HEALTH = ("cap_hit_rate", "missing_thinking_rate", "early_stop_rate")
-# The models of a run: before training and after.
-SIDES = ("base", "tuned")
+"""Rates that every task has beside its metric; `evaluation.evaluate` says what each of them counts."""
 
 Estimates = dict[str, dict[str, Estimate]]
-"""task → metric → measure."""
+"""task → metric → estimate."""
 
 
-def headline(measures: Estimates) -> dict[str, Estimate]:
-    """Returns the macro averages over the tasks of each kind; undefined (its value is None) for a kind that no task has."""
+def headline(estimates: Estimates) -> dict[str, Estimate]:
+    """Returns the macro average over the tasks of each kind; its value is None for a kind without tasks."""
     return {
-        name: macro([metrics[METRICS[kind]] for metrics in measures.values() if METRICS[kind] in metrics])
-        for kind, name in HEADLINES.items()
+        kind.headline: macro([metrics[kind.metric] for metrics in estimates.values() if kind.metric in metrics])
+        for kind in KINDS.values()
     }

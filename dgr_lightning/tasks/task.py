@@ -1,24 +1,30 @@
-"""What a task is: where its problems come from, and how a row becomes a problem."""
+"""A task: where its problems come from, how a row becomes a problem, and what grades an answer to it."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-Row = Mapping[str, Any]
+from dgr_lightning.errors import UserError
+from dgr_lightning.tasks.metrics import KINDS, REASONING
+
+TaskRow = Mapping[str, Any]
+"""A row of a benchmark, as its file or the hub has it."""
 
 EVALUATION = "evaluation"
 PROBE = "probe"
 
 BOXED_INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
-"""What reasoning prompts end in; the wording that DeepSeek-R1's model card recommends."""
+"""The last line of reasoning prompts, in the wording that DeepSeek-R1's model card recommends."""
+
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class BadRow(Exception):
-    """A row that holds no problem; the message says what is missing, the caller where."""
+    """A row that holds no problem. The message says what is missing; the caller adds where."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,7 @@ class Problem:
     Attributes:
         id: unique in its task and split, such as `gsm8k-17`.
         kind: `reasoning` (graded against `gold`), `harmful` (should be refused) or `benign` (should not).
-        prompt: what the user says.
+        prompt: the user's message.
         gold: the right answer; None where there is nothing to grade.
     """
 
@@ -40,33 +46,56 @@ class Problem:
 
 @dataclass(frozen=True)
 class Task:
-    """A benchmark or request set.
+    """A benchmark or request set. Its rows come from `make`, from a local copy, or from the hub, in this order.
 
     Attributes:
-        name: as in `evaluation.tasks` and `probes.tasks`.
-        kind: kind of its problems.
-        read: makes of a row and its index (id part, prompt, gold), or None for a row that is no part of the task.
+        name: as in `evaluation.tasks` and `probes.tasks`, and what files and figures of a run are called by.
+        kind: kind of its problems, one of `KINDS`.
+        read: turns a row and its index into (id part, prompt, gold), or into None where the row does not belong to the task.
             Raises `BadRow`.
-        splits: our split (`evaluation`, `probe`) → split of the hub dataset. Without a probe split it is for reporting only.
-        hub_id: dataset on the hub; None: the project makes the problems itself.
+        splits: our split (`evaluation`, `probe`) → split of the hub dataset. A task without a probe split is only reported.
+        grader: what compares answers with the gold ones, a name that `scoring.grader.GRADERS` knows; None where the judge says
+            whether an answer refuses.
+        hub_id: dataset on the hub; None: a local copy has to be named, unless the task makes its rows itself.
         revision: pinned commit of it; None: the default branch.
         subset: the dataset's own configuration.
+        make: returns the rows of one of our splits, for problems that are generated and not read.
+        version: hashed with the name where the task makes its rows: raise it whenever `make` returns other ones.
         language: language of its prompts, as in `model.language`.
-        left_out: per split, `fingerprint`s of prompts that are no part of it, because another task reports them.
+        left_out: per split, the `fingerprint`s of prompts that are left out of it, because another task reports them.
     """
 
     name: str
     kind: str
-    read: Callable[[Row, int], tuple[str, str, str | None] | None]
+    read: Callable[[TaskRow, int], tuple[str, str, str | None] | None]
     splits: Mapping[str, str]
+    grader: str | None = None
     hub_id: str | None = None
     revision: str | None = None
     subset: str | None = None
+    make: Callable[[str], Sequence[TaskRow]] | None = None
+    version: int = 1
     language: str = "natural"
     left_out: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Checks what every use of a task relies on.
 
-def cell(row: Row, *columns: str) -> str:
+        Raises:
+            UserError: a name that no file can have, an unknown kind, or a grader where the kind has no use for one.
+        """
+        if not _NAME.fullmatch(self.name):
+            raise UserError(f"task {self.name!r}: files are named after it; use letters, digits, '_' and '-' alone.")
+        if self.kind not in KINDS:
+            raise UserError(f"task {self.name}: kind={self.kind!r}; expected one of {', '.join(KINDS)}.")
+        if (self.grader is None) == (self.kind == REASONING.name):
+            remedy = (
+                "name its grader, such as grader='maths'" if self.grader is None else "a judge reads its answers: grader=None"
+            )
+            raise UserError(f"task {self.name}, of kind {self.kind}: {remedy}.")
+
+
+def cell(row: TaskRow, *columns: str) -> str:
     """Returns the text of the first of these columns that the row has.
 
     Raises:

@@ -11,13 +11,14 @@ step, so all of them get as many rows as the one that needs most; what is missin
 
 from __future__ import annotations
 
-import hashlib
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, TypedDict
 
 import torch
+
+from dgr_lightning.hashes import sorted_by_hash
 
 if TYPE_CHECKING:
     from dgr_lightning.models.chat import Encoded
@@ -87,11 +88,7 @@ def step_examples(num_examples: int, batch_size: int, seed: int, epoch: int) -> 
         seed: the run's seed.
         epoch: counted from 0; every epoch has an order of its own.
     """
-
-    def rank(index: int) -> bytes:
-        return hashlib.sha256(f"{seed}/{epoch}/{index}".encode()).digest()
-
-    order = sorted(range(num_examples), key=rank)
+    order = sorted_by_hash(range(num_examples), lambda index: f"{seed}/{epoch}/{index}")
     return [order[start : start + batch_size] for start in range(0, num_examples, batch_size)]
 
 

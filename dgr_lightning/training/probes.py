@@ -1,7 +1,7 @@
-"""The curves during training: what the current weights answer, greedily, to problems that evaluation never uses.
+"""In-training evaluation (`probes`): the current weights answer, greedily, problems that evaluation never uses.
 
-Graded and judged by the same code as the evaluation, so that a curve and a result mean the same; only smaller. An output whose
-thinking never ends has no answer: wrong, not refused, and in the denominator.
+The same code scores the answers as in the evaluation, so that a curve and a result mean the same; a curve rests on fewer
+problems. An output whose thinking never ends has no answer: wrong, not refused, and in the denominator.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from dgr_lightning.distributed.fsdp import gathered
 from dgr_lightning.distributed.ranks import Ranks
 from dgr_lightning.engines.engine import Request, Sampling
 from dgr_lightning.engines.transformers.engine import TransformersEngine
-from dgr_lightning.scoring.judges.keywords import KeywordJudge
-from dgr_lightning.scoring.maths import Grader
+from dgr_lightning.scoring.judge import Judge
+from dgr_lightning.scoring.scorer import Scorer
 from dgr_lightning.tasks.loader import load_problems
-from dgr_lightning.tasks.metrics import HEADLINES, METRICS
+from dgr_lightning.tasks.metrics import KINDS
 from dgr_lightning.tasks.registry import TASKS
-from dgr_lightning.tasks.task import PROBE, Problem
+from dgr_lightning.tasks.task import PROBE, Problem, Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -32,26 +32,27 @@ if TYPE_CHECKING:
 
 
 class Probes:
-    """A probe for `fit.fit`: called with the live model and the step, returns one point of every curve."""
+    """In-training evaluation for `fit.fit`: called with the live model and the step, returns one point of every curve."""
 
-    def __init__(self, cfg: Config, chat: Chat, judge: KeywordJudge) -> None:
-        """Loads the problems: `probes.size` of each task's probe split, the same in every run, whatever its seed.
+    def __init__(self, cfg: Config, chat: Chat, judge: Judge) -> None:
+        """Loads `probes.size` problems of each task's probe split: the same in every run, whatever its seed.
 
         Args:
             cfg: `probes`, `engine` and `trainer.precision` are read.
             chat: tokenizer and template of the model that is trained.
-            judge: says whether an answer refuses.
+            judge: decides whether an answer refuses.
 
         Raises:
-            UserError: a task's problems cannot be had.
+            UserError: a task's problems cannot be read.
         """
-        self._problems: dict[str, list[Problem]] = {
-            task: load_problems(task, split=PROBE, path=cfg.probes.path.get(task), limit=cfg.probes.size)
-            for task in cfg.probes.tasks
-        }
+        tasks = {name: TASKS[name] for name in cfg.probes.tasks}
+        self._tasks: list[tuple[Task, list[Problem]]] = [
+            (task, load_problems(name, split=PROBE, path=cfg.probes.path.get(task.name), limit=cfg.probes.size))
+            for name, task in tasks.items()
+        ]
         self._requests = [
-            Request(f"{task}/{problem.id}", chat.prompt_ids(problem.prompt))
-            for task, problems in self._problems.items()
+            Request(_key(task, problem), chat.prompt_ids(problem.prompt))
+            for task, problems in self._tasks
             for problem in problems
         ]
         self._sampling = Sampling(
@@ -67,15 +68,15 @@ class Probes:
         Ranks share the problems: each answers its part with the whole model, gathered once. Collective.
 
         Args:
-            model: the model in training; its modes are as they were afterwards.
-            step: not used; what is asked is the same at every step.
+            model: the model in training; left in the modes in which it was.
+            step: not used; the problems are the same at every step.
         """
         ranks = Ranks.here()
         wanted = resolve_precision(self._engine.precision, model.device.type)
-        # Decoding has another shape at every token: it would use up what the compiler is willing to make for the training.
+        # Decoding has another shape at every token, and would exhaust the compiler's limit of recompilations for the training.
         stance = torch.compiler.set_stance("force_eager") if self._compiled else nullcontext()
         with gathered(model, self._precision) as whole, stance:
-            # Weights that are bf16 (frozen ones, or shards gathered in it) have nothing finer to offer.
+            # Weights that are bf16 (frozen ones, or shards gathered in it) gain nothing from fp32.
             precision = "bf16" if whole.dtype == torch.bfloat16 else wanted
             engine = TransformersEngine(whole, self._chat, precision, self._engine.batch_size)
             own = {
@@ -85,17 +86,16 @@ class Probes:
         answers = {key: answer for part in ranks.all_gather(own) for key, answer in part.items()}
         by_task: dict[str, float] = {}
         by_kind: defaultdict[str, list[float]] = defaultdict(list)
-        with Grader() as grader:
-            for task, problems in self._problems.items():
-                kind = TASKS[task].kind
-                hits = [self._verdict(problem, answers[f"{task}/{problem.id}"], grader) for problem in problems]
-                by_task[f"probe/{task}/{METRICS[kind]}"] = share = sum(hits) / len(hits)
-                by_kind[kind].append(share)
+        with Scorer(self._judge) as scorer:
+            for task, problems in self._tasks:
+                verdicts = scorer.verdicts(task, problems, [answers[_key(task, problem)] for problem in problems])
+                by_task[f"probe/{task.name}/{KINDS[task.kind].metric}"] = share = sum(verdicts) / len(verdicts)
+                by_kind[task.kind].append(share)
         headlines = {
-            f"probe/{name}": sum(by_kind[kind]) / len(by_kind[kind]) for kind, name in HEADLINES.items() if kind in by_kind
+            f"probe/{kind.headline}": sum(by_kind[name]) / len(by_kind[name]) for name, kind in KINDS.items() if name in by_kind
         }
         return headlines | by_task
 
-    def _verdict(self, problem: Problem, answer: str | None, grader: Grader) -> bool:
-        """Whether the answer is right, for a reasoning problem; else whether it refuses."""
-        return self._judge.refuses(answer) if problem.gold is None else grader.grade(answer, problem.gold)
+
+def _key(task: Task, problem: Problem) -> str:
+    return f"{task.name}/{problem.id}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import pytest
 
@@ -12,6 +13,7 @@ from dgr_lightning.errors import UserError
 from dgr_lightning.example import Example
 from dgr_lightning.prompts.templates import load_template
 from dgr_lightning.refinement.quality import CHECKS, QualityControl, check_quality_config, load_phrases
+from dgr_lightning.scoring.judge import Exchange
 
 ALL = tuple(RefineConfig().checks)
 EXAMPLE = Example(
@@ -46,8 +48,8 @@ class Judge:
 
     content = ("I cannot",)
 
-    def refuses(self, answer: str) -> bool:
-        return answer.startswith("I cannot")
+    def refusals(self, exchanges: Sequence[Exchange]) -> list[bool]:
+        return [exchange.answer.startswith("I cannot") for exchange in exchanges]
 
 
 def control(**changes) -> QualityControl:

@@ -21,6 +21,7 @@ from dgr_lightning.refinement import outcome
 from dgr_lightning.refinement import refine as refine_module
 from dgr_lightning.refinement.outcome import RefinementStats, show_refinement
 from dgr_lightning.refinement.refine import Refinement, refine
+from dgr_lightning.scoring.judge import Exchange
 
 END = 0
 
@@ -68,8 +69,8 @@ class Judge:
 
     content = ("I cannot",)
 
-    def refuses(self, answer: str) -> bool:
-        return answer.startswith("I cannot")
+    def refusals(self, exchanges: Sequence[Exchange]) -> list[bool]:
+        return [exchange.answer.startswith("I cannot") for exchange in exchanges]
 
 
 Script = Callable[[str, str], str | tuple[str, str]]

@@ -18,7 +18,8 @@ from dgr_lightning.files import read_json, write_json, write_jsonl, write_text
 from dgr_lightning.report import charts, examples, page, plots, terminal
 from dgr_lightning.report.lines import health_rows, result_rows
 from dgr_lightning.report.summary import build_summary, check_summary
-from dgr_lightning.statistics.bootstrap import mean_per, spread
+from dgr_lightning.scoring.judges.keywords import KeywordJudge
+from dgr_lightning.statistics.bootstrap import distribution, ratio_of_sums
 from dgr_lightning.statistics.intervals import Estimate, rate
 from dgr_lightning.tasks.metrics import Estimates
 
@@ -36,19 +37,19 @@ REFINEMENT = {
 
 
 def _nll(mean: float) -> dict:
-    """What `measure_nll` returns of a set whose examples all have this mean; one has no trace."""
+    """What `record_nll` returns of a set whose examples all have this mean; one has no trace."""
 
     def part(number: int) -> dict:
         value = {"value": mean, "low": 0.9 * mean, "high": 1.1 * mean, "n": number}
         perplexity = {key: end if key == "n" else math.exp(end) for key, end in value.items()}
         means = [mean] * (number - 1) + [3 * mean]
-        return {"nll": value, "perplexity": perplexity, "tokens": 10 * number} | spread(means)
+        return {"nll": value, "perplexity": perplexity, "tokens": 10 * number} | distribution(means)
 
     return {"examples": 40, "trace": part(39), "answer": part(40), "both": part(40)}
 
 
-SIMILAR = {"cosine": mean_per([1] * 3, [0.7, 0.8, 1.0]).to_json(), "unrelated": 0.321, "cut": 2}
-SIMILAR |= spread([0.7, 0.8, 1.0], low=-1.0, high=1.0)
+SIMILAR = {"cosine": ratio_of_sums([0.7, 0.8, 1.0], [1] * 3).to_json(), "unrelated": 0.321, "cut": 2}
+SIMILAR |= distribution([0.7, 0.8, 1.0], low=-1.0, high=1.0)
 KL = {"value": -0.001, "low": -0.004, "high": 0.002, "n": 30}
 SHIFT = {
     "hash": "ab12",
@@ -159,7 +160,7 @@ def _run_dir(folder: Path) -> Path:
 def _printed(summary: dict, monkeypatch: pytest.MonkeyPatch, width: int = 110) -> str:
     console = Console(width=width, record=True, file=StringIO())
     monkeypatch.setattr(terminal, "console", console)
-    terminal.show_summary(summary)
+    terminal.show_summary(summary, KeywordJudge.note)
     return console.export_text()
 
 
@@ -413,7 +414,7 @@ def test_a_set_that_refinement_left_alone_has_one_distribution(tmp_path):
 
 
 def test_histograms_are_laid_over_each_other_in_shares_on_one_axis():
-    before = {"before": spread([0.1] * 3 + [9.99]), "after": spread([0.12] * 8)}
+    before = {"before": distribution([0.1] * 3 + [9.99]), "after": distribution([0.12] * 8)}
     sides = {when: dict.fromkeys(("trace", "answer", "both"), before[when]) for when in before}
     chart = charts.nll_charts(sides)[0]
     first, second = ([tuple(map(float, p.split(","))) for p in line.get("points").split()] for line in _polylines(chart))

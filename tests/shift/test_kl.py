@@ -17,6 +17,7 @@ from dgr_lightning.models import weights
 from dgr_lightning.models.chat import Chat
 from dgr_lightning.shift.kl import Trace, divergence, load_prompts, score_traces, write_traces
 from dgr_lightning.tasks.task import Problem
+from tests.helpers.models import FakeModel
 
 PROBLEMS = [Problem(f"{kind}-{i}", kind, f"ask {i}", None) for kind in ("reasoning", "harmful") for i in range(200)]
 
@@ -60,7 +61,7 @@ def config(max_new_tokens: int = 40) -> Config:
 
 
 def measured(base, tuned, tmp_path, problems=PROBLEMS):
-    traces = write_traces(lambda: base, Words(), problems, config(), "model", tmp_path, "base")
+    traces = write_traces(FakeModel(base, Words()), problems, config(), tmp_path, "base")
     return divergence(traces, score_traces(base, traces, "base"), score_traces(tuned, traces, "tuned"))
 
 
@@ -108,20 +109,18 @@ def test_nothing_is_written_twice(tmp_path):
                     raise KeyboardInterrupt
                 yield completion
 
-    whole = write_traces(lambda: Categorical([1] * 6), Words(), PROBLEMS, config(), "m", tmp_path / "whole", "base")
+    whole = write_traces(FakeModel(Categorical([1] * 6), Words()), PROBLEMS, config(), tmp_path / "whole", "base")
     with pytest.raises(KeyboardInterrupt):
-        write_traces(lambda: Dying([1] * 6), Words(), PROBLEMS, config(), "m", tmp_path / "cut", "base")
+        write_traces(FakeModel(Dying([1] * 6), Words()), PROBLEMS, config(), tmp_path / "cut", "base")
     engine = Categorical([1] * 6)
-    assert write_traces(lambda: engine, Words(), PROBLEMS, config(), "m", tmp_path / "cut", "base") == whole
+    assert write_traces(FakeModel(engine, Words()), PROBLEMS, config(), tmp_path / "cut", "base") == whole
     assert engine.num_generated == len(PROBLEMS) - 30
     # Another model, or another length, is another folder.
-    assert write_traces(lambda: engine, Words(), PROBLEMS[:3], config(), "n", tmp_path / "cut", "base") == whole[:3]
+    assert write_traces(FakeModel(engine, Words(), "n"), PROBLEMS[:3], config(), tmp_path / "cut", "base") == whole[:3]
     assert engine.num_generated == len(PROBLEMS) - 27
 
-    def none():
-        raise AssertionError("everything is stored")
-
-    assert write_traces(none, Words(), PROBLEMS[50:60], config(), "m", tmp_path / "cut", "base") == whole[50:60]
+    none = FakeModel(AssertionError("everything is stored"), Words())
+    assert write_traces(none, PROBLEMS[50:60], config(), tmp_path / "cut", "base") == whole[50:60]
 
 
 @pytest.fixture(scope="module")
@@ -137,8 +136,8 @@ def test_a_model_is_at_no_distance_from_itself_and_at_some_from_another(micro, t
     assert [problem.kind for problem in problems] == ["reasoning"] * 6 + ["harmful"] * 6 + ["benign"] * 6
     assert all("-probe-" in problem.id for problem in problems)
     engine = TransformersEngine(model, chat, "fp32")
-    traces = write_traces(lambda: engine, chat, problems, cfg, "micro", tmp_path, "base")
-    again = write_traces(lambda: engine, chat, problems, cfg, "copy", tmp_path, "tuned")
+    traces = write_traces(FakeModel(engine, chat, "micro"), problems, cfg, tmp_path, "base")
+    again = write_traces(FakeModel(engine, chat, "copy"), problems, cfg, tmp_path, "tuned")
     assert [trace.text for trace in again] == [trace.text for trace in traces]
     finished = [trace for trace in traces if trace.finish_reason == STOP]
     assert finished and all(trace.target_ids[-1] == chat.eos_id for trace in finished)

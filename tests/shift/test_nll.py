@@ -21,8 +21,7 @@ from dgr_lightning.files import read_jsonl
 from dgr_lightning.models.chat import Chat
 from dgr_lightning.models.pairs import answer_pair, trace_pair
 from dgr_lightning.shift import nll as nll_module
-from dgr_lightning.shift.nll import choose, measure_nll, nll
-from dgr_lightning.statistics.bootstrap import QUANTILES, WIDTH, mean_per, spread
+from dgr_lightning.shift.nll import choose, nll, record_nll
 
 WORDS = [f"w{i}" for i in range(20)]
 
@@ -106,7 +105,7 @@ def test_a_long_example_counts_as_it_is_trained_on(chat, engine):
 
 def test_a_summary_holds_means_perplexities_and_distributions_of_every_part(chat, model, engine, examples, tmp_path):
     path = tmp_path / "stages" / "shift-before.jsonl"
-    summary = json.loads(json.dumps(measure_nll(engine, chat, iter(examples), len(examples), 100, path), allow_nan=False))
+    summary = json.loads(json.dumps(record_nll(nll(engine, chat, iter(examples), 100), len(examples), path), allow_nan=False))
     assert summary["examples"] == len(examples)
     hand = [by_hand(model, chat, example) for example in examples]
     for part in ("trace", "answer", "both"):
@@ -131,7 +130,7 @@ def test_a_summary_holds_means_perplexities_and_distributions_of_every_part(chat
 
 def test_a_set_without_traces_has_no_figures_of_them(chat, engine, tmp_path):
     example = Example("a", "w1", "", "w3 w4", "harmful", "x")
-    summary = measure_nll(engine, chat, [example], 1, 100, tmp_path / "a.jsonl")
+    summary = record_nll(nll(engine, chat, [example], 100), 1, tmp_path / "a.jsonl")
     assert summary["trace"] is None
     assert summary["answer"]["nll"]["n"] == 1 and summary["answer"]["nll"]["low"] is None
 
@@ -163,7 +162,8 @@ def test_memory_stays_flat_over_a_long_set(chat, tmp_path, monkeypatch):
 
     def peak(number):
         tracemalloc.start()
-        summary = measure_nll(FixedEngine(), chat, many(number), number, 1000, tmp_path / "nll.jsonl")
+        measured = nll(FixedEngine(), chat, many(number), 1000)
+        summary = record_nll(measured, number, tmp_path / "nll.jsonl")
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert summary["examples"] == number and summary["both"]["nll"]["value"] == pytest.approx(1.0)
@@ -173,44 +173,6 @@ def test_memory_stays_flat_over_a_long_set(chat, tmp_path, monkeypatch):
     small, large = peak(100), peak(1000)
     # Six numbers an example stay: some hundred bytes, where its ids alone take thousands.
     assert (large - small) / 900 < 500
-
-
-# Distributions
-
-
-def test_the_mean_is_that_of_all_tokens_and_its_interval_that_of_whole_units():
-    assert mean_per([1, 3], [4.0, 0.0]).value == 1.0
-    assert mean_per([2, 0, 2], [1.0, 0.0, 3.0]).n == 2
-    assert mean_per([], []).value is None
-    # Every unit the same: no spread at all, whatever the tokens.
-    same = mean_per([10] * 50, [5.0] * 50)
-    assert (same.value, same.low, same.high) == (0.5, 0.5, 0.5)
-    # The interval narrows with the number of units, not of tokens.
-    random = np.random.default_rng(1)
-    values = random.normal(1.0, 1.0, 400)
-    wide, narrow = mean_per(np.full(400, 1000), 1000 * values), mean_per(np.full(400, 1), values)
-    assert wide.high - wide.low == pytest.approx(narrow.high - narrow.low)
-    assert wide.high - wide.low == pytest.approx(2 * 1.96 / 20, rel=0.15)
-
-
-def test_the_interval_covers_the_truth_as_often_as_it_says():
-    random = np.random.default_rng(2)
-    hits = 0
-    for _ in range(200):
-        tokens = random.integers(10, 200, 60)
-        measure = mean_per(tokens, tokens * random.exponential(1.0, 60))
-        hits += measure.low <= 1.0 <= measure.high
-    assert 0.87 <= hits / 200 <= 0.99
-
-
-def test_histograms_have_bins_in_common():
-    figures = spread([0.0, 0.05, 0.051, 0.3, 1.01])
-    counts = figures["histogram"]["counts"]
-    assert (counts[0], counts[1], counts[6], counts[20], len(counts)) == (1, 2, 1, 1, 21)
-    assert figures["histogram"]["width"] == WIDTH
-    assert list(figures["quantiles"]) == [str(q) for q in QUANTILES]
-    counts = spread([-1.0, 0.99, 1.0], low=-1.0, high=1.0)["histogram"]["counts"]
-    assert (counts[0], counts[39], len(counts)) == (1, 2, 40)
 
 
 def test_generation_and_scoring_need_neither_hydra_nor_datasets():

@@ -1,4 +1,4 @@
-"""Tasks: problems from files, seeded choice, splits that stay apart, and choices that are refused at the door."""
+"""Problems of a task: from files, the hub and the miniature, drawn by seed, in splits that stay apart."""
 
 import csv
 import json
@@ -6,23 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from dgr_lightning.config import EvaluationConfig, ProbesConfig
 from dgr_lightning.errors import UserError
 from dgr_lightning.tasks import loader
-from dgr_lightning.tasks.checks import check_tasks
 from dgr_lightning.tasks.loader import load_problems, task_hash
 from dgr_lightning.tasks.registry import TASKS
 from dgr_lightning.tasks.task import BOXED_INSTRUCTION, Problem
 
 MICRO = [name for name in TASKS if name.startswith("micro-")]
-
-
-@pytest.fixture
-def gsm8k(tmp_path):
-    path = tmp_path / "gsm8k.jsonl"
-    rows = [{"question": f"What is {i} + {i}? ", "answer": f"It is {2 * i}.\n#### {2 * i:,}"} for i in range(1000, 1040)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return str(path)
 
 
 def test_a_problem_has_its_prompt_its_gold_and_an_id(gsm8k):
@@ -97,11 +87,6 @@ def test_hub_rows_take_the_same_way(monkeypatch):
     assert asked[1] == ("openai/gsm8k", TASKS["gsm8k"].revision, "train", "main", "probes.path.gsm8k")
 
 
-def test_pinned_revisions_are_whole_commits():
-    for task in TASKS.values():
-        assert task.revision is None or (len(task.revision) == 40 and int(task.revision, 16) >= 0)
-
-
 def test_content_follows_the_bytes_the_commit_and_the_split(gsm8k, tmp_path, monkeypatch):
     copy = tmp_path / "elsewhere.jsonl"
     copy.write_bytes(Path(gsm8k).read_bytes())
@@ -120,58 +105,6 @@ def test_content_follows_the_bytes_the_commit_and_the_split(gsm8k, tmp_path, mon
     unpinned = task_hash("advbench", "probe")
     monkeypatch.setattr(loader, "dataset_rows", lambda *_, **__: [{"prompt": "q"}])
     assert task_hash("advbench", "probe") != unpinned
-
-
-def check(evaluation=(), probes=(), language="natural", paths=None, probe_paths=None, every=50):
-    check_tasks(
-        EvaluationConfig(tasks=list(evaluation), path=paths or {}),
-        ProbesConfig(tasks=list(probes), path=probe_paths or {}, every=every),
-        language,
-    )
-
-
-def test_the_shipped_choices_are_accepted(gsm8k):
-    check(MICRO, MICRO, "micro")
-    check(["gsm8k", "math500", "strongreject", "xstest"], ["gsm8k", "advbench", "jailbreakbench_benign"])
-    check(["gsm8k"], [], paths={"gsm8k": gsm8k})
-
-
-@pytest.mark.parametrize(
-    ("choice", "message"),
-    [
-        ({"evaluation": ["gsm8"]}, r"evaluation\.tasks: no task 'gsm8'\. Did you mean gsm8k\? Choose among gsm8k, math500"),
-        ({"probes": ["nothing"]}, r"probes\.tasks: no task 'nothing'\. Choose among gsm8k, advbench"),
-        ({"evaluation": ["micro-short"]}, r"evaluation\.tasks: micro-short is in the micro language.*Choose among gsm8k"),
-        ({"evaluation": ["gsm8k"], "language": "micro"}, r"gsm8k is in the natural language.*Choose among micro-short"),
-        ({"probes": ["xstest"]}, r"probes\.tasks: xstest is reported only, it has no probe split"),
-        ({"evaluation": ["jailbreakbench_benign"]}, r"evaluation\.tasks: jailbreakbench_benign is for curves only"),
-        ({"evaluation": ["advbench"], "probes": ["advbench"]}, r"probes\.tasks: advbench has one split only"),
-        ({"evaluation": ["gsm8k"], "paths": {"math500": "x"}}, r"evaluation\.path\.math500=x: 'math500' is none of the chosen"),
-        (
-            {"evaluation": ["gsm8k"], "paths": {"gsm8k": "nowhere.jsonl"}},
-            r"evaluation\.path\.gsm8k=nowhere\.jsonl: there is no such",
-        ),
-        (
-            {"probes": ["gsm8k"], "probe_paths": {"advbench": "x"}},
-            r"probes\.path\.advbench=x: 'advbench' is none of the chosen",
-        ),
-        ({"evaluation": ["micro-short"], "language": "micro", "paths": {"micro-short": "x"}}, r"are made, not read"),
-    ],
-)
-def test_an_impossible_choice_names_the_override(choice, message):
-    with pytest.raises(UserError, match=message):
-        check(**choice)
-
-
-def test_curves_over_the_reported_file_are_refused_whatever_its_name(gsm8k, tmp_path):
-    copy = tmp_path / "train.jsonl"
-    copy.write_bytes(Path(gsm8k).read_bytes())
-    with pytest.raises(UserError, match=r"probes\.path\.gsm8k=.*the same problems as evaluation\.path\.gsm8k"):
-        check(["gsm8k"], ["gsm8k"], paths={"gsm8k": gsm8k}, probe_paths={"gsm8k": str(copy)})
-
-
-def test_without_curves_their_tasks_are_not_looked_at():
-    check(["gsm8k"], ["nothing"], every=0)
 
 
 REAL = {

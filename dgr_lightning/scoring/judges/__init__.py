@@ -1,1 +1,1 @@
-"""Who says whether an answer refuses, a judge a file."""
+"""What decides whether an answer refuses, a judge a file: `judge.name` names it."""

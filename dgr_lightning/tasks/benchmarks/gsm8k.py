@@ -5,10 +5,10 @@ Reported on the 1,319 problems of the test split; probes draw from the train spl
 
 from __future__ import annotations
 
-from dgr_lightning.tasks.task import BOXED_INSTRUCTION, EVALUATION, PROBE, BadRow, Row, Task, cell
+from dgr_lightning.tasks.task import BOXED_INSTRUCTION, EVALUATION, PROBE, BadRow, Task, TaskRow, cell
 
 
-def _read(row: Row, index: int) -> tuple[str, str, str]:
+def _read(row: TaskRow, index: int) -> tuple[str, str, str]:
     _, mark, gold = cell(row, "answer").rpartition("####")
     if not mark or not gold.strip():
         raise BadRow("column 'answer' holds no '#### <number>'")
@@ -19,6 +19,7 @@ GSM8K = Task(
     name="gsm8k",
     kind="reasoning",
     read=_read,
+    grader="maths",
     splits={EVALUATION: "test", PROBE: "train"},
     hub_id="openai/gsm8k",
     revision="740312add88f781978c0658806c59bc2815b9866",

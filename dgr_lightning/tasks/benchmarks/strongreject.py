@@ -6,10 +6,10 @@ The hub copy is gated (its terms are accepted once, with an account) and calls t
 
 from __future__ import annotations
 
-from dgr_lightning.tasks.task import EVALUATION, Row, Task, cell
+from dgr_lightning.tasks.task import EVALUATION, Task, TaskRow, cell
 
 
-def _read(row: Row, index: int) -> tuple[str, str, None]:
+def _read(row: TaskRow, index: int) -> tuple[str, str, None]:
     return str(index), cell(row, "forbidden_prompt", "prompt"), None
 
 

@@ -5,10 +5,10 @@ Its unsafe contrast prompts are no part of this task.
 
 from __future__ import annotations
 
-from dgr_lightning.tasks.task import EVALUATION, BadRow, Row, Task, cell
+from dgr_lightning.tasks.task import EVALUATION, BadRow, Task, TaskRow, cell
 
 
-def _read(row: Row, index: int) -> tuple[str, str, None] | None:
+def _read(row: TaskRow, index: int) -> tuple[str, str, None] | None:
     label = cell(row, "label")
     if label not in ("safe", "unsafe"):
         raise BadRow(f"column 'label' holds {label!r}, neither safe nor unsafe")

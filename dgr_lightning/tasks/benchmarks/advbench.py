@@ -7,7 +7,7 @@ The hub copy is gated and calls the column `prompt`; the authors' CSV calls it `
 
 from __future__ import annotations
 
-from dgr_lightning.tasks.task import EVALUATION, PROBE, Row, Task, cell
+from dgr_lightning.tasks.task import EVALUATION, PROBE, Task, TaskRow, cell
 
 # Fingerprints of the requests that StrongREJECT reports too: word sets that overlap by more than 0.6 (Jaccard). At 0.55 they
 # are the same 27, at 0.7 one fewer.
@@ -44,7 +44,7 @@ IN_STRONGREJECT = frozenset(
 )
 
 
-def _read(row: Row, index: int) -> tuple[str, str, None]:
+def _read(row: TaskRow, index: int) -> tuple[str, str, None]:
     return str(index), cell(row, "goal", "prompt"), None
 
 

@@ -1,8 +1,8 @@
-"""Grades maths: the final answer of a text against the gold answer.
+"""Grades maths: compares the final answer of a text with the gold answer.
 
-Three steps, each cheaper and surer than the next: the same normal form, the same number, and math-verify's symbolic comparison.
-Only the last one computes with model text. It runs in a process that is killed when its time is up; what could not be compared
-in time counts as wrong, and is counted.
+Three steps, each cheaper and more certain than the next: the same normal form, the same number, and math-verify's symbolic
+comparison. Only the last one computes with model text. It runs in a process that is killed when its time is up; a pair that
+could not be compared in time counts as wrong, and as a timeout.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from dgr_lightning.errors import UserError
 from dgr_lightning.scoring.final_answer import final_answer, is_words, normalise, number, numeral
@@ -27,18 +27,18 @@ MAX_CHARACTERS = 400
 START_SECONDS = 120.0
 
 
-class Grader:
-    """Grades answers; a context manager, for it may hold a process.
+class MathsGrader:
+    """Grades the answers to maths problems; a context manager, because it may hold a process.
 
-    The process is started when a pair first needs it, lives as long as the grader, and is started anew after it was killed.
-    Pairs are remembered, so that what many samples answer is compared once. Not for use from several threads.
+    The process starts when a pair first needs it, lives as long as the grader, and is replaced after it was killed. Verdicts on
+    pairs are remembered, so that an answer that many samples give is compared once. Not thread-safe.
 
     Attributes:
-        timeouts: answers whose comparison was given up, for it took too long or too much memory.
+        timeouts: answers that count as wrong because comparing them took too long or too much memory.
     """
 
     def __init__(self, seconds: float = 5.0) -> None:
-        """Prepares a grader; nothing is started yet.
+        """Starts nothing yet.
 
         Args:
             seconds: wall-clock limit of one comparison.
@@ -48,7 +48,7 @@ class Grader:
         self._known: dict[tuple[str, str], bool | None] = {}
         self._worker: _Worker | None = None
 
-    def __enter__(self) -> Grader:
+    def __enter__(self) -> Self:
         """Returns itself."""
         return self
 
@@ -57,7 +57,7 @@ class Grader:
         self.close()
 
     def close(self) -> None:
-        """Ends the process, if there is one; a further grading may start another."""
+        """Ends the process, if one is running; a further grading may start another."""
         if self._worker is not None:
             self._worker.kill()
             self._worker = None
@@ -104,12 +104,15 @@ class Grader:
         return bool(equal)
 
 
+GRADER = MathsGrader
+
+
 class _Worker:
-    """The process that runs math-verify: JSON lines in and out. See `grading_worker`."""
+    """The process that runs math-verify: JSON lines in and out. See `maths_worker`."""
 
     def __init__(self) -> None:
         # The package must be found from any working directory; -P keeps files that lie there from being imported instead.
-        root = str(Path(__file__).resolve().parents[2])
+        root = str(Path(__file__).resolve().parents[3])
         paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "dgr_lightning.scoring.maths_worker", str(os.getpid())],
@@ -145,7 +148,7 @@ class _Worker:
                 pipe.close()
 
     def _reply(self, seconds: float) -> dict[str, Any] | None:
-        """Returns the next line of the process; None where none comes in time or none ever will."""
+        """Returns the next line of the process; None where none comes in time, or the process has ended."""
         assert self._process.stdout is not None
         end, line = monotonic() + seconds, b""
         while not line.endswith(b"\n"):

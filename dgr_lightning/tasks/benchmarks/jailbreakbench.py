@@ -6,10 +6,10 @@ of the harmful half has the same columns, and is not this task.
 
 from __future__ import annotations
 
-from dgr_lightning.tasks.task import PROBE, Row, Task, cell
+from dgr_lightning.tasks.task import PROBE, Task, TaskRow, cell
 
 
-def _read(row: Row, index: int) -> tuple[str, str, None]:
+def _read(row: TaskRow, index: int) -> tuple[str, str, None]:
     return str(index), cell(row, "Goal"), None
 
 

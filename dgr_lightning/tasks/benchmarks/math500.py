@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dgr_lightning.tasks.task import BOXED_INSTRUCTION, EVALUATION, Row, Task, cell
+from dgr_lightning.tasks.task import BOXED_INSTRUCTION, EVALUATION, Task, TaskRow, cell
 
 
-def _read(row: Row, index: int) -> tuple[str, str, str]:
+def _read(row: TaskRow, index: int) -> tuple[str, str, str]:
     # The set's own id (test/algebra/1035.json) holds in any copy, in any order.
     name = str(row.get("unique_id") or index).removeprefix("test/").removesuffix(".json").replace("/", "-")
     return name, f"{cell(row, 'problem')}\n\n{BOXED_INSTRUCTION}", cell(row, "answer")
@@ -15,6 +15,7 @@ MATH500 = Task(
     name="math500",
     kind="reasoning",
     read=_read,
+    grader="maths",
     splits={EVALUATION: "test"},
     hub_id="HuggingFaceH4/MATH-500",
     revision="6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be",

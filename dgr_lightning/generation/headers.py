@@ -1,0 +1,39 @@
+"""Headers of stores: everything that stored completions depend on besides their keys. A store's folder is named by its hash."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dgr_lightning.config import EngineConfig, EvaluationConfig, RefineConfig
+
+
+def store_header(version: int, model_hash: str, chat_style: str, engine: EngineConfig, **generation: Any) -> dict[str, Any]:
+    """Returns the header of a store; equal headers share what is stored.
+
+    Args:
+        version: of the code that builds the prompts.
+        model_hash: content hash of the model.
+        chat_style: of its chat format.
+        engine: its name and precision are values, not `auto`.
+        generation: the prompts and the sampling, JSON-able.
+    """
+    assert "auto" not in (engine.name, engine.precision), "cli/ resolves engine.name and engine.precision"
+    return {
+        "version": version,
+        "model": model_hash,
+        "chat_style": chat_style,
+        **generation,
+        "max_length": engine.max_length,
+        "engine": engine.identity,
+        "precision": engine.precision,
+    }
+
+
+def sampling_settings(section: RefineConfig | EvaluationConfig) -> dict[str, Any]:
+    """Returns the part of a header that says how tokens are sampled."""
+    return {
+        "temperature": section.temperature,
+        "top_p": section.top_p,
+        "max_new_tokens": section.max_new_tokens,
+        "seed": section.seed,
+    }

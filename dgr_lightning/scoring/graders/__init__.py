@@ -1,0 +1,1 @@
+"""What compares an answer with the gold one, a grader a file: `Task.grader` names it."""

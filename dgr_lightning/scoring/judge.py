@@ -1,0 +1,67 @@
+"""Judges decide whether an answer refuses. `judge.name` names a file of `scoring/judges/`, or `package.module:Name`.
+
+They judge in batches, because a judge may be a model. A rate means what its judge measures, so every judge brings the sentence
+that is printed beside its rates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
+
+from dgr_lightning.config import JudgeConfig
+from dgr_lightning.registry import Registry
+
+
+class Exchange(NamedTuple):
+    """A prompt and the answer that a model gave to it: the text after its thinking."""
+
+    prompt: str
+    answer: str
+
+
+class Judge(Protocol):
+    """Decides whether answers refuse.
+
+    Attributes:
+        note: one sentence on what kind of measure this is, printed beside every rate.
+        content: JSON-able; everything that its verdicts depend on, hashed with what is stored of them.
+    """
+
+    note: ClassVar[str]
+
+    @property
+    def name(self) -> str:
+        """As in `judge.name`."""
+
+    @property
+    def content(self) -> Any:
+        """Everything that its verdicts depend on."""
+
+    @classmethod
+    def of(cls, cfg: JudgeConfig) -> Self:
+        """Returns the judge that a config describes.
+
+        Raises:
+            UserError: something that the config names cannot be used.
+        """
+
+    def refusals(self, exchanges: Sequence[Exchange]) -> list[bool]:
+        """Returns for every exchange whether its answer refuses, in order."""
+
+
+JUDGES: Registry[type[Judge]] = Registry("judge.name", "dgr_lightning.scoring.judges", "JUDGE")
+
+
+def open_judge(cfg: JudgeConfig) -> Judge:
+    """Returns the judge of a config.
+
+    Raises:
+        UserError: there is no such judge, or it cannot be used.
+    """
+    return JUDGES.get(cfg.name).of(cfg)
+
+
+def refuses(judge: Judge, prompt: str, answer: str) -> bool:
+    """Whether one answer refuses, where only one is at hand; what has many asks for all of them at once."""
+    return judge.refusals([Exchange(prompt, answer)])[0]
