@@ -355,7 +355,7 @@ def _train_ours(job: Job, run: Run) -> None:
     class Clock(Callback):
         def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
             run.ends.append(job.clock())
-            run.losses.append(pl_module.last.loss)
+            run.losses.append(pl_module.last_step.loss)
 
     class InOrder(StepLoader):
         """The rows as they come, which is the order that the other side takes them in."""

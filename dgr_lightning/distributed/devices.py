@@ -36,7 +36,7 @@ def resolve_devices(trainer: TrainerConfig) -> None:
     Raises:
         UserError: more devices are asked for than there are.
     """
-    if torchrun.is_there():
+    if torchrun.is_active():
         started = torchrun.size()
         for key, asked, found in (("devices", trainer.devices, started[0]), ("nodes", trainer.nodes, started[1])):
             if asked not in (None, 1, found):

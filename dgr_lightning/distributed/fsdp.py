@@ -84,7 +84,7 @@ def clip_gradients(model: nn.Module, max_norm: float) -> Tensor:
     norms = [
         torch.nn.utils.get_total_norm([weight.grad for weight in some if weight.grad is not None]) for some in by_mesh.values()
     ]
-    norm = torch.linalg.vector_norm(torch.stack([whole(norm) for norm in norms]))
+    norm = torch.linalg.vector_norm(torch.stack([full_tensor(norm) for norm in norms]))
     for some in by_mesh.values():
         torch.nn.utils.clip_grads_with_norm_(some, max_norm, norm)
     return norm
@@ -98,7 +98,7 @@ def reshard(model: nn.Module) -> None:
 
 
 @contextmanager
-def gathered(model: PreTrainedModel, precision: str) -> Iterator[PreTrainedModel]:
+def unsharded(model: PreTrainedModel, precision: str) -> Iterator[PreTrainedModel]:
     """Gathers all weights of a sharded model, in the computation's type, for many forward passes. Collective at both ends.
 
     In between, ranks need not compute in step. What is to be called is the value of the context: the model itself, or a plain
@@ -153,13 +153,13 @@ def _plain_copy(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
     copy.to_empty(device="cuda" if torch.cuda.is_initialized() else "cpu")
     copy.tie_weights()
     for name, weight in copy.named_parameters():
-        weight.copy_(whole(model.get_parameter(name).to(dtype)))
+        weight.copy_(full_tensor(model.get_parameter(name).to(dtype)))
     for name, buffer in copy.named_buffers():
         buffer.copy_(model.get_buffer(name))
     return copy.eval()
 
 
-def as_forward(model: nn.Module, function: Callable[..., Any]) -> Callable[..., Any]:
+def as_forward_method(model: nn.Module, function: Callable[..., Any]) -> Callable[..., Any]:
     """Returns a function that uses the weights of `model` as one that may be called while they lie in shards.
 
     They are gathered before it and freed behind its backward pass, as around the model's own `forward`.
@@ -175,7 +175,7 @@ def as_forward(model: nn.Module, function: Callable[..., Any]) -> Callable[..., 
     return method
 
 
-def whole_tensors(tensors: Iterator[tuple[str, Tensor]], dtype: torch.dtype, ranks: Ranks) -> dict[str, Tensor]:
+def collect_full_tensors(tensors: Iterator[tuple[str, Tensor]], dtype: torch.dtype, ranks: Ranks) -> dict[str, Tensor]:
     """Collects tensors, sharded or not, on rank 0's CPU; on other ranks the result is empty. Collective.
 
     Args:
@@ -186,13 +186,13 @@ def whole_tensors(tensors: Iterator[tuple[str, Tensor]], dtype: torch.dtype, ran
     collected = {}
     for name, tensor in tensors:
         value = tensor.detach()
-        value = whole(value.to(dtype) if value.is_floating_point() else value)
+        value = full_tensor(value.to(dtype) if value.is_floating_point() else value)
         if ranks.is_first:
             collected[name] = value.cpu()
     return collected
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """Returns all of a tensor on every rank, if it lies in shards; else the tensor. Collective."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 

@@ -43,7 +43,7 @@ class Ranks:
     @classmethod
     def here(cls, tensor_parallel: int = 1) -> Ranks:
         """Reads what torch's elastic agent says in the environment; alone where it started nothing."""
-        if not torchrun.is_there():
+        if not torchrun.is_active():
             return cls()
         rank, size, local_rank = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
         return cls(rank, size, local_rank, tensor_parallel)
@@ -145,7 +145,7 @@ def lightning_strategy(trainer: TrainerConfig, ranks: Ranks) -> tuple[Strategy, 
             """As `Copied`."""
 
     # Named, so that Lightning does not take a Slurm job's variables for its own.
-    environment: ClusterEnvironment = TorchElasticEnvironment() if torchrun.is_there() else LightningEnvironment()
+    environment: ClusterEnvironment = TorchElasticEnvironment() if torchrun.is_active() else LightningEnvironment()
     if trainer.strategy == "fsdp":
         return Sharded(ranks.size, 1), environment
     if trainer.strategy == "ddp":

@@ -17,7 +17,7 @@ VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK
 STAGE = "DGR_STAGE"
 
 
-def is_there() -> bool:
+def is_active() -> bool:
     """Whether torchrun, or anything that sets the same variables, started this process."""
     return "TORCHELASTIC_RUN_ID" in os.environ and "WORLD_SIZE" in os.environ
 

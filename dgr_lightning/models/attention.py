@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from torch.amp import custom_bwd, custom_fwd
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface
 
 from dgr_lightning.console import say
 
@@ -235,10 +234,12 @@ def _blocks(tensor: Tensor, num_groups: int) -> Iterator[tuple[slice, Tensor]]:
 
 
 def use_document_attention(model: PreTrainedModel) -> None:
-    """Has a model attend document by document, where every layer of it has plain causal attention to all that came before.
+    """Switches a model to attention document by document if all its layers have plain causal attention.
 
-    Others (sliding windows, attention of their own) keep what they have.
+    Models with sliding windows, or with an attention of another kind, keep theirs.
     """
+    from transformers import AttentionInterface
+
     AttentionInterface.register(NAME, document_attention)
     settings = model.config.get_text_config().to_dict()
     # Some families say it layer by layer, others by the size of the window alone.

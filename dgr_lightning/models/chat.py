@@ -59,12 +59,12 @@ class Encoded:
     Attributes:
         ids: prompt and target in a row.
         num_prompt: how many of them are the prompt, and not trained on.
-        num_cut: tokens that the end of the trace lost because the example is longer than it may be.
+        num_truncated: tokens that the end of the trace lost because the example is longer than it may be.
     """
 
     ids: list[int]
     num_prompt: int
-    num_cut: int = 0
+    num_truncated: int = 0
 
 
 @dataclass(frozen=True)

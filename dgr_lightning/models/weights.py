@@ -6,8 +6,6 @@ A local folder is loaded without a network. A folder whose weights are pickled, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +16,7 @@ from torch import nn
 from dgr_lightning.console import say
 from dgr_lightning.errors import UserError
 from dgr_lightning.models.folder import check_folder, weight_files
+from dgr_lightning.models.quiet import quiet_imports, quiet_transformers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -49,7 +48,7 @@ def empty_model(folder: Path, trust_remote_code: bool = False, dtype: torch.dtyp
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
-    with torch.device("meta"):
+    with quiet_imports(), torch.device("meta"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)
     return model
 
@@ -131,23 +130,6 @@ def _load(
         names = _some(sorted(loading["unexpected_keys"]))
         say(f"[yellow]{escape(str(folder))}: weights without a place in the model are left out: {names}[/]")
     return model.to(device).eval()
-
-
-@contextmanager
-def quiet_transformers(bars: bool = False) -> Iterator[None]:
-    """Keeps transformers' reports off the screen (what is loaded is checked instead), and its bars unless asked for."""
-    from transformers.utils import logging
-
-    verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    if not bars:
-        logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if had_bars:
-            logging.enable_progress_bar()
 
 
 def _cause(error: Exception) -> str:

@@ -113,7 +113,7 @@ def _check_model(cfg: Config, folder: Path) -> None:
     """Says now, and not after hours of refinement, that a model cannot be trained in the way that is asked for."""
     check_unquantised(folder)
     if cfg.tuning.method != "full":
-        from dgr_lightning.training.tuning import check_model
+        from dgr_lightning.training.adapters import check_model
 
         check_model(folder, cfg.tuning, cfg.model.trust_remote_code)
     if cfg.trainer.tensor_parallel > 1:
@@ -194,10 +194,14 @@ def _compute(cfg: Config, compute: Callable[[Path], T], out: Path, by: Who) -> T
     assert trainer.devices is not None, "the door resolves trainer.devices"
     num_threads = max(1, (os.cpu_count() or 1) // trainer.devices)
     here = partial(compute, out)
-    if torchrun.is_there():
+    if torchrun.is_active():
         if by == "ranks":
-            return multi_node.run_everywhere(here, num_threads)
-        return multi_node.run_helped(here, partial(stages.helping, compute)) if by == "machines" else multi_node.run_alone(here)
+            return multi_node.run_on_all_ranks(here, num_threads)
+        return (
+            multi_node.run_on_every_machine(here, partial(stages.discard_output, compute))
+            if by == "machines"
+            else multi_node.run_on_driver(here)
+        )
     if by != "ranks":
         return run_ranks(here, 1)
     return run_ranks(here, trainer.devices, max_restarts=trainer.max_restarts, num_threads=num_threads)

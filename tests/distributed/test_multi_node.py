@@ -75,14 +75,14 @@ def meet_all(stage: int, folder: Path) -> list[int]:
 def lead_or_follow(folder: Path) -> None:
     """What the door does in a process that torchrun started."""
     if not torchrun.is_first():
-        sys.exit(multi_node.follow())
+        sys.exit(multi_node.serve())
     code = 1
     try:
         for stage in (1, 2, 3):
-            print("stage", stage, multi_node.run_everywhere(partial(meet_all, stage, folder)), flush=True)
+            print("stage", stage, multi_node.run_on_all_ranks(partial(meet_all, stage, folder)), flush=True)
         code = 0
     finally:
-        multi_node.dismiss(code)
+        multi_node.stop_workers(code)
 
 
 @pytest.mark.slow

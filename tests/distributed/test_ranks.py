@@ -181,7 +181,7 @@ def step_on_wide_layers(ranks: Ranks, folder: Path, rows: Path, out: Path) -> di
     optimizer.step()
     export(model, folder, out, ranks, "a card")
     num_targets = len(encoded.ids) - encoded.num_prompt
-    return {"loss": summed.item() / num_targets, "local": local, "isolates": target_loss.isolates}
+    return {"loss": summed.item() / num_targets, "local": local, "isolates_documents": target_loss.isolates_documents}
 
 
 @pytest.mark.slow
@@ -194,7 +194,7 @@ def test_a_folder_of_the_7b_widths_goes_through_shards_and_back(wide_folder: Pat
 
     rows = shared / "data" / "star1" / "STAR-1.json"
     figures = on_two_ranks(step_on_wide_layers, wide_folder, rows, tmp_path / "model")
-    assert 8 < figures["loss"] < 40 and figures["isolates"]
+    assert 8 < figures["loss"] < 40 and figures["isolates_documents"]
 
     def stored(folder: Path) -> dict[str, torch.Tensor]:
         tensors = {}

@@ -6,14 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from dgr_lightning.config import OPTIMIZERS, SftConfig
+from dgr_lightning.config import SftConfig
 from dgr_lightning.distributed.ranks import Ranks
 from dgr_lightning.training.checkpoints import Checkpoints
-from dgr_lightning.training.optimizers import Muon, build, orthogonal, set_rate
+from dgr_lightning.training.muon import Muon, orthogonal
+from dgr_lightning.training.optimizer import OPTIMIZERS, set_learning_rate
 from tests.helpers.ranks import on_two_ranks
 from tests.helpers.trainings import assert_same_weights, curve, small_model, train_twice
 
-QUICK = [name for name in OPTIMIZERS if name != "adamw8bit-torchao"]
+QUICK = [name for name in OPTIMIZERS.names() if name != "adamw8bit-torchao"]
 compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torchao's step is compiled, and there is no g++")
 
 
@@ -26,6 +27,10 @@ def step(model, optimizer, seed: int) -> float:
     optimizer.step()
     optimizer.zero_grad()
     return loss.item()
+
+
+def build(model, sft: SftConfig, precision: str) -> torch.optim.Optimizer:
+    return OPTIMIZERS.get(sft.optimizer).build(model, sft, precision)
 
 
 def recipe(name: str, **changes) -> SftConfig:
@@ -82,7 +87,9 @@ def test_weight_decay_is_for_matrices_and_muon_for_those_of_hidden_layers() -> N
     assert hidden == {name for name in names.values() if "layers" in name and name.endswith("proj.weight")}
     assert outer == {"model.embed_tokens.weight", "lm_head.weight"}
     assert "model.layers.1.self_attn.q_proj.bias" in rest and len(hidden | outer | rest) == len(names)
-    for name in QUICK[:-1]:
+    for name in QUICK:
+        if name == "muon":
+            continue
         groups = build(model, recipe(name), "fp32").param_groups
         assert [group["weight_decay"] for group in groups] == [0.1, 0.0]
         assert {names[id(weight)] for weight in groups[1]["params"]} == rest
@@ -100,10 +107,10 @@ def test_only_weights_that_are_trained_have_a_state() -> None:
 def test_a_rate_that_is_a_tensor_stays_one() -> None:
     optimizer = build(small_model("Qwen2"), recipe("adamw8bit-torchao"), "fp32")
     rate = optimizer.param_groups[0]["lr"]
-    set_rate(optimizer, 0.25)
+    set_learning_rate(optimizer, 0.25)
     assert optimizer.param_groups[0]["lr"] is rate and rate.item() == 0.25
     plain = build(small_model("Qwen2"), recipe("muon"), "fp32")
-    set_rate(plain, 0.25)
+    set_learning_rate(plain, 0.25)
     assert [group["lr"] for group in plain.param_groups] == [0.25] * 3
 
 

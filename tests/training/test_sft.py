@@ -11,7 +11,7 @@ from dgr_lightning.models.attention import Documents
 from dgr_lightning.models.chat import Encoded
 from dgr_lightning.training.loss import TargetLoss, summed_cross_entropy
 from dgr_lightning.training.packing import IGNORED, collate
-from dgr_lightning.training.sft import SafetySft, rate
+from dgr_lightning.training.sft import SafetySft, lr_multiplier
 from tests.helpers.trainings import compile_eagerly, plain_loss, small_model
 
 
@@ -41,7 +41,7 @@ def test_packed_loss_and_gradients_are_the_unpacked_ones(family: str, changes: d
     expected = plain_loss(expected_model, encoded)
     expected.backward()
     target_loss = TargetLoss(model)
-    assert target_loss.isolates and target_loss.plain_head == (family != "Granite")
+    assert target_loss.isolates_documents and target_loss.can_fuse_head == (family != "Granite")
     row = collate(encoded)
     loss = target_loss(row, max_logits) / num_targets(row)
     loss.backward()
@@ -69,7 +69,7 @@ def test_changing_one_document_changes_no_logit_of_another(own_attention: bool) 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_a_model_that_mixes_documents_is_found_out(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
-    assert TargetLoss(small_model("Qwen3").to(dtype)).isolates
+    assert TargetLoss(small_model("Qwen3").to(dtype)).isolates_documents
     from dgr_lightning.models import attention
 
     def leak(*args, documents=None, **options):
@@ -77,7 +77,7 @@ def test_a_model_that_mixes_documents_is_found_out(monkeypatch: pytest.MonkeyPat
 
     honest = attention.document_attention
     monkeypatch.setattr(attention, "document_attention", leak)
-    assert not TargetLoss(small_model("Qwen3").to(dtype)).isolates
+    assert not TargetLoss(small_model("Qwen3").to(dtype)).isolates_documents
 
 
 def test_layers_are_compiled_once_whatever_the_documents(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +99,7 @@ def test_a_model_with_a_window_keeps_its_own_attention() -> None:
     expected = plain_loss(small_model("Mistral", sliding_window=8), encoded).item()
     target_loss = TargetLoss(model)
     row = collate(encoded)
-    assert target_loss.isolates
+    assert target_loss.isolates_documents
     assert (target_loss(row) / num_targets(row)).item() == pytest.approx(expected, rel=1e-6)
 
 
@@ -129,14 +129,14 @@ def test_chunked_cross_entropy_is_the_plain_one(bias: bool) -> None:
 
 
 def test_the_learning_rate_rises_and_falls_as_a_cosine() -> None:
-    rates = [rate(step, 20, 0.25) for step in range(20)]
+    rates = [lr_multiplier(step, 20, 0.25) for step in range(20)]
     assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert rates[5] == 1.0
     assert rates[5 + 5] == pytest.approx(0.5 * (1 + math.cos(math.pi / 3)))
     assert rates[19] == pytest.approx(0.5 * (1 + math.cos(math.pi * 14 / 15)))
     assert all(later < earlier for earlier, later in pairwise(rates[5:]))
-    assert rate(0, 1, 0.1) == 1.0
-    assert rate(3, 4, 1.0) == 1.0
+    assert lr_multiplier(0, 1, 0.1) == 1.0
+    assert lr_multiplier(3, 4, 1.0) == 1.0
 
 
 def test_weight_decay_is_for_matrices() -> None:

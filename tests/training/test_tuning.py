@@ -16,11 +16,13 @@ from dgr_lightning.files import write_json
 from dgr_lightning.models.chat import Chat
 from dgr_lightning.models.folder import check_unquantised
 from dgr_lightning.models.weights import load_model
-from dgr_lightning.training import tuning
-from dgr_lightning.training.checkpoints import trained
+from dgr_lightning.training import adapters
+from dgr_lightning.training.adapters import Adapter, add_adapters, check_model, collect, initialize, merge, targets
+from dgr_lightning.training.checkpoints import trained_parameters
 from dgr_lightning.training.flops import ModelFlops
 from dgr_lightning.training.probes import Probes
-from dgr_lightning.training.tuning import Adapter, adapters, add_adapters, check_model, empty, initialise, load, merged, targets
+from dgr_lightning.training.quantization import DTYPES
+from dgr_lightning.training.tuning import empty, load
 from tests.helpers import rank_trainings
 from tests.helpers.ranks import on_two_ranks
 from tests.helpers.runs import ROOT, SMALL, command, environment, run, summary_of
@@ -76,7 +78,7 @@ def test_lora_learns_and_exports_what_it_learned(any_base: Path, tmp_path: Path)
     cfg = TuningConfig(method="lora", rank=4)
     adapted = load(any_base, cfg, "fp32", "cpu", seed=3)
     learned = weights(tmp_path)
-    assert learned.keys() == {f"model.{name}" for name, _ in trained(adapted)} and len(learned) == 2 * 2 * 7
+    assert learned.keys() == {f"model.{name}" for name, _ in trained_parameters(adapted)} and len(learned) == 2 * 2 * 7
     untrained = logits(adapted)
     adapted.load_state_dict({name.removeprefix("model."): weight for name, weight in learned.items()}, strict=False)
     written = load_model(tmp_path / "model", "fp32", "cpu")
@@ -92,7 +94,7 @@ def test_adapters_add_nothing_before_they_are_trained(base: Path) -> None:
     adapted = load(base, TuningConfig(method="lora"), "fp32", "cpu", seed=1)
     assert torch.equal(logits(adapted), logits(load_model(base, "fp32", "cpu")))
     assert type(adapted).__name__ == "Qwen3ForCausalLM"
-    assert all(adapter.down.std() > 0 and not adapter.up.any() for adapter in adapters(adapted).values())
+    assert all(adapter.down.std() > 0 and not adapter.up.any() for adapter in collect(adapted).values())
 
 
 def test_frozen_weights_have_the_type_of_the_computation_and_adapters_are_fp32(base: Path) -> None:
@@ -107,7 +109,7 @@ def test_only_the_named_modules_of_the_named_layers_are_adapted() -> None:
     wanted = TuningConfig(method="lora", rank=1, target_modules=["up_proj", "self_attn.v_proj"], layers="1-1")
     assert targets(model, wanted) == ["model.layers.1.self_attn.v_proj", "model.layers.1.mlp.up_proj"]
     add_adapters(model, wanted)
-    assert {name.partition(".lora_")[0] for name, _ in trained(model)} == set(targets(small_model("Qwen2"), wanted))
+    assert {name.partition(".lora_")[0] for name, _ in trained_parameters(model)} == set(targets(small_model("Qwen2"), wanted))
 
 
 @pytest.mark.parametrize(
@@ -124,13 +126,13 @@ def test_only_the_named_modules_of_the_named_layers_are_adapted() -> None:
     ],
 )
 def test_layers_are_numbers_or_shares_of_the_depth(layers: str | None, depth: int, expected: range) -> None:
-    assert tuning._layer_range(layers, depth) == expected
+    assert adapters._layer_range(layers, depth) == expected
 
 
 def test_first_values_follow_from_seed_and_name_alone(base: Path) -> None:
     def first(seed: int, precision: str = "fp32", **changes) -> dict[str, Adapter]:
         torch.rand(seed)  # what was drawn before has no say
-        return adapters(load(base, TuningConfig(method="lora", rank=4, **changes), precision, "cpu", seed))
+        return collect(load(base, TuningConfig(method="lora", rank=4, **changes), precision, "cpu", seed))
 
     every, other_seed, some = first(1), first(2), first(1, "bf16", target_modules=["down_proj"], layers="1-1")
     assert list(some) == ["model.layers.1.mlp.down_proj"]
@@ -194,9 +196,9 @@ def test_a_model_that_is_quantised_already_is_refused(base: Path, tmp_path: Path
 def test_tuning_every_weight_imports_no_package_of_adapters(base: Path) -> None:
     code = (
         "import sys\nfrom pathlib import Path\nfrom dgr_lightning import config\n"
-        "from dgr_lightning.training import optimizers, tuning\n"
+        "from dgr_lightning.training import tuning\nfrom dgr_lightning.training.optimizer import OPTIMIZERS\n"
         f"model = tuning.load(Path({str(base)!r}), config.TuningConfig(), 'fp32', 'cpu', 1)\n"
-        "optimizers.build(model, config.SftConfig(), 'fp32')\n"
+        "OPTIMIZERS.get('adamw').build(model, config.SftConfig(), 'fp32')\n"
         "print(*{'peft', 'bitsandbytes'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
@@ -228,7 +230,7 @@ def test_qlora_packs_two_weights_into_a_byte_and_computes_with_them(any_base: Pa
     for name, matrix in matrices.items():
         packed = model.get_submodule(name).base_layer.weight
         assert packed.numel() * packed.element_size() == matrix.numel() / 2
-        assert packed.dtype == tuning.DTYPES["fp32" if storage == "auto" else storage]
+        assert packed.dtype == DTYPES["fp32" if storage == "auto" else storage]
         assert packed.quant_state.quant_type == "nf4" and packed.quant_state.nested
         weight = plain.get_submodule(name).weight
         assert 0.01 < (matrix - weight).abs().mean() / weight.abs().mean() < 0.15
@@ -250,10 +252,10 @@ def test_qlora_learns_and_exports_adapters_on_the_unquantised_base(any_base: Pat
     assert result.loss_last < 0.8 * result.loss_first
     model = load(any_base, TuningConfig(method="qlora", rank=4), precision, "cpu", seed=3)
     learned = {name.removeprefix("model."): weight for name, weight in weights(tmp_path).items()}
-    assert learned.keys() == dict(trained(model)).keys()
+    assert learned.keys() == dict(trained_parameters(model)).keys()
     assert not model.load_state_dict(learned, strict=False).unexpected_keys
     expected = load_model(any_base, "fp32", "cpu")
-    for name, adapter in adapters(model).items():
+    for name, adapter in collect(model).items():
         weight = expected.get_submodule(name).weight
         weight.data += adapter.scale * adapter.up @ adapter.down
     exported = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
@@ -281,7 +283,7 @@ def test_merging_rounds_once_to_the_type_of_the_base(tmp_path: Path) -> None:
     small.save_pretrained(folder)
     adapter = Adapter(torch.randn(3, 64), torch.randn(128, 3), 0.5)
     name = "model.layers.1.mlp.gate_proj"
-    model = merged({name: adapter}, folder, torch.bfloat16)
+    model = merge({name: adapter}, folder, torch.bfloat16)
     expected = small.get_submodule(name).weight.float() + 0.5 * adapter.up @ adapter.down
     assert torch.equal(model.get_submodule(name).weight, expected.to(torch.bfloat16))
 
@@ -348,12 +350,12 @@ def sharded_equals_whole(folder: Path, method: str, precision: str) -> None:
     assert expected.keys() == found.keys()
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, msg=name, **rounding)
-    kept, gathered = adapters(whole), adapters(model)
+    kept, gathered = collect(whole), collect(model)
     assert kept.keys() == gathered.keys()
     assert all(torch.equal(kept[name].down, gathered[name].down) for name in kept)
-    initialise(model, 5)
-    initialise(whole, 5)
-    kept, gathered = adapters(whole), adapters(model)
+    initialize(model, 5)
+    initialize(whole, 5)
+    kept, gathered = collect(whole), collect(model)
     assert all(torch.equal(kept[name].down, gathered[name].down) and not gathered[name].up.any() for name in kept)
 
 
