@@ -197,11 +197,9 @@ def _compute(cfg: Config, compute: Callable[[Path], T], out: Path, by: Who) -> T
     if torchrun.is_active():
         if by == "ranks":
             return multi_node.run_on_all_ranks(here, num_threads)
-        return (
-            multi_node.run_on_every_machine(here, partial(stages.discard_output, compute))
-            if by == "machines"
-            else multi_node.run_on_driver(here)
-        )
+        if by == "machines":
+            return multi_node.run_on_every_machine(here, partial(stages.discard_output, compute))
+        return multi_node.run_on_driver(here)
     if by != "ranks":
         return run_ranks(here, 1)
     return run_ranks(here, trainer.devices, max_restarts=trainer.max_restarts, num_threads=num_threads)

@@ -137,7 +137,7 @@ def add_adapters(model: PreTrainedModel, tuning: TuningConfig) -> None:
 def initialize(model: PreTrainedModel, seed: int) -> None:
     """Sets adapters to their first values: B to zero, so that nothing is added yet, A to uniform noise as in peft.
 
-    The noise of a matrix depends on the seed and its name alone, not on other adapters, devices, ranks or earlier random numbers.
+    The noise of a matrix depends on the seed and its name alone, not on other adapters, devices, ranks or earlier draws.
 
     Args:
         model: with adapters, sharded or not; not on the meta device.

@@ -1,7 +1,7 @@
 """A training from model folder to model folder: curves from step 0, checkpoints, and a resume that changes nothing.
 
-On the CPU a training that was interrupted and resumed ends in the same weights, bit for bit, as one that was not. All ranks call
-`fit`; the first one writes files and prints.
+On the CPU a training that was interrupted and resumed ends in the same weights, bit for bit, as one that was not. All ranks
+call `fit`; the first one writes files and prints.
 """
 
 from __future__ import annotations
@@ -175,8 +175,8 @@ def _warn_of_unused(loader: StepLoader, cfg: Config, ranks: Ranks) -> None:
     """Warns of truncated traces, of examples that no step reaches, and of rows that are padding to a large part."""
     if truncated := [example.num_truncated for example in loader.encoded if example.num_truncated]:
         say(
-            f"[yellow]sft.max_length={cfg.sft.max_length}: {len(truncated)} of {len(loader.encoded)} examples are longer; their "
-            f"traces are truncated by {sum(truncated):,} tokens in all[/]"
+            f"[yellow]sft.max_length={cfg.sft.max_length}: {len(truncated)} of {len(loader.encoded)} examples are longer; "
+            f"their traces are truncated by {sum(truncated):,} tokens in all[/]"
         )
     seen = loader.num_seen()
     if seen < len(loader.encoded):
@@ -231,7 +231,7 @@ def _trainer(trainer: TrainerConfig, ranks: Ranks, recorder: Recorder, run_dir: 
 def _out_of_memory(error: torch.OutOfMemoryError, loader: StepLoader, cfg: Config) -> UserError:
     longest = max(len(example.ids) for example in loader.encoded)
     return UserError(
-        f"A step needs more memory than its device has ({str(error).partition('. ')[0]}). trainer.recompute_every=1 keeps fewer "
-        f"activations; shorter rows take less (sft.max_tokens={cfg.sft.max_tokens}; the longest example has {longest:,}: "
+        f"A step needs more memory than its device has ({str(error).partition('. ')[0]}). trainer.recompute_every=1 keeps "
+        f"fewer activations; shorter rows take less (sft.max_tokens={cfg.sft.max_tokens}; the longest example has {longest:,}: "
         "sft.max_length=); so do trainer.strategy=fsdp on more devices, an 8-bit sft.optimizer, and tuning=lora."
     )

@@ -1,9 +1,9 @@
 """Cross entropy fused with the output layer: of the logits, only a chunk of tokens is in memory at a time.
 
-With a vocabulary of 152k, the logits of 8,192 target tokens take 5 GB in fp32, and their gradient as much again. Here the logits
-of a chunk are turned into its loss and, in place, into their own gradient, which is at once multiplied into the gradients of
-hidden states and weight, before the next chunk reuses the memory. The backward pass only scales these, and nothing is computed
-twice: three matrix products a token, where recomputing costs four. The idea is Liger's (arXiv 2410.10989,
+With a vocabulary of 152k, the logits of 8,192 target tokens take 5 GB in fp32, and their gradient as much again. Here the
+logits of a chunk are turned into its loss and, in place, into their own gradient, which is at once multiplied into the
+gradients of hidden states and weight, before the next chunk reuses the memory. The backward pass only scales these, and nothing
+is computed twice: three matrix products a token, where recomputing costs four. The idea is Liger's (arXiv 2410.10989,
 `LigerFusedLinearCrossEntropy`); without Triton, it works on the CPU too.
 
 Forward and backward of 1,024 tokens, width 256, 151,936 words, bf16 autocast, one core with AVX512-BF16, torch 2.13:

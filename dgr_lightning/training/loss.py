@@ -28,8 +28,7 @@ class TargetLoss:
 
     Attributes:
         can_fuse_head: whether the model's logits are the plain output of its output layer, so that loss and output layer can be
-            fused. Some models scale or cap their logits (Granite, Cohere); these are computed by the model's own forward, all at
-            once.
+            fused. Some models scale or cap their logits (Granite, Cohere): the model's own forward computes these, all at once.
         isolates_documents: whether documents in a row do not see each other. Where they do (an attention that ignores position
             ids), every document needs a row to itself.
     """

@@ -5,8 +5,8 @@ are packed into rows of `max_tokens` and sharded over ranks depends on the machi
 row do not see each other (`models/attention.py`, position ids that restart), and because the loss of a step is summed over all
 its rows before it is divided.
 
-Rows are filled by best-fit decreasing (Johnson 1973: at most 11/9 of the fewest rows possible, plus one). Ranks run in lockstep,
-so all of them get the same number of rows; a rank with fewer gets empty ones, which are padding alone.
+Rows are filled by best-fit decreasing (Johnson 1973: at most 11/9 of the fewest rows possible, plus one). Ranks run in
+lockstep, so all of them get the same number of rows; a rank with fewer gets empty ones, which are padding alone.
 """
 
 from __future__ import annotations

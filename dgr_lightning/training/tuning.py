@@ -2,8 +2,8 @@
 
 Frozen weights have the type of the computation, to which autocast would cast fp32 ones at every use; adapters are fp32, as all
 trained weights are. Only adapters change, so only they are in a checkpoint. The exported model is a plain one: the base model's
-weights, read again from its folder, with the adapters added. After QLoRA too: adapters are not added to the 4-bit weights, whose
-rounding would then stay in the model, its untouched matrices included, and count as a cost of tuning.
+weights, read again from its folder, with the adapters added. After QLoRA too: adapters are not added to the 4-bit weights,
+whose rounding would then stay in the model, its untouched matrices included, and count as a cost of tuning.
 """
 
 from __future__ import annotations

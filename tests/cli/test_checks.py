@@ -8,6 +8,7 @@ from dgr_lightning.cli import checks, entry
 from dgr_lightning.cli.checks import check_tuning
 from dgr_lightning.config import Config
 from dgr_lightning.errors import UserError
+from dgr_lightning.training.optimizer import OPTIMIZERS
 
 
 def config(method: str, optimizer: str, strategy: str, **tuning: str) -> Config:

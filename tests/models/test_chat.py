@@ -13,7 +13,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from dgr_lightning.errors import UserError
 from dgr_lightning.example import Example
-from dgr_lightning.models.chat import Chat, Parsed
+from dgr_lightning.models.chat import Chat
+from dgr_lightning.models.thinking import Parsed
 from dgr_lightning.models.tokenizer import check_tokenizer
 
 WORDS = ["bake", "a", "bread", "first", "mix", "flour", "I", "cannot", "help", "with", "that", ".", "?", "4"]
