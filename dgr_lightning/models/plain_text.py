@@ -1,7 +1,7 @@
 """Text that stays text: control tokens spelled out in it are tokenized as the characters that they consist of.
 
-So nothing that a user, a data set or a model writes (`<think>`, `<|im_end|>`, `<｜Assistant｜>`) can open a turn, close a trace or
-end a generation.
+So nothing that a user, a data set or a model writes (`<think>`, `<|im_end|>`, `<｜Assistant｜>`) can open a turn, close a
+trace or end a generation.
 """
 
 from __future__ import annotations

@@ -189,9 +189,8 @@ def merge(learned: Mapping[str, Adapter], base_folder: Path, dtype: torch.dtype)
         dtype: type of the base model's stored weights; unless it is bf16, the result is fp32.
     """
     precision = "bf16" if dtype == torch.bfloat16 else "fp32"
-    model = load_model(
-        base_folder, precision, "cpu", trust_remote_code=True
-    )  # its code has run already, when it was loaded for training
+    # Its code has run already, when it was loaded for training.
+    model = load_model(base_folder, precision, "cpu", trust_remote_code=True)
     for name, adapter in learned.items():
         weight = model.get_submodule(name).get_parameter("weight")
         weight.copy_(weight.float() + adapter.scale * adapter.up @ adapter.down)
