@@ -74,7 +74,7 @@ if hasattr(torch.nn.functional, "linear_cross_entropy"):
     del torch.nn.functional.linear_cross_entropy  # new in torch 2.13
 from benchmarks import sft_throughput
 sft_throughput.SHAPES["tiny"] = sft_throughput.Shape(512, 32, 64, 2, 4, 2, tied=True, examples=4)
-sft_throughput._work()
+sft_throughput._run_worker()
 """
 
 
