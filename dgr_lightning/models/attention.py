@@ -1,7 +1,7 @@
 """Attention in which each document of a packed row attends to itself alone.
 
-On GPUs it is torch's varlen attention, one flash kernel for the whole row; elsewhere, or where that does not agree with SDPA, it
-is causal SDPA document by document. (varlen has no backward pass on the CPU.)
+On GPUs it is torch's varlen attention, one flash kernel for the whole row; elsewhere, and where it does not agree with SDPA,
+causal SDPA document by document. (varlen has no backward pass on the CPU.)
 
 transformers isolates packed documents with a mask of tokens × tokens: at 16 documents of 80 tokens it makes a training step of
 the miniature 2.4 times as long, and at 16,384 tokens the mask alone is 256 MiB. It also rules out flash kernels, which take no

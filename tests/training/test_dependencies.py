@@ -41,3 +41,12 @@ def test_what_training_imports_warns_of_nothing(base: Path, tmp_path: Path) -> N
         [sys.executable, "-c", code, str(base), str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_training_needs_neither_hydra_nor_datasets() -> None:
+    code = (
+        "import sys, dgr_lightning.training.sft, dgr_lightning.training.packing, dgr_lightning.training.probes\n"
+        "print(*{'hydra', 'omegaconf', 'datasets', 'wandb', 'bitsandbytes'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
