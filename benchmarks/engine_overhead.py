@@ -89,6 +89,18 @@ class Run:
         return self.tokens / self.seconds
 
 
+@dataclass(frozen=True)
+class Setup:
+    """The model of both sides, and what it runs on."""
+
+    folder: Path
+    chat: Chat
+    load: Load
+    device: str
+    precision: str
+    scratch: Path
+
+
 Side = Callable[[list[list[int]], int], Run]
 """Completes prompts, with a seed for the sampling."""
 
@@ -109,20 +121,18 @@ def main() -> None:
         load = _load(folder, chat, args)
         say(f"{_machine(device, args.engine)}; {precision}, batch {args.batch_size}, {args.engine}")
         measure = _measure_vllm if args.engine == "vllm" else _measure_transformers
-        measure(args, folder, chat, load, device, precision, Path(scratch))
+        measure(args, Setup(folder, chat, load, device, precision, Path(scratch)))
 
 
-def _measure_vllm(
-    args: argparse.Namespace, folder: Path, chat: Chat, load: Load, device: str, precision: str, scratch: Path
-) -> None:
+def _measure_vllm(args: argparse.Namespace, setup: Setup) -> None:
     from dgr_lightning.engines.vllm.engine import VllmEngine
 
     # Half of a GPU each: both are loaded all the time.
     config = EngineConfig(batch_size=args.batch_size, compile=not args.eager, replicas=1, memory=0.42)
-    engine = VllmEngine(folder, chat, config, precision, device)
-    bare = _BareVllm(folder, config, precision, device, load, defaults=args.bare_defaults)
+    engine = VllmEngine(setup.folder, setup.chat, config, setup.precision, setup.device)
+    bare = _BareVllm(setup, config, defaults=args.bare_defaults)
     try:
-        pairs = _pairs(args, load, _ours(engine, load, scratch), bare.run)
+        pairs = _pairs(args, setup.load, _ours(engine, setup), bare.run)
     finally:
         bare.close()
         engine.close()
@@ -130,22 +140,21 @@ def _measure_vllm(
     say(f"overhead={statistics.median(overheads):+.1%} over LLM.generate: median of {_each(overheads, '+.1%')}")
 
 
-def _measure_transformers(
-    args: argparse.Namespace, folder: Path, chat: Chat, load: Load, device: str, precision: str, scratch: Path
-) -> None:
+def _measure_transformers(args: argparse.Namespace, setup: Setup) -> None:
     from dgr_lightning.engines.transformers.engine import TransformersEngine
     from dgr_lightning.models import weights
 
-    model = weights.load_model(folder, precision, device)
-    engine = TransformersEngine(model, chat, precision, args.batch_size)
-    plain = {cache: _plain_generate(model, chat, load, args.batch_size, cache) for cache in ("static", "dynamic")}
+    load = setup.load
+    model = weights.load_model(setup.folder, setup.precision, setup.device)
+    engine = TransformersEngine(model, setup.chat, setup.precision, args.batch_size)
+    plain = {cache: _plain_generate(model, setup.chat, load, args.batch_size, cache) for cache in ("static", "dynamic")}
     rates = {}
     for cache, side in plain.items():
         side(load.prompts(-1, args.batch_size), 0)
         rates[cache] = side(load.prompts(-2, args.batch_size), 0).rate
     best = max(rates, key=lambda cache: rates[cache])
     say("model.generate: " + ", ".join(f"{cache} cache {rate:.0f} tokens/s" for cache, rate in rates.items()))
-    pairs = _pairs(args, load, _ours(engine, load, scratch), plain[best])
+    pairs = _pairs(args, load, _ours(engine, setup), plain[best])
     speedups = [ours.rate / theirs.rate for ours, theirs in pairs]
     say(f"speedup={statistics.median(speedups):.2f} over model.generate, {best} cache: median of {_each(speedups, '.2f')}")
 
@@ -178,15 +187,15 @@ def _pairs(args: argparse.Namespace, load: Load, ours: Side, theirs: Side) -> li
     return pairs
 
 
-def _ours(engine: Engine, load: Load, scratch: Path) -> Side:
+def _ours(engine: Engine, setup: Setup) -> Side:
     """Returns our side: generation through the store on disk, as refinement and evaluation do it."""
     from dgr_lightning.generation.completions import CompletionStore
     from dgr_lightning.generation.jobs import generate_stored
 
     def run(prompts: list[list[int]], seed: int) -> Run:
         requests = [Request(f"r{i}/trace/0", prompt) for i, prompt in enumerate(prompts)]
-        sampling = Sampling(1.0, 1.0, load.max_new_tokens, seed, load.stop_ids)
-        with tempfile.TemporaryDirectory(dir=scratch) as folder, CompletionStore(Path(folder), {"seed": seed}) as store:
+        sampling = Sampling(1.0, 1.0, setup.load.max_new_tokens, seed, setup.load.stop_ids)
+        with tempfile.TemporaryDirectory(dir=setup.scratch) as folder, CompletionStore(Path(folder), {"seed": seed}) as store:
             begin = perf_counter()
             generate_stored(lambda: engine, requests, sampling, store, "ours")
             store.close()
@@ -235,12 +244,12 @@ def _plain_generate(model: Any, chat: Chat, load: Load, batch_size: int, cache: 
 class _BareVllm:
     """`LLM.generate` in a child process: JSON lines in and out, see `_serve_bare`."""
 
-    def __init__(self, folder: Path, config: EngineConfig, precision: str, device: str, load: Load, *, defaults: bool) -> None:
+    def __init__(self, setup: Setup, config: EngineConfig, *, defaults: bool) -> None:
         from dgr_lightning.engines.vllm.engine import cpu_environments, engine_arguments
         from dgr_lightning.engines.vllm.process import ENVIRONMENT
 
         environment = os.environ | ENVIRONMENT
-        if device == "cpu":
+        if setup.device == "cpu":
             # Without the binding, vLLM's usual processes take all cores, as one process does.
             environment |= cpu_environments(config)[0] | {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}
         if defaults:
@@ -255,9 +264,9 @@ class _BareVllm:
         )
         self._ask(
             parent=os.getpid(),
-            arguments=engine_arguments(folder, config, precision, trust_remote_code=False),
-            stop_ids=load.stop_ids,
-            max_new_tokens=load.max_new_tokens,
+            arguments=engine_arguments(setup.folder, config, setup.precision, trust_remote_code=False),
+            stop_ids=setup.load.stop_ids,
+            max_new_tokens=setup.load.max_new_tokens,
         )
 
     def run(self, prompts: list[list[int]], seed: int) -> Run:

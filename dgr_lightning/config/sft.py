@@ -20,7 +20,7 @@ class SftConfig:
     max_tokens: int = setting(8192, "capacity of a packed row: memory, not recipe", low=8)
     optimizer: str = setting(
         "adamw",
-        "a file of training/optimizers: adamw, adamw8bit, …; bitsandbytes' are not for fsdp; muon is for decoder matrices",
+        "adamw, adamw8bit, adamw8bit-torchao, muon, paged-adamw or paged-adamw8bit; or your own package.module:NAME",
     )
     weight_decay: float = setting(1e-4, "decoupled weight decay on matrices", low=0.0, high=10.0)
     warmup_ratio: float = setting(

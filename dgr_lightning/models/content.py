@@ -13,7 +13,7 @@ from dgr_lightning.models.folder import CODE_FILES, INDEX, MODEL_FILES, WEIGHTS,
 # The hashes of files from this size on are remembered; 16 MiB are hashed in a hundredth of a second.
 REMEMBERED_BYTES = 16 * 2**20
 # A younger file may be written again within one tick of the file system's clock.
-SETTLED_SECONDS = 2.0
+STABLE_SECONDS = 2.0
 
 
 def model_hash(folder: Path) -> str:
@@ -58,7 +58,7 @@ class _HashMemory:
         if remembered is not None and remembered[:2] == state:
             return str(remembered[2])
         digest = file_hash(file)
-        if stat.st_size >= REMEMBERED_BYTES and time.time() - stat.st_mtime > SETTLED_SECONDS:
+        if stat.st_size >= REMEMBERED_BYTES and time.time() - stat.st_mtime > STABLE_SECONDS:
             self.added[key] = [*state, digest]
         return digest
 

@@ -53,7 +53,7 @@ def test_hashes_of_large_files_are_remembered_by_size_and_time(folder, monkeypat
         return real(path)
 
     monkeypatch.setattr(content, "file_hash", noted)
-    monkeypatch.setattr(content, "SETTLED_SECONDS", 1e6)
+    monkeypatch.setattr(content, "STABLE_SECONDS", 1e6)
     weights.touch()
     first = model_hash(folder)
     assert not (cache_dir() / "hashes.json").exists()  # written a moment ago: may be written again in the same tick
