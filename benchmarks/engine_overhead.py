@@ -1,19 +1,20 @@
-"""What the engines cost beside the bare libraries under them.
+"""The overhead of the engines over the bare libraries that they use.
 
     python -m benchmarks.engine_overhead                          # vLLM: ours, to the disk, against LLM.generate
     python -m benchmarks.engine_overhead --engine transformers    # ours, to the disk, against batches of model.generate
 
-Both sides of a pair complete the same prompts with the same model, precision and batch size; a pair is made of runs of at least
-`--seconds` each, one after the other, now this one first, now that one. Start-up is not counted, what comes after is: requests,
-generation, decoding, and on our side the store. The figure is the median over the pairs.
+Both sides of a pair complete the same prompts with the same model, precision and batch size. The runs of a pair take at least
+`--seconds` each, and alternate in which comes first. Start-up is not measured; requests, generation, decoding and, on our side,
+the store are. The figure is the median over the pairs.
 
 The model has random weights, since speed does not depend on them, unless `--model` names one. Prompts are random tokens of
-mixed lengths. Outputs are of mixed lengths too: a random share of the vocabulary ends a generation, so that lengths are nearly
-geometric. Sampling is at temperature 1, so both sides generate as many tokens on average; what is compared is tokens a second.
+mixed lengths. Outputs have mixed lengths, too: a random share of the vocabulary ends a generation, so that lengths are nearly
+geometric. Sampling is at temperature 1, so both sides generate the same number of tokens on average; tokens per second are
+compared.
 
-`LLM.generate` runs in a process of its own with the arguments and variables of our engine, or, with `--bare-defaults`, with the
-processes that vLLM makes when nobody tells it otherwise. `model.generate` takes the prompts in the given order, padded on the
-left, with a static or a dynamic cache, whichever was faster in a first short run.
+`LLM.generate` runs in a child process with the arguments and variables of our engine or, with `--bare-defaults`, with vLLM's
+default processes. `model.generate` takes the prompts in the given order, padded on the left, with a static or a dynamic cache,
+whichever was faster in a first short run.
 """
 
 from __future__ import annotations
@@ -35,25 +36,28 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for `python benchmarks/engine_overhead.py`
+
 from dgr_lightning.config import EngineConfig
 from dgr_lightning.console import say
 from dgr_lightning.distributed.processes import die_with_parent
 from dgr_lightning.engines.engine import Engine, Request, Sampling
 from dgr_lightning.models.chat import Chat
 
+ROOT = Path(__file__).resolve().parent.parent
 VOCABULARY = 4096
 
 
 @dataclass(frozen=True)
 class Load:
-    """What is generated.
+    """The prompts and the limits of the outputs.
 
     Attributes:
         vocabulary: ids of the prompts are below it.
         shortest: tokens of the shortest prompt.
         longest: tokens of the longest prompt.
         max_new_tokens: tokens of the longest output.
-        stop_ids: what ends an output.
+        stop_ids: tokens that end an output.
     """
 
     vocabulary: int
@@ -63,7 +67,7 @@ class Load:
     stop_ids: tuple[int, ...]
 
     def prompts(self, seed: int, number: int) -> list[list[int]]:
-        """Returns prompts that follow from the seed: nothing of one run's is in another's prefix cache."""
+        """Returns the prompts of a seed; those of other seeds share no prefix with them that a cache could reuse."""
         rng = random.Random(seed)
         first = min(8, self.vocabulary // 2)
         return [
@@ -74,7 +78,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Run:
-    """A run's length and output, without stop tokens."""
+    """Seconds and generated tokens of a run, without stop tokens."""
 
     seconds: float
     tokens: int
@@ -83,6 +87,18 @@ class Run:
     def rate(self) -> float:
         """Tokens a second."""
         return self.tokens / self.seconds
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The model of both sides, and what it runs on."""
+
+    folder: Path
+    chat: Chat
+    load: Load
+    device: str
+    precision: str
+    scratch: Path
 
 
 Side = Callable[[list[list[int]], int], Run]
@@ -105,20 +121,18 @@ def main() -> None:
         load = _load(folder, chat, args)
         say(f"{_machine(device, args.engine)}; {precision}, batch {args.batch_size}, {args.engine}")
         measure = _measure_vllm if args.engine == "vllm" else _measure_transformers
-        measure(args, folder, chat, load, device, precision, Path(scratch))
+        measure(args, Setup(folder, chat, load, device, precision, Path(scratch)))
 
 
-def _measure_vllm(
-    args: argparse.Namespace, folder: Path, chat: Chat, load: Load, device: str, precision: str, scratch: Path
-) -> None:
+def _measure_vllm(args: argparse.Namespace, setup: Setup) -> None:
     from dgr_lightning.engines.vllm.engine import VllmEngine
 
     # Half of a GPU each: both are loaded all the time.
     config = EngineConfig(batch_size=args.batch_size, compile=not args.eager, replicas=1, memory=0.42)
-    engine = VllmEngine(folder, chat, config, precision, device)
-    bare = _BareVllm(folder, config, precision, device, load, defaults=args.bare_defaults)
+    engine = VllmEngine(setup.folder, setup.chat, config, setup.precision, setup.device)
+    bare = _BareVllm(setup, config, defaults=args.bare_defaults)
     try:
-        pairs = _pairs(args, load, _ours(engine, load, scratch), bare.run)
+        pairs = _pairs(args, setup.load, _ours(engine, setup), bare.run)
     finally:
         bare.close()
         engine.close()
@@ -126,34 +140,33 @@ def _measure_vllm(
     say(f"overhead={statistics.median(overheads):+.1%} over LLM.generate: median of {_each(overheads, '+.1%')}")
 
 
-def _measure_transformers(
-    args: argparse.Namespace, folder: Path, chat: Chat, load: Load, device: str, precision: str, scratch: Path
-) -> None:
+def _measure_transformers(args: argparse.Namespace, setup: Setup) -> None:
     from dgr_lightning.engines.transformers.engine import TransformersEngine
     from dgr_lightning.models import weights
 
-    model = weights.load_model(folder, precision, device)
-    engine = TransformersEngine(model, chat, precision, args.batch_size)
-    plain = {cache: _plain_generate(model, chat, load, args.batch_size, cache) for cache in ("static", "dynamic")}
+    load = setup.load
+    model = weights.load_model(setup.folder, setup.precision, setup.device)
+    engine = TransformersEngine(model, setup.chat, setup.precision, args.batch_size)
+    plain = {cache: _plain_generate(model, setup.chat, load, args.batch_size, cache) for cache in ("static", "dynamic")}
     rates = {}
     for cache, side in plain.items():
         side(load.prompts(-1, args.batch_size), 0)
         rates[cache] = side(load.prompts(-2, args.batch_size), 0).rate
     best = max(rates, key=lambda cache: rates[cache])
     say("model.generate: " + ", ".join(f"{cache} cache {rate:.0f} tokens/s" for cache, rate in rates.items()))
-    pairs = _pairs(args, load, _ours(engine, load, scratch), plain[best])
+    pairs = _pairs(args, load, _ours(engine, setup), plain[best])
     speedups = [ours.rate / theirs.rate for ours, theirs in pairs]
     say(f"speedup={statistics.median(speedups):.2f} over model.generate, {best} cache: median of {_each(speedups, '.2f')}")
 
 
 def _pairs(args: argparse.Namespace, load: Load, ours: Side, theirs: Side) -> list[tuple[Run, Run]]:
-    """Runs both sides by turns, on as many prompts as take the faster one long enough; prints a line a pair."""
+    """Runs both sides in alternating order, on enough prompts for `--seconds` of the faster one; prints a line per pair."""
     needed = []
     for side, num_batches in ((ours, 4), (theirs, 2)):
-        side(load.prompts(-3, args.batch_size), 0)  # whatever is done once is done now
+        side(load.prompts(-3, args.batch_size), 0)  # warm-up
         trial = side(load.prompts(-4, num_batches * args.batch_size), 1)
         needed.append(num_batches * args.batch_size * args.seconds / trial.seconds)
-    # More than that: a short run's ends, where the batch is not full, make it look slower than a long one.
+    # With a margin: the end of a run, when the batch is not full, weighs more in a short one.
     num_prompts = math.ceil(1.2 * max(needed))
     pairs: list[tuple[Run, Run]] = []
     while len(pairs) < args.pairs:
@@ -163,7 +176,7 @@ def _pairs(args: argparse.Namespace, load: Load, ours: Side, theirs: Side) -> li
         pair = runs[ours], runs[theirs]
         if (shortest := min(run.seconds for run in pair)) < args.seconds:
             num_prompts = math.ceil(1.1 * num_prompts * args.seconds / shortest)
-            say(f"{shortest:.1f} s are too short: again, with {num_prompts} prompts")
+            say(f"{shortest:.1f} s is too short: repeated with {num_prompts} prompts")
             continue
         pairs.append(pair)
         sides = zip(("ours", "theirs"), pair, strict=True)
@@ -174,15 +187,15 @@ def _pairs(args: argparse.Namespace, load: Load, ours: Side, theirs: Side) -> li
     return pairs
 
 
-def _ours(engine: Engine, load: Load, scratch: Path) -> Side:
-    """Returns our side: what refinement and evaluation do, through the store on the disk."""
+def _ours(engine: Engine, setup: Setup) -> Side:
+    """Returns our side: generation through the store on disk, as refinement and evaluation do it."""
     from dgr_lightning.generation.completions import CompletionStore
     from dgr_lightning.generation.jobs import generate_stored
 
     def run(prompts: list[list[int]], seed: int) -> Run:
         requests = [Request(f"r{i}/trace/0", prompt) for i, prompt in enumerate(prompts)]
-        sampling = Sampling(1.0, 1.0, load.max_new_tokens, seed, load.stop_ids)
-        with tempfile.TemporaryDirectory(dir=scratch) as folder, CompletionStore(Path(folder), {"seed": seed}) as store:
+        sampling = Sampling(1.0, 1.0, setup.load.max_new_tokens, seed, setup.load.stop_ids)
+        with tempfile.TemporaryDirectory(dir=setup.scratch) as folder, CompletionStore(Path(folder), {"seed": seed}) as store:
             begin = perf_counter()
             generate_stored(lambda: engine, requests, sampling, store, "ours")
             store.close()
@@ -229,14 +242,14 @@ def _plain_generate(model: Any, chat: Chat, load: Load, batch_size: int, cache: 
 
 
 class _BareVllm:
-    """`LLM.generate` in a process of its own: JSON lines in and out, see `_serve_bare`."""
+    """`LLM.generate` in a child process: JSON lines in and out, see `_serve_bare`."""
 
-    def __init__(self, folder: Path, config: EngineConfig, precision: str, device: str, load: Load, *, defaults: bool) -> None:
+    def __init__(self, setup: Setup, config: EngineConfig, *, defaults: bool) -> None:
         from dgr_lightning.engines.vllm.engine import cpu_environments, engine_arguments
         from dgr_lightning.engines.vllm.process import ENVIRONMENT
 
         environment = os.environ | ENVIRONMENT
-        if device == "cpu":
+        if setup.device == "cpu":
             # Without the binding, vLLM's usual processes take all cores, as one process does.
             environment |= cpu_environments(config)[0] | {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}
         if defaults:
@@ -247,17 +260,17 @@ class _BareVllm:
             stdout=subprocess.PIPE,
             text=True,
             env=environment,
-            cwd=Path(__file__).resolve().parent.parent,
+            cwd=ROOT,
         )
         self._ask(
             parent=os.getpid(),
-            arguments=engine_arguments(folder, config, precision, trust_remote_code=False),
-            stop_ids=load.stop_ids,
-            max_new_tokens=load.max_new_tokens,
+            arguments=engine_arguments(setup.folder, config, setup.precision, trust_remote_code=False),
+            stop_ids=setup.load.stop_ids,
+            max_new_tokens=setup.load.max_new_tokens,
         )
 
     def run(self, prompts: list[list[int]], seed: int) -> Run:
-        """Completes the prompts; vLLM's noise is not from the seed, as a seed for every request is not bare."""
+        """Completes the prompts; the seed is not used, since a seed per request would cost vLLM time."""
         return Run(**self._ask(prompts=prompts))
 
     def close(self) -> None:
@@ -270,13 +283,13 @@ class _BareVllm:
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"LLM.generate has died: exit code {self._process.wait()}")
+            raise RuntimeError(f"LLM.generate died: exit code {self._process.wait()}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
 
 def _serve_bare() -> None:
-    """The other end of `_BareVllm`."""
+    """Answers `_BareVllm`, in its child process."""
     replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     setup = json.loads(sys.stdin.readline())
@@ -303,7 +316,7 @@ def _serve_bare() -> None:
 
 
 def _random_model(folder: Path, num_parameters: int) -> Path:
-    """Writes a Qwen3 of about that many parameters, with random weights and the miniature's kind of tokenizer."""
+    """Writes a Qwen3 of about `num_parameters` random weights, with the miniature's kind of tokenizer."""
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -345,7 +358,7 @@ def _load(folder: Path, chat: Chat, args: argparse.Namespace) -> Load:
     from transformers import AutoConfig
 
     vocabulary = AutoConfig.from_pretrained(folder).get_text_config().vocab_size
-    # Where all tokens are as likely, one in `mean` ends an output after `mean` tokens on average.
+    # If all tokens are equally likely and one in `mean` of them ends an output, it has `mean` tokens on average.
     others = random.Random(0).sample(range(8, vocabulary), max(0, round(vocabulary / args.mean_output) - len(chat.stop_ids)))
     return Load(vocabulary, args.shortest, args.longest, args.max_new_tokens, (*chat.stop_ids, *others))
 
@@ -376,22 +389,20 @@ def _each(values: Sequence[float], form: str) -> str:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="What the engines cost beside the bare libraries under them.")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--engine", choices=("vllm", "transformers"), default="vllm")
     parser.add_argument("--pairs", type=int, default=5, help="pairs of runs; their median is the figure")
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long a run takes at least")
-    parser.add_argument("--model", type=Path, help="folder of a model; without it, one of random weights")
-    parser.add_argument("--parameters", type=int, default=9_800_000, help="size of that one")
+    parser.add_argument("--seconds", type=float, default=60.0, help="least duration of a run")
+    parser.add_argument("--model", type=Path, help="folder of a model; default: random weights")
+    parser.add_argument("--parameters", type=int, default=9_800_000, help="size of the model of random weights")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--precision", choices=("auto", "bf16", "fp32"), default="auto")
     parser.add_argument("--shortest", type=int, default=16, help="tokens of the shortest prompt")
     parser.add_argument("--longest", type=int, default=256, help="tokens of the longest prompt")
-    parser.add_argument("--mean-output", type=float, default=128, help="tokens of an output, on average, if all were as likely")
+    parser.add_argument("--mean-output", type=float, default=128, help="expected tokens of an output under a uniform model")
     parser.add_argument("--max-new-tokens", type=int, default=256, help="tokens of the longest output")
     parser.add_argument("--eager", action="store_true", help="vLLM without compilation")
-    parser.add_argument(
-        "--bare-defaults", action="store_true", help="LLM.generate with the processes that vLLM makes by default"
-    )
+    parser.add_argument("--bare-defaults", action="store_true", help="LLM.generate with vLLM's default processes")
     parser.add_argument("--bare", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
 

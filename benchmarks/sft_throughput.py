@@ -4,17 +4,17 @@
     python -m benchmarks.sft_throughput --rows STAR-1.json --tokenizer FOLDER    # the same on real rows
     python -m benchmarks.sft_throughput --gpu                                    # 1.5B and 7B, packed 8k, one GPU
 
-Both sides train the same random weights on the same ids in the same order (TRL is given them tokenized and with labels): AdamW,
-cosine, clipping, bf16 with fp32 weights, 8 examples an optimizer step or, where TRL packs, rows that hold about as many tokens.
-Each run is a process of its own, so its peak is that side's. Tokens are those of the rows, padding not counted, and time runs
-from the end of the first step to the end of the last.
+Both sides train the same random weights on the same ids in the same order (TRL gets them tokenized and with labels): AdamW,
+cosine, clipping, bf16 with fp32 weights, 8 examples per optimizer step or, where TRL packs, rows of about as many tokens. Each
+run is a process, so that its peak memory is that side's. Tokens are those of the examples, without padding, and time is
+measured from the end of the first step to the end of the last.
 
-Ours is the project's `SafetySft` under Lightning. TRL's `default` is SFTTrainer as it comes, with `max_length` as ours and rows
-in order; its `best` is the fastest of `TRL_SETTINGS`, each tried once before. Then pairs: ours, default, best, and the next in
-reverse. A ratio is the median over the pairs; the last line has the worst over the two configurations. `full logits` is our
-step with the textbook's loss: all logits of a row at once.
+Ours is the project's `SafetySft` under Lightning. TRL's `default` is SFTTrainer with its defaults, our `max_length` and rows in
+order; its `best` is the fastest of `TRL_SETTINGS`, each tried once before. Then come pairs: ours, default, best, and the next
+pair in reverse. A ratio is the median over the pairs; the last line has the worse of the two configurations. `full logits`
+is our step with the textbook's loss: all logits of a row at once.
 
-On a GPU machine neither Hydra, omegaconf, datasets nor bitsandbytes is needed; TRL joins where it is installed.
+On a GPU machine, Hydra, omegaconf, datasets and bitsandbytes are not needed, and TRL is measured if it is installed.
 """
 
 from __future__ import annotations
@@ -38,19 +38,21 @@ from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for `python benchmarks/sft_throughput.py`
+
 from dgr_lightning.distributed.processes import die_with_parent, keep_freed_memory
 
 ROOT = Path(__file__).resolve().parent.parent
 LR, MAX_LENGTH = 1e-4, 1024
-# The default, and what else SFTTrainer knows that could make it faster here; rows packed to 1,024 tokens, 3 of them, are about
-# 8 examples of STAR-1. Liger and flash attention, which it also knows, run on GPUs only; chunked loss is its default.
+# SFTTrainer's default, and its options that could be faster here; 3 rows packed to 1,024 tokens are about 8 examples of STAR-1.
+# Its Liger and flash attention run on GPUs only; chunked loss is its default.
 PLAIN: dict[str, Any] = {"per_device_train_batch_size": 8}
 FAST = PLAIN | {"gradient_checkpointing": False}
 TRL_SETTINGS: dict[str, dict[str, Any]] = {
     "default": PLAIN,
     "no recomputing": FAST,
     "one example at a time": FAST | {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8},
-    "padding-free": FAST | {"padding_free": True, "max_length": None},  # it asks for that; the rows are no longer anyway
+    "padding-free": FAST | {"padding_free": True, "max_length": None},  # which it requires; no row is longer anyway
     "bfd": FAST | {"packing": True, "per_device_train_batch_size": 3},
     "bfd, a row at a time": FAST | {"packing": True, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 3},
     "bfd_split": FAST | {"packing": True, "packing_strategy": "bfd_split", "per_device_train_batch_size": 3},
@@ -85,17 +87,17 @@ SHAPES = {
 
 @dataclass(frozen=True)
 class Job:
-    """What a process is asked to do.
+    """A run, for a worker process.
 
     Attributes:
         shape: a name of `SHAPES`.
         side: `ours`, `full logits`, or a name of `TRL_SETTINGS`.
         rows: JSON file with [ids, number of prompt tokens] of every example, in order.
-        steps: optimizer steps, the first of them not timed.
+        steps: optimizer steps, of which the first is not timed.
         gpu: whether on a GPU.
         optimizer: `sft.optimizer` of our side.
         checkpointing: whether our side recomputes activations.
-        processor_time: count the seconds that the process was on a processor, not those that passed.
+        processor_time: whether processor time is measured instead of elapsed time.
     """
 
     shape: str
@@ -109,20 +111,20 @@ class Job:
 
     @property
     def clock(self) -> Callable[[], float]:
-        """What tells the time."""
+        """The clock of a run."""
         return process_time if self.processor_time else perf_counter
 
     def read_rows(self) -> list[tuple[list[int], int]]:
-        """Returns the examples that its steps take."""
+        """Returns the examples of its steps."""
         rows: list[tuple[list[int], int]] = json.loads(Path(self.rows).read_text(encoding="utf-8"))
         return rows[: SHAPES[self.shape].examples * self.steps]
 
 
 @dataclass
 class Run:
-    """What came of it; a number a step, the first included. Times are of the steps' ends, in seconds; `peak` is bytes.
+    """The figures of a run, one per step in each list. `ends` are the times of the steps' ends in seconds, `peak` is bytes.
 
-    `peak_flops` is what the device can do, if the project's table has it; of a GPU alone, since a CPU's has to be measured.
+    `peak_flops` is a GPU's peak, if the project's table has it.
     """
 
     tokens: list[int] = field(default_factory=list)
@@ -139,7 +141,7 @@ class Run:
         return sum(self.tokens[1:]) / (self.ends[-1] - self.ends[0])
 
     def __str__(self) -> str:
-        """What is printed of a run."""
+        """Returns the figures in one line."""
         targets = sum(self.targets[1:]) / (self.ends[-1] - self.ends[0])
         return (
             f"{self.rate:,.0f} tokens/s ({targets:,.0f} target tokens/s), peak {self.peak / 2**20:,.0f} MiB, "
@@ -150,17 +152,17 @@ class Run:
 def main() -> int:
     """Measures and prints; returns the exit code."""
     if sys.argv[1:] == ["--worker"]:
-        _work()
+        _run_worker()
         return 0
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rows", type=Path, help="a safety set, any layout that sources.py reads; without it rows are made")
+    parser.add_argument("--rows", type=Path, help="a safety set in any layout that data.readers reads; default: synthetic rows")
     parser.add_argument("--tokenizer", type=Path, help="folder of a tokenizer with a chat template, for --rows")
-    parser.add_argument("--pairs", type=int, default=3, help="pairs a configuration")
-    parser.add_argument("--steps", type=int, default=3, help="optimizer steps a run, the first not timed")
-    parser.add_argument("--shapes", help=f"with commas, of {', '.join(SHAPES)}; default small,large, with --gpu 1.5B,7B")
-    parser.add_argument("--best", choices=list(TRL_SETTINGS), help="take this for TRL's best instead of trying all")
+    parser.add_argument("--pairs", type=int, default=3, help="pairs per configuration")
+    parser.add_argument("--steps", type=int, default=3, help="optimizer steps per run, of which the first is not timed")
+    parser.add_argument("--shapes", help=f"comma-separated, of {', '.join(SHAPES)}; default small,large, with --gpu 1.5B,7B")
+    parser.add_argument("--best", choices=list(TRL_SETTINGS), help="TRL's best setting, instead of trying all")
     parser.add_argument(
-        "--processor-time", action="store_true", help="count processor seconds: with OMP_NUM_THREADS=1, on a busy machine"
+        "--processor-time", action="store_true", help="measure processor time: for a busy machine, with OMP_NUM_THREADS=1"
     )
     parser.add_argument("--gpu", action="store_true", help="one GPU: speed, share of its peak, memory")
     parser.add_argument("--peak-tflops", type=float, help="dense bf16 peak of the GPU, if the project's table lacks it")
@@ -179,7 +181,7 @@ def main() -> int:
     worst = {key: min(result[key] for result in results) for key in ("ratio_default", "ratio_best")}
     last = " ".join(f"{key}={value:.2f}" for key, value in worst.items())
     print(f"{last} memory_ratio={results[-1]['memory_ratio']:.2f}")
-    return 0 if all(result["honest"] for result in results) else 1
+    return 0 if all(result["comparable"] for result in results) else 1
 
 
 def _measure_cpu(args: argparse.Namespace, name: str, scratch: Path) -> dict[str, float]:
@@ -201,7 +203,7 @@ def _measure_cpu(args: argparse.Namespace, name: str, scratch: Path) -> dict[str
     full = _run(jobs("full logits", args.steps))
     print(f"  full logits: {full}")
     ours, default = runs["ours"], runs["default"]
-    honest = all(one.losses[-1] < one.losses[0] for some in runs.values() for one in some) and (
+    comparable = all(one.losses[-1] < one.losses[0] for some in runs.values() for one in some) and (
         abs(ours[0].losses[0] / default[0].losses[0] - 1) < 0.005
     )
     peak = statistics.median(run.peak for run in ours)
@@ -214,9 +216,9 @@ def _measure_cpu(args: argparse.Namespace, name: str, scratch: Path) -> dict[str
     }
     rates = ", ".join(f"{side} {statistics.median(run.rate for run in some):,.0f}" for side, some in runs.items())
     print(f"{name}: median tokens/s: {rates}; " + " ".join(f"{key}={value:.2f}" for key, value in result.items()))
-    if not honest:
+    if not comparable:
         print(f"{name}: not comparable: a loss does not fall, or the first losses of ours and default lie apart")
-    return result | {"honest": honest}
+    return result | {"comparable": comparable}
 
 
 def _measure_gpu(args: argparse.Namespace, name: str, scratch: Path) -> dict[str, float]:
@@ -247,7 +249,7 @@ def _flops_per_token(model: Any, rows: Sequence[tuple[list[int], int]]) -> float
 
 
 def _jobs(args: argparse.Namespace, name: str, scratch: Path) -> Callable[[str, int], Job]:
-    """Writes a shape's rows and returns what makes a job of a side and a number of steps."""
+    """Writes a shape's rows; returns a function from a side and a number of steps to a job."""
     shape = SHAPES[name]
     file = scratch / f"{name}.json"
     file.write_text(json.dumps(_rows(args, shape, shape.examples * args.steps)), encoding="utf-8")
@@ -256,10 +258,10 @@ def _jobs(args: argparse.Namespace, name: str, scratch: Path) -> Callable[[str, 
 
 
 def _rows(args: argparse.Namespace, shape: Shape, number: int) -> list[tuple[list[int], int]]:
-    """Returns ids and number of prompt tokens of so many examples; ids above a small vocabulary are folded into it."""
+    """Returns ids and number of prompt tokens of examples; ids are taken modulo the vocabulary of the shape."""
     rng = random.Random(0)
     if args.rows is None:
-        # Lengths about those of STAR-1; words by Zipf's law, so that there is something to learn.
+        # Lengths as in STAR-1; tokens by Zipf's law, so that there is something to learn.
         words = [int((shape.vocabulary + 1) ** rng.random()) - 1 for _ in range(100_000)]
         lengths = [min(1100, max(40, round(rng.lognormvariate(5.93, 0.4)))) for _ in range(number)]
         return [(rng.choices(words, k=length), 27) for length in lengths]
@@ -282,10 +284,10 @@ def _rows(args: argparse.Namespace, shape: Shape, number: int) -> list[tuple[lis
 
 
 def _run(job: Job) -> Run:
-    """Runs a job in a process of its own.
+    """Runs a job in a worker process.
 
     Raises:
-        RuntimeError: it failed; the last line that it wrote.
+        RuntimeError: it failed; the message is its last line.
     """
     command = [sys.executable, "-m", "benchmarks.sft_throughput", "--worker"]
     quiet = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
@@ -298,8 +300,8 @@ def _run(job: Job) -> Run:
     return Run(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def _work() -> None:
-    """The other end of `_run`."""
+def _run_worker() -> None:
+    """Runs a job in a worker process: JSON in and out, see `_run`."""
     import torch
 
     from dgr_lightning.training.flops import peak_flops, peak_memory_bytes
@@ -344,9 +346,7 @@ def _train_ours(job: Job, run: Run) -> None:
     from lightning.pytorch import Callback, Trainer
 
     from dgr_lightning.config import SftConfig
-    from dgr_lightning.models.chat import Encoded
     from dgr_lightning.training import loss
-    from dgr_lightning.training.packing import StepLoader
     from dgr_lightning.training.sft import BARE_TRAINER, SafetySft
 
     def full_logits(head: Any, hidden: Any, labels: Any, max_logits: int | None = None) -> Any:
@@ -355,18 +355,7 @@ def _train_ours(job: Job, run: Run) -> None:
     class Clock(Callback):
         def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
             run.ends.append(job.clock())
-            run.losses.append(pl_module.last.loss)
-
-    class InOrder(StepLoader):
-        """The rows as they come, which is the order that the other side takes them in."""
-
-        def __iter__(self) -> Any:
-            for start in range(0, len(self.encoded), self.batch_size):
-                encoded = self.encoded[start : start + self.batch_size]
-                run.tokens.append(sum(len(document.ids) for document in encoded))
-                run.targets.append(sum(len(document.ids) - document.num_prompt for document in encoded))
-                loader = StepLoader(encoded, batch_size=len(encoded), max_tokens=self.max_tokens, seed=0, epochs=1)
-                yield from loader
+            run.losses.append(pl_module.last_step.loss)
 
     if job.side == "full logits":
         loss.summed_cross_entropy = full_logits
@@ -380,8 +369,7 @@ def _train_ours(job: Job, run: Run) -> None:
         optimizer=job.optimizer,
     )
     rows = job.read_rows()
-    encoded = [Encoded(ids, num_prompt) for ids, num_prompt in rows]
-    loader = InOrder(encoded, batch_size=shape.examples, max_tokens=sft.max_tokens, seed=0, epochs=1)
+    loader = _loader_in_order(rows, sft.batch_size, sft.max_tokens, run)
     if not job.gpu:
         keep_freed_memory()  # as in dgr_lightning.training.fit
     model = _model(job)
@@ -397,7 +385,25 @@ def _train_ours(job: Job, run: Run) -> None:
         **BARE_TRAINER,
     )
     trainer.fit(module, loader)
-    del run.tokens[job.steps :], run.targets[job.steps :]  # the loader is a step ahead
+    del run.tokens[job.steps :], run.targets[job.steps :]  # Lightning prefetches a step
+
+
+def _loader_in_order(rows: Sequence[tuple[list[int], int]], batch_size: int, max_tokens: int, run: Run) -> Any:
+    """Returns a loader of examples in the order of the file, which is the other side's; it counts their tokens."""
+    from dgr_lightning.models.chat import Encoded
+    from dgr_lightning.training.packing import StepLoader
+
+    class InOrder(StepLoader):
+        def __iter__(self) -> Any:
+            for start in range(0, len(self.encoded), self.batch_size):
+                encoded = self.encoded[start : start + self.batch_size]
+                run.tokens.append(sum(len(document.ids) for document in encoded))
+                run.targets.append(sum(len(document.ids) - document.num_prompt for document in encoded))
+                loader = StepLoader(encoded, batch_size=len(encoded), max_tokens=self.max_tokens, seed=0, epochs=1)
+                yield from loader
+
+    encoded = [Encoded(ids, num_prompt) for ids, num_prompt in rows]
+    return InOrder(encoded, batch_size=batch_size, max_tokens=max_tokens, seed=0, epochs=1)
 
 
 def _train_trl(job: Job, run: Run) -> None:
@@ -419,7 +425,7 @@ def _train_trl(job: Job, run: Run) -> None:
         setting = setting | {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 3 if "packing" in setting else 64}
     rows = job.read_rows()
     data = Dataset.from_list([{"input_ids": ids, "labels": [-100] * prompt + ids[prompt:]} for ids, prompt in rows])
-    # The rows are ids already; SFTTrainer asks its tokenizer for nothing but the padding token.
+    # The rows are ids already; SFTTrainer uses nothing of its tokenizer but the padding token.
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({"a": 0}, "a")), pad_token="a", eos_token="a")
     with tempfile.TemporaryDirectory() as folder:
         config = SFTConfig(

@@ -55,6 +55,25 @@ def cache(tmp_path, micro_folder):
 
 
 @pytest.fixture
+def hub():
+    """A stand-in for the Hugging Face hub with one model and one data set."""
+    from tests.helpers.hub import Hub
+
+    server = Hub()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def ask(tmp_path):
+    """Runs code in a process of its own against a hub's address; see `tests.helpers.hub.Asker`."""
+    from tests.helpers.hub import Asker
+
+    return Asker(tmp_path)
+
+
+@pytest.fixture
 def stand_in():
     """A stand-in for a server, up and well."""
     from tests.helpers.stand_in import StandIn

@@ -10,9 +10,10 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
-from dgr_lightning.config import LAYER_RANGE, OPTIMIZERS, Config, FieldsConfig, TrainerConfig, read_by_strategy
+from dgr_lightning.config import LAYER_RANGE, Config, FieldsConfig, TrainerConfig, read_by_strategy
 from dgr_lightning.distributed import torchrun
 from dgr_lightning.errors import UserError
+from dgr_lightning.training.optimizer import OPTIMIZERS
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -131,7 +132,7 @@ def check_devices(trainer: TrainerConfig) -> None:
     Raises:
         UserError: they do not.
     """
-    if trainer.nodes > 1 and not torchrun.is_there():
+    if trainer.nodes > 1 and not torchrun.is_active():
         raise UserError(
             f"trainer.nodes={trainer.nodes}: torchrun starts this on every machine: torchrun --nnodes={trainer.nodes} "
             "--nproc-per-node=<devices> --rdzv-backend=c10d --rdzv-endpoint=<first machine>:29400 train.py "
@@ -171,14 +172,13 @@ def check_devices(trainer: TrainerConfig) -> None:
 
 def check_tuning(cfg: Config) -> None:
     """Raises a UserError where method, optimizer and strategy do not go together, or a package for them is not installed."""
-    tuning, optimizer = cfg.tuning, cfg.sft.optimizer
-    strategy = cfg.trainer.strategy
-    packages = [(f"sft.optimizer={optimizer}", OPTIMIZERS[optimizer])]
-    if strategy == "fsdp" and OPTIMIZERS[optimizer] == "bitsandbytes":
-        other = "adamw" if optimizer == "paged-adamw" else "adamw8bit-torchao"
+    tuning, optimizer = cfg.tuning, OPTIMIZERS.get(cfg.sft.optimizer)
+    strategy, key = cfg.trainer.strategy, f"sft.optimizer={cfg.sft.optimizer}"
+    packages = [(key, optimizer.package)]
+    if strategy == "fsdp" and optimizer.sharded_instead is not None:
         raise UserError(
-            f"sft.optimizer={optimizer} with trainer.strategy=fsdp: bitsandbytes' states cannot be sharded; "
-            f"write sft.optimizer={other}, or trainer.strategy=ddp."
+            f"{key} with trainer.strategy=fsdp: its states cannot be sharded; write sft.optimizer={optimizer.sharded_instead}, "
+            "or trainer.strategy=ddp."
         )
     if tuning.method != "full" and cfg.trainer.tensor_parallel > 1:
         raise UserError(
@@ -187,10 +187,9 @@ def check_tuning(cfg: Config) -> None:
         )
     if tuning.method != "full":
         packages.append((f"tuning={tuning.method}", "peft"))
-        if optimizer == "muon":
+        if optimizer.not_for_adapters is not None:
             raise UserError(
-                f"sft.optimizer=muon with tuning={tuning.method}: Muon orthogonalises the update of a whole matrix, and of an "
-                "adapter there are only two thin factors. Write sft.optimizer=adamw, or tuning=full."
+                f"{key} with tuning={tuning.method}: {optimizer.not_for_adapters}. Write sft.optimizer=adamw, or tuning=full."
             )
         _check_layers(tuning.layers)
         if not tuning.target_modules:

@@ -54,16 +54,16 @@ def entry(command: str) -> Callable[[Main], Callable[[], None]]:
 
 def run(main: Main, command: str, arguments: list[str]) -> int:
     """Runs a command line, one run or a sweep, and returns the exit code: 0, 1 failed, 2 bad config or input, 130 stopped."""
-    if torchrun.is_there():
+    if torchrun.is_active():
         from dgr_lightning.distributed import multi_node
 
         if not torchrun.is_first():
-            return multi_node.follow()
+            return multi_node.serve()
         code = FAILED
         try:
             code = _run(main, command, arguments)
         finally:
-            multi_node.dismiss(code)
+            multi_node.stop_workers(code)
         return code
     return _run(main, command, arguments)
 

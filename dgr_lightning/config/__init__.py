@@ -12,14 +12,13 @@ from dgr_lightning.config.model import ModelConfig
 from dgr_lightning.config.refine import REFINE_KEYS, RefineConfig, read_by_strategy
 from dgr_lightning.config.run import Config
 from dgr_lightning.config.setting import Kind
-from dgr_lightning.config.sft import OPTIMIZERS, SftConfig
+from dgr_lightning.config.sft import SftConfig
 from dgr_lightning.config.shift import ShiftConfig
 from dgr_lightning.config.trainer import TrainerConfig
 from dgr_lightning.config.tuning import LAYER_RANGE, TuningConfig
 
 __all__ = [
     "LAYER_RANGE",
-    "OPTIMIZERS",
     "REFINE_KEYS",
     "BenignConfig",
     "Config",

@@ -7,16 +7,6 @@ from typing import Optional
 
 from dgr_lightning.config.setting import NEVER, TRAINING, setting
 
-OPTIMIZERS: dict[str, str | None] = {
-    "adamw": None,
-    "adamw8bit": "bitsandbytes",
-    "paged-adamw": "bitsandbytes",
-    "paged-adamw8bit": "bitsandbytes",
-    "adamw8bit-torchao": "torchao",
-    "muon": None,
-}
-"""The choices of `sft.optimizer`, and the package beyond PyTorch that brings each."""
-
 
 @dataclass
 class SftConfig:
@@ -30,8 +20,7 @@ class SftConfig:
     max_tokens: int = setting(8192, "capacity of a packed row: memory, not recipe", low=8, hashed=NEVER)
     optimizer: str = setting(
         "adamw",
-        "adamw8bit and paged ones are bitsandbytes' (no fsdp); muon takes the decoder's matrices, AdamW the rest",
-        choices=tuple(OPTIMIZERS),
+        "optimizer; adamw8bit and the paged ones are bitsandbytes' and cannot be sharded, muon takes the decoder's matrices",
         hashed=TRAINING,
     )
     weight_decay: float = setting(1e-4, "decoupled weight decay on matrices", low=0.0, high=10.0, hashed=TRAINING)

@@ -1,8 +1,8 @@
-"""Weights that lie in shards on several processes.
+"""Models whose weights are sharded over ranks (FSDP2).
 
-FSDP2 shards layer by layer: a layer's weights are gathered before it computes and freed behind it, so a rank holds its share of
-weights, gradients and optimizer state and one whole layer. Output layer and embeddings, which may be one tensor, belong to the
-root: they are gathered once a row and stay until its backward pass is done.
+Sharding is layer by layer: the weights of a layer are gathered before it computes and freed afterwards, so a rank holds its
+shards of weights, gradients and optimizer states, and one full layer. Output layer and embeddings, which may be one tensor,
+belong to the root: they are gathered once a row and kept until its backward pass is done.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 
 def shard(model: PreTrainedModel, folder: Path | None, trainer: TrainerConfig, precision: str, device: torch.device) -> None:
-    """Shards a model over all ranks and fills it with a folder's weights, of which every rank reads its own part. Collective.
+    """Shards a model over all ranks and loads a folder's weights, of which every rank reads its own shard. Collective.
 
     Args:
-        model: on the meta device: nothing of it exists yet (`models.empty_model`). Adapters in it get no values here.
-        folder: of the weights; None for a model that is loaded already, whole, on every rank.
-        trainer: how it is sharded.
-        precision: type of the computation. Sharded weights that are trained, gradients and their reduction over ranks stay
-            fp32; with `bf16` weights are gathered in bf16.
+        model: on the meta device (`weights.empty_model`), or loaded in full. Adapters get no values here.
+        folder: of the weights; None for a model that is loaded in full on every rank.
+        trainer: says how it is sharded.
+        precision: type of the computation, in which weights are gathered. Trained shards, gradients and their reduction over
+            ranks stay fp32.
         device: of this rank.
     """
     mixed = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if precision == "bf16" else MixedPrecisionPolicy()
@@ -58,7 +58,7 @@ def shard(model: PreTrainedModel, folder: Path | None, trainer: TrainerConfig, p
 
 
 def recompute(model: PreTrainedModel, every: int) -> None:
-    """Has every `every`-th layer compute its activations again in the backward pass instead of keeping them; 0: none."""
+    """Turns on activation checkpointing in every `every`-th layer; 0: in none."""
     if not every:
         return
     model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -67,15 +67,15 @@ def recompute(model: PreTrainedModel, every: int) -> None:
 
 
 def compile_layers(model: PreTrainedModel) -> None:
-    """Has every layer compiled when it is first called; all of them share the code. Attention, document by document, is not."""
+    """Compiles every layer when it is first called; all share the code. Attention, document by document, stays eager."""
     for layer in layers(model):
         layer.compile(dynamic=True)
 
 
 def clip_gradients(model: nn.Module, max_norm: float) -> Tensor:
-    """Scales all gradients down to a norm of at most `max_norm`, and returns the norm that they had. Collective.
+    """Scales all gradients to a norm of at most `max_norm`, and returns their norm before. Collective.
 
-    As `torch.nn.utils.clip_grad_norm_`, which knows no gradients that lie on different meshes.
+    As `torch.nn.utils.clip_grad_norm_`, which cannot handle gradients on different device meshes.
     """
     by_mesh: defaultdict[DeviceMesh | None, list[nn.Parameter]] = defaultdict(list)
     for weight in model.parameters():
@@ -84,50 +84,50 @@ def clip_gradients(model: nn.Module, max_norm: float) -> Tensor:
     norms = [
         torch.nn.utils.get_total_norm([weight.grad for weight in some if weight.grad is not None]) for some in by_mesh.values()
     ]
-    norm = torch.linalg.vector_norm(torch.stack([whole(norm) for norm in norms]))
+    norm = torch.linalg.vector_norm(torch.stack([full_tensor(norm) for norm in norms]))
     for some in by_mesh.values():
         torch.nn.utils.clip_grads_with_norm_(some, max_norm, norm)
     return norm
 
 
 def reshard(model: nn.Module) -> None:
-    """Frees what a forward pass without a backward pass left gathered."""
+    """Frees the weights that a forward pass without a backward pass left gathered."""
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.reshard()
 
 
 @contextmanager
-def gathered(model: PreTrainedModel, precision: str) -> Iterator[PreTrainedModel]:
-    """Gathers all weights of a sharded model, in the computation's type, for many forward passes. Collective at both ends.
+def unsharded(model: PreTrainedModel, precision: str) -> Iterator[PreTrainedModel]:
+    """Gathers all weights of a sharded model, for many forward passes. Entering and leaving the context are collective.
 
-    In between, ranks need not compute in step. What is to be called is the value of the context: the model itself, or a plain
-    copy of one whose layers are split.
+    Inside the context, ranks compute independently. They call the model that it yields: the model itself, or a plain copy of
+    one whose layers are split.
 
     Args:
-        model: in training.
-        precision: the computation's type, bf16 or fp32.
+        model: in training, sharded or not.
+        precision: type of the computation, in which weights are gathered: `bf16` or `fp32`.
 
     Raises:
-        UserError: a GPU has no room for the whole model.
+        UserError: the full model does not fit on a GPU.
     """
     sharded = [module for module in model.modules() if isinstance(module, FSDPModule)]
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     if sharded and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()  # what torch has freed and keeps is free, too
+        torch.cuda.empty_cache()  # torch's cache of freed memory counts as used otherwise
         free, _ = torch.cuda.mem_get_info()
         needed = dtype.itemsize * sum(weight.numel() for weight in model.parameters())
         if needed > free:
             raise UserError(
-                f"Probes gather the whole model on every device: {needed / 2**30:.0f} GiB, and {free / 2**30:.0f} are free. "
-                "Write probes.every=0 to train without them."
+                f"Probes gather the full model on every device, {needed / 2**30:.0f} GiB, and {free / 2**30:.0f} GiB are free. "
+                "Write probes.every=0 to train without probes."
             )
     if tensor_parallel.is_split(model):
         copy = _plain_copy(model, dtype)
         try:
             yield copy
         finally:
-            nn.Module.to(copy, "meta")  # whoever still holds it holds no memory
+            nn.Module.to(copy, "meta")  # frees the memory even if references to it remain
         return
     for module in sharded:
         module.set_reshard_after_forward(False, recurse=False)
@@ -139,12 +139,12 @@ def gathered(model: PreTrainedModel, precision: str) -> Iterator[PreTrainedModel
             module.set_reshard_after_forward(module is not model, recurse=False)
             module.reshard()
         if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()  # NCCL's buffers are not torch's
+            torch.cuda.empty_cache()  # for NCCL's buffers, which are not torch's
 
 
 @torch.no_grad()
 def _plain_copy(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
-    # FSDP2 made a class of its own of the model's.
+    # fully_shard replaces the model's class by a subclass.
     kind: Any = next(kind for kind in type(model).__mro__ if not issubclass(kind, FSDPModule))
     with torch.device("meta"):
         copy: PreTrainedModel = kind(model.config)
@@ -153,16 +153,16 @@ def _plain_copy(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
     copy.to_empty(device="cuda" if torch.cuda.is_initialized() else "cpu")
     copy.tie_weights()
     for name, weight in copy.named_parameters():
-        weight.copy_(whole(model.get_parameter(name).to(dtype)))
+        weight.copy_(full_tensor(model.get_parameter(name).to(dtype)))
     for name, buffer in copy.named_buffers():
         buffer.copy_(model.get_buffer(name))
     return copy.eval()
 
 
-def as_forward(model: nn.Module, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns a function that uses the weights of `model` as one that may be called while they lie in shards.
+def as_forward_method(model: nn.Module, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns `function`, which uses the weights of `model`, as one that can be called while these are sharded.
 
-    They are gathered before it and freed behind its backward pass, as around the model's own `forward`.
+    They are gathered before the call and freed after its backward pass, as for the model's own `forward`.
     """
     if not isinstance(model, FSDPModule):
         return function
@@ -175,49 +175,49 @@ def as_forward(model: nn.Module, function: Callable[..., Any]) -> Callable[..., 
     return method
 
 
-def whole_tensors(tensors: Iterator[tuple[str, Tensor]], dtype: torch.dtype, ranks: Ranks) -> dict[str, Tensor]:
-    """Collects tensors, sharded or not, on rank 0's CPU; on other ranks the result is empty. Collective.
+def collect_full_tensors(tensors: Iterator[tuple[str, Tensor]], dtype: torch.dtype, ranks: Ranks) -> dict[str, Tensor]:
+    """Collects full tensors on the CPU of rank 0; on other ranks the result is empty. Collective.
 
     Args:
-        tensors: by name, in the same order on every rank.
-        dtype: of floating-point results; shards are cast before they travel.
-        ranks: this process.
+        tensors: with their names, in the same order on every rank; sharded or not.
+        dtype: of floating-point results; shards are cast before they are sent.
+        ranks: this process among the ranks.
     """
     collected = {}
     for name, tensor in tensors:
         value = tensor.detach()
-        value = whole(value.to(dtype) if value.is_floating_point() else value)
+        value = full_tensor(value.to(dtype) if value.is_floating_point() else value)
         if ranks.is_first:
             collected[name] = value.cpu()
     return collected
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """Returns all of a tensor on every rank, if it lies in shards; else the tensor. Collective."""
+def full_tensor(tensor: Tensor) -> Tensor:
+    """Returns the full tensor of a sharded one, on every rank; any other unchanged. Collective."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def _meshes(trainer: TrainerConfig, device: torch.device) -> tuple[DeviceMesh, DeviceMesh, DeviceMesh | None]:
-    """Returns over which ranks layers are sharded, over which the root is, and which of them share a layer's matrices.
+    """Returns the device meshes of the layers' shards, of the root's shards and, if layers are split, of the split.
 
-    Where there are several copies of the weights, the first two have a dimension of copies first.
+    With several replicas of the weights, the first two begin with a dimension of replicas.
     """
     from torch.distributed.device_mesh import init_device_mesh
 
     size, ways = dist.get_world_size(), trainer.tensor_parallel
     shards = trainer.shard_size or size
-    copies, by_copy = size // shards, ("replicate", "shard") if size > shards else ("shard",)
-    root = init_device_mesh(device.type, (copies, shards), mesh_dim_names=("replicate", "shard"))[by_copy]
+    replicas, dimensions = size // shards, ("replicate", "shard") if size > shards else ("shard",)
+    root = init_device_mesh(device.type, (replicas, shards), mesh_dim_names=("replicate", "shard"))[dimensions]
     if ways == 1:
         return root, root, None
-    # Of what is not split, ranks that share a layer hold different shards, too.
+    # Weights of the root are not split, so ranks that share a layer hold different shards of them.
     names = ("replicate", "shard", tensor_parallel.DIMENSION)
-    split = init_device_mesh(device.type, (copies, shards // ways, ways), mesh_dim_names=names)
-    return split[by_copy], root, split[tensor_parallel.DIMENSION]
+    split = init_device_mesh(device.type, (replicas, shards // ways, ways), mesh_dim_names=names)
+    return split[dimensions], root, split[tensor_parallel.DIMENSION]
 
 
 def _compute_buffers(model: PreTrainedModel, device: torch.device) -> None:
-    """Gives buffers that no folder stores (rotary frequencies) their values, as transformers does for its own empty models."""
+    """Computes the buffers that no folder stores (rotary frequencies), as transformers does for its own empty models."""
     with torch.no_grad():
         for module in model.modules():
             if not module._non_persistent_buffers_set:
@@ -229,7 +229,7 @@ def _compute_buffers(model: PreTrainedModel, device: torch.device) -> None:
                 if module.get_buffer(name).isnan().any():
                     raise UserError(
                         f"trainer.strategy=fsdp: {type(module).__name__} keeps {name}, which no file of its folder holds "
-                        "and which cannot be computed before its shards are. Take trainer=ddp, which loads the model whole."
+                        "and which cannot be computed for a sharded model. Write trainer=ddp, which loads the full model."
                     )
 
 
@@ -244,22 +244,22 @@ def _read_weights(model: PreTrainedModel, folder: Path) -> None:
         with safe_open(path, framework="pt") as file:
             stored |= set(file.keys())
     persistent = model.state_dict().keys()
-    # peft puts the matrix that an adapter belongs to one level deeper.
+    # peft moves a matrix with an adapter one level down.
     own = {name.replace(".base_layer.", "."): name for name, _ in model.named_parameters() if ".lora_" not in name}
     wanted = {stored_as: model.get_parameter(name).detach() for stored_as, name in own.items()}
     wanted |= {name: buffer for name, buffer in model.named_buffers() if name in persistent}
     if wanted.keys() <= stored:
         dcp.load(wanted, storage_reader=_weight_reader(files))
         return
-    # Some models are stored under other names, or in other pieces, than they compute with; transformers knows which.
-    whole = load_model(folder, "master", "cpu").state_dict() if dist.get_rank() == 0 else {}
-    whole = {own.get(name, name): weight for name, weight in whole.items()}
+    # Some models are stored under other names, or in other pieces, than they compute with; transformers converts them.
+    full = load_model(folder, "master", "cpu").state_dict() if dist.get_rank() == 0 else {}
+    full = {own.get(name, name): weight for name, weight in full.items()}
     options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, strict=False)  # adapters are in no folder
-    set_model_state_dict(model, whole, options=options)
+    set_model_state_dict(model, full, options=options)
 
 
 def _weight_reader(files: list[Path]) -> Any:
-    """Returns a reader of exactly these files: others in the folder may hold the same names."""
+    """Returns a reader of these files alone, since others in the folder may hold the same names."""
     from torch.distributed.checkpoint import HuggingFaceStorageReader
 
     reader = HuggingFaceStorageReader(str(files[0].parent))

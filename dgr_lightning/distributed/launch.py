@@ -1,12 +1,12 @@
-"""Starts a stage in processes of its own: one, or a rank for every device.
+"""Runs a stage in child processes: one, or a rank per device.
 
-The process that parsed the command line is never a rank. It knows the resolved config; ranks are given that, not a command line
-to parse once more, so that a sweep's points stay apart and every rank trains the same. They run under torch's elastic agent,
-what torchrun is made of, and a stage's GPU memory is free again when its processes have ended. Where torchrun itself started
-this program on several machines, `crew` has the ranks.
+The process that parsed the command line is never a rank. It passes the resolved config on, and ranks parse no command line, so
+that the points of a sweep stay apart and all ranks train the same. Ranks run under torch's elastic agent, which torchrun is
+built on, and the GPU memory of a stage is free when its processes have ended. If torchrun itself started this program on
+several machines, `multi_node` runs the ranks.
 
     parent (the command line, the order of the stages)
-      └─ ranks of a stage          die with their parent; what one of them raises is raised in the parent
+      └─ ranks of a stage          die with their parent; an exception of a rank is raised in the parent
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from dgr_lightning.errors import UserError
 
 T = TypeVar("T")
 
-# What a rank sees of the death of another one: not the reason why the training failed.
+# Messages of a rank that lost another one: a consequence, not the reason of a failure.
 _LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL communicator was aborted")
 
 
 class RankFailed(RuntimeError):
-    """A rank raised an exception, whose traceback the message holds, or died."""
+    """A rank raised an exception, whose traceback is in the message, or died."""
 
 
 @dataclass(frozen=True)
-class Work:
-    """What a rank is given.
+class RankCall:
+    """A function for a rank to call.
 
     Attributes:
-        function: what it calls.
-        folder: where it leaves what that returned, or raised.
-        parent: the process that started it.
-        num_threads: that torch computes with; None leaves it to torch.
+        function: takes no arguments.
+        folder: where the rank leaves what the function returned or raised.
+        parent: process id of the parent.
+        num_threads: threads that torch computes with; None: torch's default.
     """
 
     function: Callable[[], Any]
@@ -56,12 +56,12 @@ class Work:
 
 @dataclass(frozen=True)
 class Failure:
-    """What a rank leaves of the exception that ended it.
+    """The exception that ended a rank.
 
     Attributes:
-        rank: which one.
-        kind: `user` (what a UserError says), `lost` (another rank was gone) or `error` (a traceback).
-        message: for the person who started the run.
+        rank: its number.
+        kind: `user` (a UserError), `lost` (another rank died) or `error` (any other exception).
+        message: the message of a UserError, else the traceback.
     """
 
     rank: int
@@ -69,66 +69,66 @@ class Failure:
     message: str
 
     def reraise(self) -> NoReturn:
-        """Raises in the parent what the rank raised."""
+        """Raises the rank's exception in the parent."""
         raise (UserError if self.kind == "user" else RankFailed)(self.message)
 
 
 def run_ranks(function: Callable[[], T], num_ranks: int, *, max_restarts: int = 0, num_threads: int | None = None) -> T:
-    """Calls a function in processes of its own, all at once, and returns what the first one returned.
+    """Calls a function in several child processes at once, and returns what the first rank returned.
 
     Args:
-        function: a function of a module, or a `functools.partial` of one; it and its result travel as pickles.
+        function: a function of a module, or a `functools.partial` of one; it and its result are pickled.
         num_ranks: number of processes.
-        max_restarts: how often all are started anew because one of them died (killed, out of memory, a lost device). What a
-            rank raises would be raised again: it ends the call.
-        num_threads: that torch computes with in each of them; None leaves it to torch.
+        max_restarts: how often all ranks are started again after one of them died (killed, out of memory, a lost device). An
+            exception is never retried, since it would be raised again.
+        num_threads: threads that torch computes with in each rank; None: torch's default.
 
     Raises:
         UserError: a rank raised one.
-        RankFailed: a rank raised another exception, or died once too often.
+        RankFailed: a rank raised another exception, or died more than `max_restarts` times.
         KeyboardInterrupt: the user stopped the run.
     """
     for restarts_left in range(max_restarts, -1, -1):
         with tempfile.TemporaryDirectory(prefix="dgr-ranks-") as folder:
-            died = _attempt(Work(function, Path(folder), os.getpid(), num_threads), num_ranks)
+            died = _attempt(RankCall(function, Path(folder), os.getpid(), num_threads), num_ranks)
             if died is None:
                 value: T = result_of(Path(folder))
                 return value
         if restarts_left:
-            say(f"[yellow]{died}: all ranks are started again, {restarts_left} restarts left[/]")
+            say(f"[yellow]{died}: restarting all ranks, {restarts_left} restarts left[/]")
     raise RankFailed(f"{died}; trainer.max_restarts={max_restarts}")
 
 
-def do_work(work: Work) -> None:
-    """What a rank does: calls its function and leaves the outcome in a folder for the parent. The process then ends."""
-    die_with_parent(work.parent)
+def run_rank(call: RankCall) -> None:
+    """Calls the function of a rank, in its process, and leaves the result or the failure in a folder for the parent."""
+    die_with_parent(call.parent)
     import torch
 
     from dgr_lightning.distributed.ranks import destroy_group
 
-    number = int(os.environ["RANK"])
-    console.quiet = console.quiet or number > 0
-    if work.num_threads is not None and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(work.num_threads)
+    rank = int(os.environ["RANK"])
+    console.quiet = console.quiet or rank > 0
+    if call.num_threads is not None and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(call.num_threads)
     try:
-        result = work.function()
+        result = call.function()
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # torch's CheckpointException is no Exception
-        (work.folder / f"failure-{number}").write_bytes(pickle.dumps(_failure(number, error)))
+    except BaseException as error:  # torch's CheckpointException is not an Exception
+        (call.folder / f"failure-{rank}").write_bytes(pickle.dumps(_failure(rank, error)))
         raise SystemExit(1) from None
-    if number == 0:
-        (work.folder / "result").write_bytes(pickle.dumps(result))
+    if rank == 0:
+        (call.folder / "result").write_bytes(pickle.dumps(result))
     destroy_group()
 
 
 def result_of(folder: Path) -> Any:
-    """Returns what the first rank returned."""
+    """Returns the result that the first rank left."""
     return pickle.loads((folder / "result").read_bytes())
 
 
 def failures_in(folder: Path) -> list[Failure]:
-    """Returns what ranks of this machine raised, in the order in which they did; whoever lost another rank comes last."""
+    """Returns the failures of this machine's ranks in the order of time; those that lost another rank come last."""
     files = sorted(folder.glob("failure-*"), key=lambda file: file.stat().st_mtime_ns)
     failures: list[Failure] = [pickle.loads(file.read_bytes()) for file in files]
     return sorted(failures, key=lambda failure: failure.kind == "lost")
@@ -143,8 +143,8 @@ def _failure(rank: int, error: BaseException) -> Failure:
     return Failure(rank, "lost" if lost else "error", f"rank {rank}: {traceback.format_exc()}")
 
 
-def _attempt(work: Work, num_ranks: int) -> str | None:
-    """Runs all ranks to their end. Returns None if all is well, or a sentence about one that died."""
+def _attempt(call: RankCall, num_ranks: int) -> str | None:
+    """Runs all ranks to their end; returns None if all succeeded, or a sentence about one that died."""
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -157,20 +157,20 @@ def _attempt(work: Work, num_ranks: int) -> str | None:
         rdzv_backend="c10d",
         rdzv_endpoint="127.0.0.1:0",
         local_addr="127.0.0.1",
-        max_restarts=0,  # restarts are counted above, where an exception is told from a death
+        max_restarts=0,  # run_ranks restarts, which tells an exception from a death
     )
-    # What they have to say is said in one sentence.
+    # Their reports are replaced by one sentence.
     for name in ("torch.distributed.elastic", "torch.multiprocessing.spawn"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
-        elastic_launch(config, do_work)(work)
+        elastic_launch(config, run_rank)(call)
     except ChildFailedError as error:
-        failures = failures_in(work.folder)
+        failures = failures_in(call.folder)
         if failures and failures[0].kind != "lost":
             failures[0].reraise()
-        dead = [(rank, failure.exitcode) for rank, failure in error.failures.items() if not _was_ended(failure.exitcode)]
+        dead = [(rank, failure.exitcode) for rank, failure in error.failures.items() if not _was_stopped(failure.exitcode)]
         rank, exitcode = min(dead, key=lambda one: one[1], default=(error.get_first_failure()[0], 1))
-        return f"rank {rank} of {num_ranks} died ({how(exitcode)})"
+        return f"rank {rank} of {num_ranks} died ({describe_exit(exitcode)})"
     except SignalException as error:
         if error.sigval == signal.SIGINT:
             raise KeyboardInterrupt from None
@@ -178,11 +178,11 @@ def _attempt(work: Work, num_ranks: int) -> str | None:
     return None
 
 
-def _was_ended(exitcode: int) -> bool:
-    """Whether the agent ended a rank, because of another one."""
+def _was_stopped(exitcode: int) -> bool:
+    """Whether the agent stopped a rank because another one failed."""
     return exitcode == -signal.SIGTERM
 
 
-def how(exitcode: int) -> str:
-    """Returns how a process ended, in a word: SIGKILL, exit code 1."""
+def describe_exit(exitcode: int) -> str:
+    """Returns how a process ended: SIGKILL, or exit code 1."""
     return signal.Signals(-exitcode).name if exitcode < 0 else f"exit code {exitcode}"

@@ -1,15 +1,15 @@
-"""Several machines: torchrun starts this program once for every device, and all but the first are hands of the first.
+"""Several machines: torchrun starts this program once per device; the first process is the driver, all others are its workers.
 
     torchrun --nnodes=2 --nproc-per-node=8 --rdzv-backend=c10d --rdzv-endpoint=<first machine>:29400 \\
         train.py trainer=fsdp-multinode model=r1-distill-7b data=r1act
 
-The first process reads the command line, owns the run directory and knows the order of the stages. The others know nothing of
-all that: they wait for work, start it in a process of their own (as the first one does, whose own rank is such a child), and
-say how it ended. They hear of it through the store that torchrun keeps for its workers. Run directory and cache must lie on a
-disk that all machines see.
+The driver reads the command line, owns the run directory and knows the order of the stages. Workers know none of that: they
+wait for jobs, run each in a child process (as the driver does, whose own rank is a child, too), and report how it ended. Jobs
+and reports go through the store that torchrun keeps for its workers. Run directory and cache must lie on a disk that all
+machines see.
 
-What one of them raises ends all; so does a death, and then torchrun's `--max-restarts` has the whole program started again,
-which goes on from the last checkpoint.
+An exception on any rank ends all processes. So does the death of one, and then torchrun's `--max-restarts` starts the whole
+program again, which resumes from the latest checkpoint.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from uuid import uuid4
 
 from dgr_lightning.console import console
 from dgr_lightning.distributed import launch, torchrun
-from dgr_lightning.distributed.launch import Failure, Work
+from dgr_lightning.distributed.launch import Failure, RankCall
 
 if TYPE_CHECKING:
     from torch.distributed import Store
@@ -39,31 +39,34 @@ T = TypeVar("T")
 
 _POLL_SECONDS = 0.1
 _SECONDS_TO_END = 10
-# The longest that a hand waits for the first process to come up, which may have a model to fetch.
+# The longest that a worker waits for the driver to start, which may have a model to download first.
 _TIMEOUT = timedelta(hours=24)
 
 
 @dataclass(frozen=True)
-class _Order:
-    """What the first process has the others do.
+class _Job:
+    """What the driver has the workers run.
 
     Attributes:
-        number: counted from 1; the ranks of one do not meet those of another.
-        function: for every rank; None ends the waiting.
-        alone: whether it is for one process of every machine instead, that is no rank of several.
+        number: counted from 1; the ranks of each job rendezvous under a namespace of their own.
+        function: what to call; None ends the worker.
+        per_machine: whether one process per machine calls it, outside any process group, instead of every rank.
         num_threads: of each rank.
-        code: the exit code with which the waiting ends.
+        code: the exit code of a worker that ends.
     """
 
     number: int
     function: Callable[[], Any] | None
-    alone: bool = False
+    per_machine: bool = False
     num_threads: int | None = None
     code: int = 0
 
 
-def run_everywhere(function: Callable[[], T], num_threads: int | None = None) -> T:
-    """Calls a function on every rank of the crew, all at once, and returns what the first one returned.
+# --- Driver ---------------------------------------------------------------------------------------------------------------
+
+
+def run_on_all_ranks(function: Callable[[], T], num_threads: int | None = None) -> T:
+    """Calls a function on every rank of all machines at once, and returns what the first rank returned.
 
     Args:
         function: as for `launch.run_ranks`.
@@ -73,50 +76,56 @@ def run_everywhere(function: Callable[[], T], num_threads: int | None = None) ->
         UserError: a rank raised one.
         RankFailed: a rank raised another exception, or died.
     """
-    return _run(function, _Order(next(_orders()), function, num_threads=num_threads))
+    return _run(function, _Job(next(_job_numbers()), function, num_threads=num_threads))
 
 
-def run_helped(function: Callable[[], T], helper: Callable[[], Any]) -> T:
-    """Calls a function in one process on the first machine, and a helper of it in one on each of the others.
+def run_on_every_machine(function: Callable[[], T], elsewhere: Callable[[], Any]) -> T:
+    """Calls a function in one process of the first machine, and another in one process of each of the other machines.
 
-    Each of them has its machine's devices to itself.
+    Each of these processes has the devices of its machine to itself.
 
     Args:
-        function: as for `launch.run_ranks`.
-        helper: likewise; what it does must be of use to `function` by itself, through files.
+        function: as for `launch.run_ranks`; its result is returned.
+        elsewhere: likewise; its result is discarded, so it helps `function` through files alone.
 
     Raises:
-        UserError: as for `run_everywhere`.
-        RankFailed: as for `run_everywhere`.
+        UserError: as for `run_on_all_ranks`.
+        RankFailed: as for `run_on_all_ranks`.
     """
-    return _run(function, _Order(next(_orders()), helper, alone=True))
+    return _run(function, _Job(next(_job_numbers()), elsewhere, per_machine=True))
 
 
-def run_alone(function: Callable[[], T]) -> T:
-    """Calls a function in one process on the first machine, while the others wait."""
+def run_on_driver(function: Callable[[], T]) -> T:
+    """Calls a function in one child process of the driver, while the workers wait."""
     with tempfile.TemporaryDirectory(prefix="dgr-ranks-") as folder:
-        failure = _work(_Order(0, function, alone=True), Path(folder))
+        failure = _run_child(_Job(0, function, per_machine=True), Path(folder))
         if failure is not None:
             failure.reraise()
         value: T = launch.result_of(Path(folder))
         return value
 
 
-def _run(function: Callable[[], T], order: _Order) -> T:
-    """Has the others do what the order says while a child of this process calls the function."""
-    store = _store()
-    _put(f"order/{order.number}", order)
-    others = [f"outcome/{order.number}/{rank}" for rank in range(1, int(os.environ["WORLD_SIZE"]))]
+def stop_workers(code: int) -> None:
+    """Ends the workers with the driver's exit code; torchrun's agents would wait for each other otherwise."""
+    number = next(_job_numbers())
+    _put(f"job/{number}", _Job(number, None, code=code))
 
-    def somebody_failed() -> Failure | None:
-        reported: list[Failure | None] = [pickle.loads(store.get(key)) for key in others if store.check([key])]
+
+def _run(function: Callable[[], T], job: _Job) -> T:
+    """Publishes a job for the workers, and calls the function in a child process of the driver meanwhile."""
+    store = _store()
+    _put(f"job/{job.number}", job)
+    reports = [f"report/{job.number}/{rank}" for rank in range(1, int(os.environ["WORLD_SIZE"]))]
+
+    def first_failure() -> Failure | None:
+        reported: list[Failure | None] = [pickle.loads(store.get(key)) for key in reports if store.check([key])]
         return next((failure for failure in reported if failure is not None), None)
 
     with tempfile.TemporaryDirectory(prefix="dgr-ranks-") as folder:
-        own = _work(replace(order, function=function), Path(folder), stop=lambda: somebody_failed() is not None)
+        own = _run_child(replace(job, function=function), Path(folder), stop=lambda: first_failure() is not None)
         if own is not None and own.kind != "lost":
             own.reraise()
-        while (failure := somebody_failed() or own) is None and not store.check(others):
+        while (failure := first_failure() or own) is None and not store.check(reports):
             time.sleep(_POLL_SECONDS)
         if failure is not None:
             failure.reraise()
@@ -124,104 +133,107 @@ def _run(function: Callable[[], T], order: _Order) -> T:
         return value
 
 
-def dismiss(code: int) -> None:
-    """Ends the waiting of the others with the exit code of the first: agents of torchrun wait for each other otherwise."""
-    number = next(_orders())
-    _put(f"order/{number}", _Order(number, None, code=code))
+# --- Workers --------------------------------------------------------------------------------------------------------------
 
 
-def follow() -> int:
-    """Waits for work and does it until there is no more; returns the exit code. For every process but the first."""
-    store, orders, rank = _store(), _orders(), os.environ["RANK"]
+def serve() -> int:
+    """Runs the driver's jobs until there are no more, and returns the exit code; for every process but the driver."""
+    store, numbers, rank = _store(), _job_numbers(), os.environ["RANK"]
     while True:
-        key = f"order/{next(orders)}"
+        key = f"job/{next(numbers)}"
         _wait_for(store, key)
-        order: _Order = pickle.loads(store.get(key))
-        if order.function is None:
-            return order.code
+        job: _Job = pickle.loads(store.get(key))
+        if job.function is None:
+            return job.code
         failure = None
-        if not order.alone or os.environ["LOCAL_RANK"] == "0":
+        if not job.per_machine or os.environ["LOCAL_RANK"] == "0":
             with tempfile.TemporaryDirectory(prefix="dgr-ranks-") as folder:
-                failure = _work(order, Path(folder))
-        _put(f"outcome/{order.number}/{rank}", failure)
+                failure = _run_child(job, Path(folder))
+        _put(f"report/{job.number}/{rank}", failure)
         if failure is not None:
             return 1
 
 
-def _work(order: _Order, folder: Path, stop: Callable[[], bool] | None = None) -> Failure | None:
-    """Does the work in a child process, and waits for it. Returns what went wrong.
+# --- A job in a child process ---------------------------------------------------------------------------------------------
+
+
+def _run_child(job: _Job, folder: Path, stop: Callable[[], bool] | None = None) -> Failure | None:
+    """Runs a job in a child process and waits for it; returns its failure, if any.
 
     Args:
-        order: what is to be done.
-        folder: where the child leaves the outcome.
-        stop: asked now and then whether the child is to be ended, because of a process elsewhere.
+        job: with a function.
+        folder: where the child leaves its result or its failure.
+        stop: polled; True kills the child, because another process has failed.
     """
-    assert order.function is not None
-    work = Work(order.function, folder, os.getpid(), order.num_threads)
-    child = multiprocessing.get_context("spawn").Process(
-        target=_child, args=(work, f"{_corner()}/stage-{order.number}", order.alone)
-    )
+    assert job.function is not None
+    call = RankCall(job.function, folder, os.getpid(), job.num_threads)
+    namespace = f"{_namespace()}/job-{job.number}"
+    child = multiprocessing.get_context("spawn").Process(target=_child, args=(call, namespace, job.per_machine))
     child.start()
     while child.is_alive():
         child.join(_POLL_SECONDS)
         if stop is not None and stop():
             child.terminate()
             child.join(_SECONDS_TO_END)
-            child.kill()  # it may wait for a device, in which no signal reaches it
+            child.kill()  # SIGTERM does not reach a process that waits for a device
             child.join()
     failures = launch.failures_in(folder)
     if failures:
         return failures[0]
     if child.exitcode:
         rank = int(os.environ["RANK"])
-        return Failure(rank, "lost", f"rank {rank} died ({launch.how(child.exitcode)})")
+        return Failure(rank, "lost", f"rank {rank} died ({launch.describe_exit(child.exitcode)})")
     return None
 
 
-def _child(work: Work, stage: str, alone: bool) -> None:
-    if alone:
+def _child(call: RankCall, namespace: str, per_machine: bool) -> None:
+    if per_machine:
         console.quiet = not torchrun.is_first()
         for name in torchrun.VARIABLES:
             os.environ.pop(name, None)
         os.environ["RANK"] = "0"
     else:
-        os.environ[torchrun.STAGE] = stage
-        os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "True"  # where the agents keep none, the first process does, and no rank
+        os.environ[torchrun.NAMESPACE] = namespace
+        os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "True"  # if no agent keeps a store, the driver does, and never a rank
         if os.environ["LOCAL_WORLD_SIZE"] != "1" and os.environ.get("OMP_NUM_THREADS") == "1":
-            del os.environ["OMP_NUM_THREADS"]  # torchrun's own, whatever the machine has
-    launch.do_work(work)
+            del os.environ["OMP_NUM_THREADS"]  # set by torchrun, whatever the machine has
+    launch.run_rank(call)
+
+
+# --- The store ------------------------------------------------------------------------------------------------------------
 
 
 @cache
 def _store() -> Store:
-    """The store of torchrun's workers, in the corner of this attempt."""
+    """Returns the store of torchrun's workers, in the namespace of this attempt."""
     from torch.distributed import PrefixStore
 
-    return PrefixStore(_corner(), torchrun.agent_store(_TIMEOUT))
+    return PrefixStore(_namespace(), torchrun.agent_store(_TIMEOUT))
 
 
 @cache
-def _corner() -> str:
-    """Returns a name that the processes of this attempt have in common, and those of an attempt before a restart had not.
+def _namespace() -> str:
+    """Returns a name that the processes of this attempt agree on, and that differs after each of torchrun's restarts.
 
-    torchrun's store outlives restarts, and its count of them differs from machine to machine. But nobody of an earlier attempt
-    is alive any more: so the first process forgets all greetings that it finds, and answers those that come again.
+    torchrun's store outlives restarts, and its count of them differs from machine to machine. So every worker says hello under
+    an id of its own until the driver answers that id. No process of an earlier attempt is alive, so the driver deletes the
+    hellos that it finds, and answers those that are repeated.
     """
     from torch.distributed import PrefixStore
 
     store, own = PrefixStore("dgr", torchrun.agent_store(_TIMEOUT)), uuid4().hex
     if torchrun.is_first():
-        greetings = [f"greeting/{rank}" for rank in range(1, int(os.environ["WORLD_SIZE"]))]
-        for greeting in greetings:
-            store.delete_key(greeting)
-        for greeting in greetings:
-            _wait_for(store, greeting)
-            store.set(f"answer/{store.get(greeting).decode()}", own)
+        hellos = [f"hello/{rank}" for rank in range(1, int(os.environ["WORLD_SIZE"]))]
+        for hello in hellos:
+            store.delete_key(hello)
+        for hello in hellos:
+            _wait_for(store, hello)
+            store.set(f"answer/{store.get(hello).decode()}", own)
         return f"dgr/{own}"
-    greeting, answer = f"greeting/{os.environ['RANK']}", f"answer/{own}"
+    hello, answer = f"hello/{os.environ['RANK']}", f"answer/{own}"
     while not store.check([answer]):
-        if not store.check([greeting]):
-            store.set(greeting, own)
+        if not store.check([hello]):
+            store.set(hello, own)
         time.sleep(_POLL_SECONDS)
     return f"dgr/{store.get(answer).decode()}"
 
@@ -232,9 +244,9 @@ def _wait_for(store: Store, key: str) -> None:
 
 
 def _put(key: str, value: Any) -> None:
-    _store().set(key, pickle.dumps(value))  # type: ignore[arg-type]  # bytes are taken, whatever the stub says
+    _store().set(key, pickle.dumps(value))  # type: ignore[arg-type]  # bytes are accepted, whatever the stub says
 
 
 @cache
-def _orders() -> Iterator[int]:
+def _job_numbers() -> Iterator[int]:
     return count(1)

@@ -1,8 +1,8 @@
-"""Layers whose matrices are dealt to several devices, which compute every row together.
+"""Tensor parallelism: the matrices of a layer are split over several devices, which compute every row together.
 
-The plan is the model's own (`base_model_tp_plan` of its config): the heads of attention and the inner width of the MLP are
-dealt out, and what comes of the parts is added up, twice a layer (Megatron-LM, arXiv 1909.08053). Embeddings and output layer
-are whole while they compute. What a device holds of a layer is sharded once more over the ranks that have other rows.
+The plan is the model's own (`base_model_tp_plan` of its config): attention heads and the inner width of the MLP are split, and
+the partial results are summed, twice a layer (Megatron-LM, arXiv 1909.08053). Embeddings and output layer are gathered in full
+when they compute. A device's part of a layer is sharded once more over the ranks that compute other rows.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 DIMENSION = "tensor"
 _LAYER = "layers.*."
 _COLUMNS, _ROWS, _NORM = "colwise", "rowwise", "replicated_with_grad_allreduce"
-_HEADS = 2  # where the heads are when a norm of queries or keys sees them: [batch, tokens, heads, width]
+_HEADS = 2  # the dimension of heads in the input of a norm of queries or keys: [batch, tokens, heads, width]
 
 
 def check_model(folder: Path, ways: int, trust_remote_code: bool = False) -> None:
-    """Checks that a model's layers can be dealt to so many devices, by its config alone, without loading a weight.
+    """Checks by a model's config alone, without loading a weight, that its layers can be split over so many devices.
 
     Raises:
-        UserError: it has no plan, or one that is not known here or does not fit, or a number that cannot be divided.
+        UserError: it has no plan, an unknown one or one that does not fit, or a size that cannot be divided.
     """
     model = outline(folder, trust_remote_code)
     if model is not None:
@@ -67,7 +67,7 @@ def check(model: PreTrainedModel, ways: int) -> None:
 
 
 def _misfit(layer: nn.Module, plan: Mapping[str, str]) -> str | None:
-    """Returns why a plan does not fit a layer: a matrix that is not there, or a weight that sees parts and is not planned."""
+    """Returns why a plan does not fit a layer: a matrix is missing, or the plan leaves out a weight beside a split one."""
     modules = dict(layer.named_modules())
     for name, style in plan.items():
         if name not in modules or (style != _NORM and not isinstance(modules[name], nn.Linear)):
@@ -80,10 +80,10 @@ def _misfit(layer: nn.Module, plan: Mapping[str, str]) -> str | None:
 
 
 def split(model: PreTrainedModel, mesh: DeviceMesh) -> None:
-    """Leaves every device its part of the layers, in place; on the meta device nothing is sent.
+    """Splits the layers of a model in place, so that every device keeps its part; nothing is sent on the meta device.
 
     Args:
-        model: one that `check` let pass.
+        model: one that passes `check`.
         mesh: of the devices that share a layer.
     """
     styles: dict[str, type[ParallelStyle]] = {_COLUMNS: ColwiseParallel, _ROWS: RowwiseParallel}
@@ -93,17 +93,17 @@ def split(model: PreTrainedModel, mesh: DeviceMesh) -> None:
     }
     for layer in layers(model):
         parallelize_module(layer, mesh, plan)
-    # It warns that weights split twice are gathered in two steps; whole ones are wanted for probes and the export alone.
+    # It warns that weights sharded twice are gathered in two steps; only probes and the export gather them in full.
     logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
 
 
 def is_split(model: nn.Module) -> bool:
-    """Whether `split` was called on a model."""
+    """Whether the layers of a model are split."""
     shards = (weight for weight in model.parameters() if isinstance(weight, DTensor))
     return any(DIMENSION in (weight.device_mesh.mesh_dim_names or ()) for weight in shards)
 
 
 def _plan(model: PreTrainedModel) -> Mapping[str, str]:
-    """Returns the plan for a layer: what becomes of which module. What lies outside the layers is sharded, not split."""
+    """Returns the plan for a layer: the style of each module. Modules outside the layers are sharded, not split."""
     plan = model.config.get_text_config().base_model_tp_plan or {}
     return {name.removeprefix(_LAYER): style for name, style in plan.items() if name.startswith(_LAYER)}

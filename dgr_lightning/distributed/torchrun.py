@@ -1,4 +1,4 @@
-"""What torchrun says in the environment of the processes that it starts; `crew` is what is made of them."""
+"""The environment of a process that torchrun started: its variables, and the store that its agents keep."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ if TYPE_CHECKING:
 
     from torch.distributed import Store
 
-# What torch's env:// and Lightning look for, too.
+# torch's env:// rendezvous and Lightning read them, too.
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "TORCHELASTIC_RUN_ID")
 
-# Of this project: which corner of the agent's store belongs to the stage that a process is a rank of.
-STAGE = "DGR_STAGE"
+# A variable of this project: the namespace in the agent's store under which the ranks of a stage rendezvous.
+NAMESPACE = "DGR_STORE_NAMESPACE"
 
 
-def is_there() -> bool:
+def is_active() -> bool:
     """Whether torchrun, or anything that sets the same variables, started this process."""
     return "TORCHELASTIC_RUN_ID" in os.environ and "WORLD_SIZE" in os.environ
 
 
 def is_first() -> bool:
-    """Whether this process is the one that reads the command line."""
+    """Whether this process is the driver, which reads the command line."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def size() -> tuple[int, int]:
-    """Returns the devices of a machine and the number of machines, as torchrun was told."""
+    """Returns the processes per machine and the number of machines that torchrun was started with."""
     local = int(os.environ["LOCAL_WORLD_SIZE"])
     return local, int(os.environ["WORLD_SIZE"]) // local
 
 
 def agent_store(timeout: timedelta | None = None) -> Store:
-    """Returns the store that the agents keep for what they start, or that the first process keeps where they keep none."""
+    """Returns the store that the agents keep for their workers; if they keep none, the first process does."""
     from torch.distributed import TCPStore
     from torch.distributed.constants import default_pg_timeout
 
@@ -51,7 +51,7 @@ def agent_store(timeout: timedelta | None = None) -> Store:
 
 
 def stage_store() -> Store:
-    """Returns the corner of the agent's store in which the ranks of this stage meet."""
+    """Returns the namespace of the agent's store in which the ranks of this stage rendezvous."""
     from torch.distributed import PrefixStore
 
-    return PrefixStore(os.environ.get(STAGE, "dgr"), agent_store())
+    return PrefixStore(os.environ.get(NAMESPACE, "dgr"), agent_store())

@@ -22,7 +22,7 @@ from dgr_lightning.micro import corpus
 from dgr_lightning.micro.tokenizer import ASSISTANT, END, END_THINK, PAD, THINK, USER, build_tokenizer
 from dgr_lightning.models.attention import use_document_attention
 from dgr_lightning.models.folder import LANGUAGE
-from dgr_lightning.models.weights import quiet_transformers
+from dgr_lightning.models.quiet import quiet_imports, quiet_transformers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
@@ -91,7 +91,8 @@ def grow(recipe: Recipe, folder: Path, precision: str) -> None:
 
 
 def _new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
-    from transformers import Qwen3Config, Qwen3ForCausalLM
+    with quiet_imports():
+        from transformers import Qwen3Config, Qwen3ForCausalLM
 
     torch.manual_seed(recipe.seed)
     config = Qwen3Config(

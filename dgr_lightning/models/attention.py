@@ -1,11 +1,11 @@
 """Attention in which each document of a packed row attends to itself alone.
 
-On GPUs torch's varlen attention, one flash kernel for the whole row; elsewhere, and wherever that does not give what SDPA
-gives, causal SDPA document by document. (varlen has no backward pass on the CPU.)
+On GPUs it is torch's varlen attention, one flash kernel for the whole row; elsewhere, and where it does not agree with SDPA,
+causal SDPA document by document. (varlen has no backward pass on the CPU.)
 
-transformers isolates packed documents with a mask of the whole row, squared: at 16 documents of 80 tokens a training step of
-the miniature takes 2.4 times as long with it as with this, and at 16,384 tokens the mask alone is 256 MiB. It also keeps a GPU
-from its flash kernels, which take no mask.
+transformers isolates packed documents with a mask of tokens × tokens: at 16 documents of 80 tokens it makes a training step of
+the miniature 2.4 times as long, and at 16,384 tokens the mask alone is 256 MiB. It also rules out flash kernels, which take no
+mask.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from torch.amp import custom_bwd, custom_fwd
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface
 
 from dgr_lightning.console import say
 
@@ -29,23 +28,23 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 NAME = "dgr_documents"
-# In bf16 on the CPU, the backward pass of SDPA takes three times that in fp32 up to the first length. Up to the second, plain
-# matrix products are faster than both; beyond it their weights would take too much memory.
+# In bf16 on the CPU, up to the first length the backward pass of SDPA takes three times as long as in fp32. Up to the second,
+# plain matrix products are faster than both; beyond it, attention weights would take too much memory.
 _SHORT, _LONG = 160, 1024
-# What varlen attention may differ from SDPA, relative to the norm; both round to bf16, whose eps is 0.8 %.
+# The relative difference allowed between varlen attention and SDPA; both round to bf16, whose eps is 0.8 %.
 _TOLERANCE = 0.02
 _FLASH_DEVICES, _FLASH_TYPES = ("cuda",), (torch.bfloat16, torch.float16)
 
 
 class Documents:
-    """Where the documents of a packed row lie.
+    """The boundaries of the documents in a packed row.
 
-    Compiled layers hand this on as it is. Of a list of numbers, or of a dataclass, the compiler would make code anew for every
-    other one, until it gives up.
+    A plain class, because compiled layers pass it on as it is. The compiler would specialise on the values of a list or a
+    dataclass, recompile for every row, and give up.
 
     Attributes:
         lengths: tokens of each document, T in all.
-        ends: 0 and where each of them ends, int32, on the row's device; None: no varlen attention.
+        ends: 0 and the end of each document, int32, on the row's device; None: no varlen attention.
     """
 
     def __init__(self, lengths: list[int], ends: Tensor | None = None) -> None:
@@ -53,7 +52,7 @@ class Documents:
         self.lengths, self.ends = lengths, ends
 
 
-@torch.compiler.disable(recursive=True)  # its loop is over documents, of which every row has others
+@torch.compiler.disable(recursive=True)  # its loop over documents differs from row to row
 def document_attention(
     module: nn.Module,
     query: Tensor,
@@ -65,18 +64,18 @@ def document_attention(
     documents: Documents | None = None,
     **unused: Any,
 ) -> tuple[Tensor, None]:
-    """The function that transformers calls in every layer; the model's forward hands `documents` through to it.
+    """Attends document by document; transformers calls it in every layer, with the `documents` given to the model's forward.
 
     Args:
         module: the attention layer.
         query: [1, heads, T, size].
         key: [1, key-value heads, T, size].
         value: [1, key-value heads, T, size].
-        attention_mask: not used; transformers makes none for an attention that it does not know.
+        attention_mask: not used; transformers makes none for an attention registered from outside.
         dropout: probability.
         scaling: of the products; None is 1/√size.
-        documents: of the row; None: it is one.
-        unused: what transformers tells every attention.
+        documents: of the row; None: the row is one document.
+        unused: further arguments of every attention in transformers.
 
     Returns:
         The attended values, [1, T, heads, size], and no weights.
@@ -105,32 +104,32 @@ def document_attention(
                 return attended
         return causal(query, key, value)
 
-    apart = zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True)
-    return torch.cat([attend(*document) for document in apart], dim=2).transpose(1, 2), None
+    separate = zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True)
+    return torch.cat([attend(*document) for document in separate], dim=2).transpose(1, 2), None
 
 
 def varlen_attention(
     query: Tensor, key: Tensor, value: Tensor, ends: Tensor, longest: int, scaling: float | None = None
 ) -> Tensor:
-    """Returns what `document_attention` does, [1, T, heads, size], by one call of torch's varlen attention.
+    """Returns the attended values of `document_attention`, [1, T, heads, size], by one call of torch's varlen attention.
 
     Args:
         query: [1, heads, T, size], in any float type.
         key: [1, key-value heads, T, size], in any float type.
-        value: [1, key-value heads, T, size], in one that flash kernels take.
-        ends: 0 and where each document ends, int32.
+        value: [1, key-value heads, T, size], in a type that flash kernels take.
+        ends: 0 and the end of each document, int32.
         longest: tokens of the longest document.
         scaling: of the products; None is 1/√size.
     """
     from torch.nn.attention.varlen import varlen_attn
 
-    # Rotary embeddings leave queries and keys in fp32 under autocast, which knows nothing of this function.
+    # Under autocast, which does not cover this function, rotary embeddings leave queries and keys in fp32.
     queries, keys, values = (tensor[0].transpose(0, 1).to(value.dtype) for tensor in (query, key, value))
     shared = query.shape[1] != key.shape[1]
     attended = varlen_attn(
         queries, keys, values, ends, ends, longest, longest, scale=scaling, window_size=(-1, 0), enable_gqa=shared
     )
-    assert isinstance(attended, Tensor)  # nothing else was asked for
+    assert isinstance(attended, Tensor)  # it returns a tuple only with return_aux
     return attended[None]
 
 
@@ -142,19 +141,19 @@ def _has_varlen(query: Tensor, key: Tensor, value: Tensor) -> bool:
 
 @cache
 def varlen_is_sdpa(device: torch.device, dtype: torch.dtype, size: int, groups: int) -> bool:
-    """Says whether varlen attention gives what SDPA gives, by trying it on two documents; if not, the run's story says why.
+    """Whether varlen attention agrees with SDPA, tried on two documents; if it does not, prints why.
 
-    Not every release of torch has it, nor every GPU a kernel for every size of heads.
+    Not every release of torch has it, and not every GPU has a kernel for every size of heads.
 
     Args:
-        device: where to try it.
+        device: to try it on.
         dtype: of queries, keys and values.
         size: of a head.
-        groups: heads of queries for each head of keys.
+        groups: query heads per key-value head.
     """
     noise = torch.Generator(device).manual_seed(0)
     lengths = (5, 130)
-    # Whatever mode the model is in, and whoever counts the tensors that its layers save: this is no part of them.
+    # Independent of the model's modes, and hidden from hooks that count the tensors saved by its layers.
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
@@ -171,23 +170,23 @@ def varlen_is_sdpa(device: torch.device, dtype: torch.dtype, size: int, groups: 
         try:
             outcomes = [torch.cat(expected, 2).transpose(1, 2), varlen_attention(query, key, value, ends, max(lengths))]
             pairs = zip(*([one, *torch.autograd.grad(one.float().square().sum(), inputs)] for one in outcomes), strict=True)
-            apart = max(((found - sdpa).float().norm() / sdpa.float().norm()).item() for sdpa, found in pairs)
-            why = f"it is {apart:.1%} from SDPA" if not apart < _TOLERANCE else None
+            difference = max(((found - sdpa).float().norm() / sdpa.float().norm()).item() for sdpa, found in pairs)
+            why = f"it differs from SDPA by {difference:.1%}" if not difference < _TOLERANCE else None
         except torch.OutOfMemoryError:
             raise
-        except (ImportError, TypeError, RuntimeError) as error:  # not there, another signature, no kernel
+        except (ImportError, TypeError, RuntimeError) as error:  # missing, another signature, no kernel
             why = f"{type(error).__name__}: {str(error).partition('. ')[0]}"
     if why is not None:
-        say(f"[yellow]packed rows: no varlen attention here ({escape(why)}); SDPA takes a document at a time[/]")
+        say(f"[yellow]packed rows: varlen attention cannot be used here ({escape(why)}); SDPA runs document by document[/]")
     return why is None
 
 
 class _BlockAttention(torch.autograd.Function):
-    """Causal attention of one document by ordinary matrix products, for a block of queries at a time.
+    """Causal attention of one document by plain matrix products, a block of queries at a time.
 
-    In bf16 on the CPU that is the faster way: at 384 tokens, 5.4 ms forward and backward instead of SDPA's 10.0 (6 heads of 64
-    with 2 of keys, one core with AVX512-BF16). Scores and softmax are in fp32, and what is multiplied by values is rounded to
-    their type, as in SDPA; gradients of keys and values come out twice as near to fp32's.
+    In bf16 on the CPU it is faster: at 384 tokens, forward and backward take 5.4 ms instead of SDPA's 10.0 (6 heads of 64 with
+    2 of keys, one core with AVX512-BF16). Scores and softmax are in fp32, and weights are rounded to the type of the values, as
+    in SDPA; gradients of keys and values are twice as close to those in fp32.
     """
 
     BLOCK = 256
@@ -235,13 +234,15 @@ def _blocks(tensor: Tensor, num_groups: int) -> Iterator[tuple[slice, Tensor]]:
 
 
 def use_document_attention(model: PreTrainedModel) -> None:
-    """Has a model attend document by document, where every layer of it has plain causal attention to all that came before.
+    """Switches a model to attention document by document if all its layers have plain causal attention.
 
-    Others (sliding windows, attention of their own) keep what they have.
+    Models with sliding windows, or with an attention of another kind, keep theirs.
     """
+    from transformers import AttentionInterface
+
     AttentionInterface.register(NAME, document_attention)
     settings = model.config.get_text_config().to_dict()
-    # Some families say it layer by layer, others by the size of the window alone.
+    # Some families state the type of every layer, others only the size of a window.
     kinds = settings.get("layer_types") or (["sliding_attention"] if settings.get("sliding_window") else [])
     if set(kinds) <= {"full_attention"} and settings.get("attn_logit_softcapping") is None:
         model.set_attn_implementation(NAME)

@@ -1,6 +1,6 @@
-"""What makes a folder a Hugging Face model: which files count, and what is wrong where some are missing.
+"""The files of a Hugging Face model folder, and checks that a folder is a complete model.
 
-A look at names and small JSON files only: it is what the door checks before anything heavy is imported.
+Only names and small JSON files are read, because the command line checks them before anything heavy is imported.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dgr_lightning.errors import UserError
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-# A key of ours in config.json: it stays with a model through training and export.
+# A key of this project in config.json, kept through training and export.
 LANGUAGE = "dgr_language"
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
-# The files that are the model: what is fetched from the hub, and what a content hash covers.
+# The files of a model: downloaded from the hub, and covered by its content hash.
 MODEL_FILES = (
     "config.json",
     "generation_config.json",
@@ -54,7 +54,7 @@ def check_folder(folder: Path, named: str) -> None:
 
 
 def check_unquantised(folder: Path) -> None:
-    """Checks that a model's weights are numbers that training can start from.
+    """Checks that a model's weights are not quantised, so that training can start from them.
 
     Raises:
         UserError: they are quantised.
@@ -68,7 +68,7 @@ def check_unquantised(folder: Path) -> None:
 
 
 def language(folder: Path) -> str:
-    """Returns the language that a model speaks, by its config.json; `natural` where it does not say, or is not there."""
+    """Returns the language of a model by its config.json; `natural` if that does not state one or does not exist."""
     try:
         return str(json.loads((folder / "config.json").read_text(encoding="utf-8"))[LANGUAGE])
     except (OSError, ValueError, TypeError, KeyError):
@@ -76,11 +76,11 @@ def language(folder: Path) -> str:
 
 
 def weight_files(folder: Path, named: str) -> list[Path]:
-    """Returns the safetensors files that hold a model's weights: the one file, or the shards that the index names.
+    """Returns the safetensors files of a model's weights: a single file, or the shards that the index names.
 
     Raises:
-        UserError: there are none, or a shard is missing. Pickled weights (.bin, .pt, .pth) are refused: loading them can run
-            code.
+        UserError: there are none, or a shard is missing. Pickled weights (.bin, .pt, .pth) are refused, since loading them can
+            run code.
     """
     if (folder / WEIGHTS).exists():
         return [folder / WEIGHTS]
@@ -100,7 +100,7 @@ def weight_files(folder: Path, named: str) -> list[Path]:
     if pickles:
         raise UserError(
             f"{named}: its weights are pickles ({pickles[0]}), which can run code when they are loaded. "
-            "Save it anew as safetensors: model.save_pretrained(folder)."
+            "Save it again as safetensors: model.save_pretrained(folder)."
         )
     raise UserError(f"{named}: no weights ({WEIGHTS}, or shards with {INDEX}). Copy them from the model's repository.")
 

@@ -1,8 +1,8 @@
-"""Models on the Hugging Face hub, looked at before they are fetched.
+"""Models on the Hugging Face hub: whether they can be reached, and downloads.
 
 Without a network, the hub's libraries retry for half a minute and print every attempt. So one quick request is sent first, once
-a process; a pinned commit in the local cache is taken from there without any request; and a run whose model is out of reach
-says so in one message that names the way out: a local copy.
+per process; a pinned commit in the local cache is used without any request; and if a model is out of reach, one message says so
+and names the alternative, a local copy.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ REACH_SECONDS = 4.0
 
 @cache
 def hub_reachable() -> bool:
-    """Asks the hub once, without retries, in at most `REACH_SECONDS`; the answer holds for the process.
+    """Whether the hub answers one request, without retries, within `REACH_SECONDS`; the answer holds for the process.
 
-    HF_ENDPOINT, proxies and HF_HUB_OFFLINE are honoured: the question goes the way that downloads go.
+    HF_ENDPOINT, proxies and HF_HUB_OFFLINE are honoured, as for downloads.
     """
     import huggingface_hub
     from huggingface_hub.utils import get_session
@@ -33,11 +33,11 @@ def hub_reachable() -> bool:
     def ask() -> None:
         try:
             response = get_session().head(huggingface_hub.constants.ENDPOINT, timeout=REACH_SECONDS)
-        except Exception:  # whatever keeps the question from being answered would keep a download from coming
+        except Exception:  # any failure of this request would be one of a download, too
             return
         answers.append(response.status_code < 500)
 
-    # A name server that does not answer holds a call for longer than the call's own time-out: wait beside it.
+    # In a thread, because a name server that does not answer blocks a call beyond the call's own timeout.
     thread = Thread(target=ask, daemon=True)
     thread.start()
     thread.join(REACH_SECONDS)
@@ -45,7 +45,7 @@ def hub_reachable() -> bool:
 
 
 def unreachable() -> str:
-    """Returns the clause that says in what way the hub is out of reach."""
+    """Returns the clause that says why the hub is out of reach."""
     import huggingface_hub
 
     if huggingface_hub.is_offline_mode():
@@ -53,25 +53,22 @@ def unreachable() -> str:
     return f"The Hugging Face hub ({huggingface_hub.constants.ENDPOINT}) cannot be reached"
 
 
-# --- Models ---------------------------------------------------------------------------------------------------------------
-
-
 def model_available(hub_id: str, revision: str | None, *, with_code: bool = False) -> bool:
-    """Whether a model can be had: whole in the local cache, or from a hub that answers."""
+    """Whether a model is complete in the local cache, or the hub can be reached."""
     return cached_model(hub_id, revision, with_code=with_code) is not None or hub_reachable()
 
 
 def cached_model(hub_id: str, revision: str | None, *, with_code: bool = False) -> Path | None:
-    """Returns the folder of a model in the local cache if all that `fetch_model` would fetch is there; asks no network.
+    """Returns the folder of a model in the local cache if it has all files of `fetch_model`; uses no network.
 
     Raises:
-        UserError: `hub_id` is no repository id.
+        UserError: `hub_id` is not a repository id.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
-        # The patterns belong to the question: without them, every file of the repository would have to be there.
+        # Without the patterns, every file of the repository would have to be in the cache.
         patterns = _patterns(with_code)
         folder = Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns, local_files_only=True))
         check_folder(folder, hub_id)
@@ -83,15 +80,15 @@ def cached_model(hub_id: str, revision: str | None, *, with_code: bool = False) 
 
 
 def fetch_model(hub_id: str, revision: str | None, *, with_code: bool = False) -> Path:
-    """Returns the folder of a hub model: the cached one where it is whole and pinned, else a download.
+    """Returns the folder of a hub model: the cached one if it is complete and pinned, else a download.
 
     Args:
         hub_id: owner/name.
-        revision: commit; None follows the default branch, and then the hub is asked for news where it can be reached.
-        with_code: fetch the repository's Python files too.
+        revision: commit; None follows the default branch, for which the hub is asked if it can be reached.
+        with_code: download the repository's Python files, too.
 
     Raises:
-        UserError: it can be had from neither; the message names `model.path`.
+        UserError: it is neither in the cache nor on the hub; the message names `model.path`.
     """
     folder = cached_model(hub_id, revision, with_code=with_code)
     if folder is not None and (revision is not None or not hub_reachable()):
@@ -113,11 +110,11 @@ def _patterns(with_code: bool) -> list[str]:
 
 
 def named(hub_id: str, revision: str | None) -> str:
-    """Returns a repository with its commit, for messages."""
+    """Returns a repository's id with its commit, for messages."""
     return f"{hub_id}@{revision}" if revision else hub_id
 
 
 def gist(error: Exception) -> str:
-    """Returns the first two lines of a library's message, which may go on for a screen."""
+    """Returns the first two lines of a library's message, which may fill a screen."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (" ".join(lines[:2]) or type(error).__name__).rstrip(".") + "."

@@ -1,4 +1,4 @@
-"""Prompt and target ids to be scored: what the log-probability of a trace, or of an answer, is taken over."""
+"""Pairs of prompt and target ids for the log-probability of a trace or of an answer."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ if TYPE_CHECKING:
     from dgr_lightning.models.chat import Chat
 
 Pair = tuple[Sequence[int], Sequence[int]]
-"""Prompt ids and target ids to be scored."""
+"""Prompt ids, and the target ids that are scored."""
 
 
 def trace_pair(chat: Chat, prompt: str, trace: str) -> Pair:
-    """Returns what to score for the NLL of a trace given the prompt: all up to the trace, and the trace's tokens."""
+    """Returns the pair for the NLL of a trace given the prompt: all ids before the trace, and the trace's ids."""
     target = chat.target_ids(trace, "")
     span, _ = chat.part_spans(target)
     return _pair(chat, prompt, target, span)
 
 
 def answer_pair(chat: Chat, prompt: str, trace: str, answer: str) -> Pair:
-    """Returns what to score for the NLL of an answer given prompt and trace: all up to the answer, and its tokens."""
+    """Returns the pair for the NLL of an answer given prompt and trace: all ids before the answer, and its ids."""
     target = chat.target_ids(trace, answer)
     _, span = chat.part_spans(target)
     return _pair(chat, prompt, target, span)

@@ -1,4 +1,4 @@
-"""A folder's tokenizer, loaded so that it encodes as the folder's own files say, or refused.
+"""Loads a folder's tokenizer and checks that it encodes as the folder's own tokenizer.json.
 
 `AutoTokenizer` of transformers 5 picks a tokenizer's class by name. For the R1-Distill models, without a config.json beside
 them, that is a Llama class that drops white space ("Hello world,\\n2 + 2 = 4" becomes "Helloworld,2+2=4"), silently.
@@ -15,8 +15,8 @@ from dgr_lightning.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# White space, digits, scripts, line breaks: what a tokenizer loaded as the wrong class gets wrong first.
-_PROBES = (
+# White space, digits, scripts and line breaks, in which a tokenizer of the wrong class differs first.
+_TEXTS = (
     "Hello world,\n2 + 2 = 4",
     "  leading, double  and trailing spaces  ",
     "tabs\tand\r\nline\n\n\nbreaks 3.14159 1,000,000",
@@ -26,13 +26,10 @@ _PROBES = (
 
 
 def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
-    """Loads a folder's tokenizer so that it encodes as the folder's own tokenizer.json does.
-
-    Where there is a tokenizer.json it is the authority: `AutoTokenizer` picks a class by name instead and, for R1-Distill
-    without a config.json beside it, a wrong one that drops white space.
+    """Loads a folder's tokenizer; if it has a tokenizer.json, from that file and never by `AutoTokenizer`.
 
     Raises:
-        UserError: no tokenizer there, one that needs code of its own to run, or one that disagrees with its tokenizer.json.
+        UserError: no tokenizer, one that needs untrusted code, or one that disagrees with its tokenizer.json.
     """
     from transformers import PreTrainedTokenizerFast
 
@@ -42,34 +39,34 @@ def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedT
             tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
             check_tokenizer(tokenizer, file)
         else:
-            from transformers import AutoTokenizer  # brings torch with it: seconds that most folders need not spend
+            from transformers import AutoTokenizer  # imports torch, which takes seconds
 
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
-        advice = "" if trust_remote_code else " If its tokenizer is code of its own, model.trust_remote_code=true lets it run."
+        advice = "" if trust_remote_code else " If its tokenizer is custom code, model.trust_remote_code=true lets it run."
         raise UserError(
-            f"{folder}: no tokenizer that loads ({error}). It takes tokenizer.json, or vocab.json and merges.txt, with "
+            f"{folder}: no tokenizer that loads ({error}). It needs tokenizer.json, or vocab.json and merges.txt, with "
             f"tokenizer_config.json.{advice}"
         ) from error
     return tokenizer
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase, file: Path) -> None:
-    """Holds a loaded tokenizer to the tokenizer.json that it was loaded from.
+    """Checks that a loaded tokenizer encodes as the tokenizer.json that it was loaded from.
 
     Raises:
-        UserError: they encode a probe string differently.
+        UserError: they encode a string differently.
     """
     from tokenizers import Tokenizer
 
     raw = Tokenizer.from_file(str(file))
     raw.no_truncation()  # the files of embedding models may set both
     raw.no_padding()
-    for probe in _PROBES:
-        expected, found = raw.encode(probe, add_special_tokens=False).ids, tokenizer.encode(probe, add_special_tokens=False)
+    for text in _TEXTS:
+        expected, found = raw.encode(text, add_special_tokens=False).ids, tokenizer.encode(text, add_special_tokens=False)
         if found != expected:
             raise UserError(
-                f"{file.parent}: the tokenizer loads as {type(tokenizer).__name__} and encodes {probe!r} as {found}, its own "
+                f"{file.parent}: the tokenizer loads as {type(tokenizer).__name__} and encodes {text!r} as {found}, its own "
                 f"tokenizer.json as {expected}. Put the files of the original model there, unchanged."
             )
 

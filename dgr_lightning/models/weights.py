@@ -1,13 +1,10 @@
-"""A model's weights in memory.
+"""Loads a model from a local folder, without a network.
 
-A local folder is loaded without a network. A folder whose weights are pickled, missing or of another shape is refused, where
-`from_pretrained` would go on with random ones and a warning.
+A folder whose weights are pickled, missing or of another shape is refused; `from_pretrained` would warn and use random ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +15,12 @@ from torch import nn
 from dgr_lightning.console import say
 from dgr_lightning.errors import UserError
 from dgr_lightning.models.folder import check_folder, weight_files
+from dgr_lightning.models.quiet import quiet_imports, quiet_transformers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-# Loading less than this takes no time worth a progress bar.
+
+# Loading less than this is too fast for a progress bar.
 SILENT_BYTES = 2**30
 
 
@@ -32,32 +31,32 @@ def load_model(
 
     Args:
         folder: a Hugging Face folder with safetensors weights.
-        precision: type of the weights: `bf16`; `fp32`; `master` is fp32 too, for weights that training updates.
+        precision: type of the weights: `bf16`, `fp32`, or `master`, which is fp32 for weights that training updates.
         device: cpu or cuda.
-        trust_remote_code: run code that lies in the folder, for models that transformers does not know.
+        trust_remote_code: run code in the folder, for models that transformers does not know.
         quantization: a quantization config of transformers, applied to each weight as it is loaded; None: none.
 
     Raises:
-        UserError: the folder is no whole model, its weights do not fill its config, it is no causal language model, or it
-            needs code that is not trusted.
+        UserError: the folder is not a complete model, its weights do not match its config, it is not a causal language model,
+            or it needs code that is not trusted.
     """
     return _load(folder, precision, device, trust_remote_code, head=True, quantization=quantization)
 
 
 def empty_model(folder: Path, trust_remote_code: bool = False, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """Returns the causal language model that a folder's config describes, on the meta device: without any values."""
+    """Returns the causal language model of a folder's config on the meta device, without values."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
-    with torch.device("meta"):
+    with quiet_imports(), torch.device("meta"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)
     return model
 
 
 def outline(folder: Path, trust_remote_code: bool = False) -> PreTrainedModel | None:
-    """Returns what `empty_model` does, to look at before anything is loaded; None where a folder holds no model to be trained.
+    """Returns the `empty_model` of a folder, for checks before anything is loaded; None if transformers cannot make one.
 
-    `load_model` says why, and is called first by whoever generates.
+    The reason is in the message of `load_model`.
     """
     try:
         return empty_model(folder, trust_remote_code)
@@ -66,16 +65,16 @@ def outline(folder: Path, trust_remote_code: bool = False) -> PreTrainedModel | 
 
 
 def layers(model: PreTrainedModel) -> list[nn.Module]:
-    """Returns the layers of a model, first to last: the modules that it says itself are not to be split."""
-    whole = set(model._no_split_modules or ())
-    # A sharded module's class is one of FSDP2's own, made of the model's.
-    return [module for module in model.modules() if whole & {kind.__name__ for kind in type(module).__mro__}]
+    """Returns the layers of a model, first to last: the modules that it names in `_no_split_modules`."""
+    names = set(model._no_split_modules or ())
+    # fully_shard replaces the class of a module by a subclass.
+    return [module for module in model.modules() if names & {kind.__name__ for kind in type(module).__mro__}]
 
 
 def load_encoder(folder: Path, precision: str, device: str, trust_remote_code: bool = False) -> PreTrainedModel:
-    """Loads a model without its head, whose output is the last hidden states, as `load_model` does.
+    """Loads a model without its head, so that its output is the last hidden states, as `load_model` does.
 
-    Any model of text will do: encoders such as BERT, and causal language models.
+    Any text model is accepted: encoders such as BERT, and causal language models.
 
     Args:
         folder: a Hugging Face folder with safetensors weights.
@@ -96,7 +95,7 @@ def _load(
     from transformers import AutoModel, AutoModelForCausalLM
 
     check_folder(folder, str(folder))
-    # Weights that are quantised as they are loaded have to be loaded onto their device.
+    # Weights that are quantised while loading must be loaded onto their device.
     place = {} if quantization is None else {"quantization_config": quantization, "device_map": {"": device}}
     size = sum(file.stat().st_size for file in weight_files(folder, str(folder)))
     try:
@@ -107,7 +106,7 @@ def _load(
                 use_safetensors=True,
                 local_files_only=True,
                 trust_remote_code=trust_remote_code,
-                ignore_mismatched_sizes=True,  # so that they can be named below
+                ignore_mismatched_sizes=True,  # they are refused below, with their names
                 output_loading_info=True,
                 **place,
             )
@@ -115,7 +114,7 @@ def _load(
         what = "causal language model" if head else "model of text"
         raise UserError(f"{folder}: cannot be loaded as a {what}: {_cause(error)}") from error
     model, loading = loaded
-    # One more layer over an encoder's first token, which nothing here uses; many come without it.
+    # The pooler, a layer over an encoder's first token, is not used here, and many folders have none.
     missing = [name for name in loading["missing_keys"] if head or not name.startswith("pooler.")]
     unfilled = sorted(missing) + sorted(
         f"{name} (of another shape: {tuple(stored)} stored, {tuple(expected)} expected)"
@@ -126,32 +125,15 @@ def _load(
             f"{folder}: config.json asks for weights that are not there: {_some(unfilled)}. "
             "Config and weights belong to different models: copy both from one repository."
         )
-    # A model without its head has no place for the head's weights, of course.
+    # Without a head, the head's weights are expected to be unused.
     if loading["unexpected_keys"] and head:
         names = _some(sorted(loading["unexpected_keys"]))
         say(f"[yellow]{escape(str(folder))}: weights without a place in the model are left out: {names}[/]")
     return model.to(device).eval()
 
 
-@contextmanager
-def quiet_transformers(bars: bool = False) -> Iterator[None]:
-    """Keeps transformers' reports off the screen (what is loaded is checked instead), and its bars unless asked for."""
-    from transformers.utils import logging
-
-    verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    if not bars:
-        logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if had_bars:
-            logging.enable_progress_bar()
-
-
 def _cause(error: Exception) -> str:
-    """Returns the beginning of a library's message, which may list every model there is."""
+    """Returns the beginning of a library's message, which may list all known models."""
     if "trust_remote_code" in str(error):
         return "it needs the code that lies in the folder. Read that code, then set model.trust_remote_code=true."
     return " ".join(str(error).split())[:200]

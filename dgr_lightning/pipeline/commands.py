@@ -131,7 +131,7 @@ def _check_model(cfg: Config, folder: Path) -> None:
     """Refuses a model that cannot be trained as the config asks, now and not after hours of refinement."""
     check_unquantised(folder)
     if cfg.tuning.method != "full":
-        from dgr_lightning.training.tuning import check_model
+        from dgr_lightning.training.adapters import check_model
 
         check_model(folder, cfg.tuning, cfg.model.trust_remote_code)
     if cfg.trainer.tensor_parallel > 1:

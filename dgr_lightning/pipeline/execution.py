@@ -80,12 +80,12 @@ def compute(work: Callable[[Path], T], out: Path, cfg: Config, processes: Proces
     assert trainer.devices is not None, "cli/resolve.py gives trainer.devices a value"
     num_threads = max(1, (os.cpu_count() or 1) // trainer.devices)
     here = partial(work, out)
-    if torchrun.is_there():
+    if torchrun.is_active():
         if processes == "ranks":
-            return multi_node.run_everywhere(here, num_threads)
+            return multi_node.run_on_all_ranks(here, num_threads)
         if processes == "one per node":
-            return multi_node.run_helped(here, partial(stages.helping, work))
-        return multi_node.run_alone(here)
+            return multi_node.run_on_every_machine(here, partial(stages.discard_output, work))
+        return multi_node.run_on_driver(here)
     if processes == "ranks":
         return run_ranks(here, trainer.devices, max_restarts=trainer.max_restarts, num_threads=num_threads)
     return run_ranks(here, 1)

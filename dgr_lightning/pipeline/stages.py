@@ -23,6 +23,7 @@ from dgr_lightning.data import sources
 from dgr_lightning.engines.model_handle import ModelHandle
 from dgr_lightning.example import HARMFUL, Example, ExampleFile, read_refined
 from dgr_lightning.files import write_jsonl, write_text
+from dgr_lightning.pipeline.example_view import example_view
 from dgr_lightning.refinement.outcome import RefinementStats
 from dgr_lightning.scoring.judge import open_judge
 
@@ -90,8 +91,8 @@ def divergence(cfg: Config, base: ModelHandle, tuned: ModelHandle, run: Path) ->
         return measure.measure_models(cfg, base, tuned, cache_dir() / "traces", run / "stages" / "traces")
 
 
-def helping(stage: Callable[[Path], Any]) -> None:
-    """Does a stage for the sake of what it stores for others; the rest of its output is thrown away."""
+def discard_output(stage: Callable[[Path], Any]) -> None:
+    """Runs a stage for what it stores in the cache, where other machines read it; its other output is discarded."""
     with TemporaryDirectory() as scratch:
         stage(Path(scratch))
 
@@ -111,9 +112,9 @@ def _show_first(example: Example, chat: Chat, file: Path) -> None:
     from rich.console import Console
 
     harmful = example.label == HARMFUL
-    console.print(chat.show(example, hide_text=harmful))
+    console.print(example_view(chat, example, hide_text=harmful))
     if harmful:
         say(f"[dim]its text, which is labelled harmful, is in {escape(str(file))}[/]")
     text = StringIO()
-    Console(file=text, width=120).print(chat.show(example, num_shown=100_000))
+    Console(file=text, width=120).print(example_view(chat, example, num_shown=100_000))
     write_text(file, text.getvalue())

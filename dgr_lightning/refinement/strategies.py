@@ -16,7 +16,7 @@ from typing import Protocol
 
 from dgr_lightning.config import RefineConfig
 from dgr_lightning.example import HARMFUL, Example
-from dgr_lightning.models.chat import Parsed
+from dgr_lightning.models.thinking import Parsed
 from dgr_lightning.prompts.templates import ANSWER, RESPONSE, TRACE, RewritingTemplate, load_template
 
 

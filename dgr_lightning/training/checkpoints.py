@@ -1,9 +1,9 @@
 """Checkpoints to resume from: a folder of safetensors and a JSON file, readable on any number of ranks.
 
-torch's distributed checkpoints, stored as safetensors: every rank writes what it holds, and a training that goes on with other
-shards, or with none, reads the slices that it needs. Nothing in them is ever unpickled. A checkpoint is copied to memory at
-once and written while training goes on; it takes its name when all of it is on the disk, and what a crash leaves half-written
-has another name and is deleted by the next run.
+They are torch's distributed checkpoints, stored as safetensors: every rank writes its own shards, and a training that resumes
+with other shards, or with none, reads the slices that it needs. Nothing in them is ever unpickled. A checkpoint is copied to
+host memory and written while training continues. It is renamed to its final name once all of it is on disk; what a crash leaves
+half-written keeps a temporary name and is deleted by the next run.
 """
 
 from __future__ import annotations
@@ -28,27 +28,29 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 _STATE = "state.json"
-_FILE_BYTES = 2**30  # of one rank's part of a checkpoint, when the next file is begun
+_FILE_BYTES = 2**30  # of a rank's tensors that go into one file
 
 
 class Checkpoints:
-    """The checkpoints of a run, `step-<optimizer steps>/`: the last few whole ones are kept, and the best one.
+    """The checkpoints of a run, `step-<optimizer steps>/`: the latest few are kept, and the best one.
 
     Attributes:
-        best: step of the one that is kept whatever its age.
+        ranks: this process among the ranks.
+        best: step of the checkpoint that is kept whatever its age.
     """
 
     def __init__(self, folder: Path, ranks: Ranks, keep: int = 1) -> None:
-        """Names the folder, which need not exist; what an earlier process left half-written in it is deleted.
+        """Takes the folder, which need not exist, and deletes half-written checkpoints of an earlier process from it.
 
         Args:
             folder: of all checkpoints of a run, the same on every rank.
-            ranks: this process.
-            keep: how many are kept.
+            ranks: this process among the ranks.
+            keep: how many of the latest are kept.
         """
-        self._folder, self._ranks, self._keep = folder, ranks, keep
+        self.ranks = ranks
+        self._folder, self._keep = folder, keep
         self.best: int | None = None
-        self._naming = ThreadPoolExecutor(1, "checkpoints")
+        self._publisher = ThreadPoolExecutor(1, "checkpoints")
         self._pending: Future[None] | None = None
         self._group: Any = None
         if ranks.is_first:
@@ -56,7 +58,7 @@ class Checkpoints:
                 shutil.rmtree(leftover)
 
     def steps(self) -> list[int]:
-        """Returns the steps of all whole checkpoints, in order."""
+        """Returns the steps of all complete checkpoints, in order."""
         names = [re.fullmatch(r"step-(\d+)", path.name) for path in self._folder.glob("*")]
         return sorted(int(name[1]) for name in names if name)
 
@@ -65,65 +67,65 @@ class Checkpoints:
         return self._folder / f"step-{step:08d}"
 
     def save(self, step: int, model: nn.Module, optimizer: Optimizer, state: dict[str, Any]) -> None:
-        """Takes a checkpoint. It is whole after `wait`, or by itself some time later. Collective.
+        """Takes a checkpoint, which is complete some time later, at the latest after `wait`. Collective.
 
         Args:
             step: optimizer steps done.
-            model: its trained weights are taken, sharded or not.
-            optimizer: its state is taken.
-            state: what else there is to know, JSON-able.
+            model: its trained weights are saved, sharded or not.
+            optimizer: its states are saved.
+            state: anything else to restore, as JSON.
         """
         import torch.distributed.checkpoint as dcp
         from torch.distributed.checkpoint import HuggingFaceStorageWriter
 
         self.wait()
-        tensors, numbers = _contents(model, optimizer)
+        tensors, numbers = _tensors_and_numbers(model, optimizer)
         partial = partial_of(self.path(step))
-        if self._ranks.is_first:
+        if self.ranks.is_first:
             write_json(partial / _STATE, {"state": state, "optimizer": numbers})
-        if self._ranks.size > 1 and self._group is None:
-            self._group = dist.new_group(backend="gloo")  # of its own: it talks while training does
-        self._ranks.broadcast(None)  # the folder is there
-        # A file is put together in memory before it is written, and other threads wait for that.
-        files = _files(tensors, self._ranks.size)
+        if self.ranks.size > 1 and self._group is None:
+            self._group = dist.new_group(backend="gloo")  # a separate group, since it communicates while training does
+        self.ranks.broadcast(None)  # all ranks wait until the folder exists
+        # Several files: each is assembled in memory before it is written, which blocks other threads.
+        files = _file_numbers(tensors, self.ranks.size)
         writer = HuggingFaceStorageWriter(str(partial), fqn_to_index_mapping=files, save_distributed=True)
-        written = dcp.async_save(tensors, storage_writer=writer, process_group=self._group, no_dist=self._ranks.size == 1)
+        written = dcp.async_save(tensors, storage_writer=writer, process_group=self._group, no_dist=self.ranks.size == 1)
         assert not isinstance(written, dcp.state_dict_saver.AsyncSaveResponse)
-        self._pending = self._naming.submit(self._name, step, written)
+        self._pending = self._publisher.submit(self._publish, step, written)
 
     def wait(self, seconds: float | None = None) -> None:
-        """Waits until the checkpoint taken last is whole, or gives it up after `seconds`."""
+        """Waits until the latest checkpoint is complete, or gives up after `seconds`."""
         if self._pending is not None:
             with suppress(TimeoutError) if seconds is not None else nullcontext():
                 self._pending.result(seconds)
             self._pending = None
 
     def load(self, step: int, model: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
-        """Puts a checkpoint's weights and optimizer state in place, whatever the ranks that wrote it. Collective.
+        """Restores a checkpoint's weights and optimizer states, whatever the number of ranks that wrote it. Collective.
 
         Returns:
-            The `state` that it was saved with.
+            The `state` that was saved with it.
         """
         import torch.distributed.checkpoint as dcp
         from torch.distributed.checkpoint import HuggingFaceStorageReader
 
         if not optimizer.state:
-            _give_state(optimizer)
-        tensors, _ = _contents(model, optimizer)
-        # In place: these are the weights and the optimizer's own tensors.
-        dcp.load(tensors, storage_reader=HuggingFaceStorageReader(str(self.path(step))), no_dist=self._ranks.size == 1)
+            _initialize_states(optimizer)
+        tensors, _ = _tensors_and_numbers(model, optimizer)
+        # In place: these are the model's and the optimizer's own tensors.
+        dcp.load(tensors, storage_reader=HuggingFaceStorageReader(str(self.path(step))), no_dist=self.ranks.size == 1)
         stored = read_json(self.path(step) / _STATE)
-        for name, weight in trained(model):
+        for name, weight in trained_parameters(model):
             optimizer.state[weight].update(stored["optimizer"].get(name, {}))
             for key, value in optimizer.state[weight].items():
-                if isinstance(value, Tensor) and _packed(value) is not None:
+                if isinstance(value, Tensor) and _local_8bit(value) is not None:
                     value.copy_(tensors[f"optimizer.{name}.{key}"])
         return dict(stored["state"])
 
-    def _name(self, step: int, written: Future[Any]) -> None:
-        """Gives a checkpoint its name as soon as all ranks have written it; in a thread of its own."""
+    def _publish(self, step: int, written: Future[Any]) -> None:
+        """Renames a checkpoint once all ranks have written it, and deletes old ones; runs in a thread."""
         written.result()
-        if not self._ranks.is_first:
+        if not self.ranks.is_first:
             return
         put_in_place(partial_of(self.path(step)), self.path(step))
         for old in self.steps()[: -self._keep]:
@@ -131,27 +133,27 @@ class Checkpoints:
                 shutil.rmtree(self.path(old))
 
 
-def trained(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    """Returns the weights that training changes, with their names: all that a checkpoint needs beside the base's folder."""
+def trained_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """Returns the weights that training changes, with their names; all others are in the base model's folder."""
     return [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
 
 
-def _contents(model: nn.Module, optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, dict[str, Any]]]:
-    """Returns what a checkpoint holds: tensors, and by weight what the optimizer knows of it besides tensors."""
+def _tensors_and_numbers(model: nn.Module, optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, dict[str, Any]]]:
+    """Returns the contents of a checkpoint: tensors by name, and by weight those states of the optimizer that are numbers."""
     tensors: dict[str, Tensor] = {}
     numbers: dict[str, dict[str, Any]] = {}
-    for name, weight in trained(model):
+    for name, weight in trained_parameters(model):
         tensors[f"model.{name}"] = weight.detach()
         for key, value in optimizer.state[weight].items():
             if isinstance(value, Tensor):
-                tensors[f"optimizer.{name}.{key}"] = _unpacked(value)
+                tensors[f"optimizer.{name}.{key}"] = _dequantized(value)
             else:
                 numbers.setdefault(name, {})[key] = value
     return tensors, numbers
 
 
-def _files(tensors: dict[str, Tensor], num_ranks: int) -> dict[str, int]:
-    """Returns for each tensor in which of its files a rank writes it, counted from 1."""
+def _file_numbers(tensors: dict[str, Tensor], num_ranks: int) -> dict[str, int]:
+    """Returns for each tensor the number of the file that a rank writes it to, counted from 1."""
     files, written = {}, 0
     for name, tensor in tensors.items():
         files[name] = 1 + written // _FILE_BYTES
@@ -159,35 +161,36 @@ def _files(tensors: dict[str, Tensor], num_ranks: int) -> dict[str, int]:
     return files
 
 
-def _packed(value: Tensor) -> Tensor | None:
-    """Returns this rank's part of a state in torchao's 8 bits (blocks of codes, each with a scale); None of any other."""
+def _local_8bit(value: Tensor) -> Tensor | None:
+    """Returns this rank's shard of a state in torchao's 8 bits (blocks of codes, each with a scale); None for other states."""
     local = value.to_local() if isinstance(value, DTensor) else value
     return local if is_traceable_wrapper_subclass(local) else None
 
 
-def _unpacked(value: Tensor) -> Tensor:
-    """Returns a state as numbers, which any number of ranks can read: what blocks there are depends on the shards.
+def _dequantized(value: Tensor) -> Tensor:
+    """Returns a state that any number of ranks can read: torchao's 8-bit states as fp32, all others unchanged.
 
-    Torchao's 8-bit states become the fp32 numbers that they stand for; who reads them rounds them to 8 bits once more.
+    The blocks of 8-bit states depend on the shards, so they are stored as the numbers that they stand for and rounded to 8 bits
+    again when they are loaded.
     """
-    packed = _packed(value)
-    if packed is None:
+    quantized = _local_8bit(value)
+    if quantized is None:
         return value
-    plain = packed.dequantize()
+    plain = quantized.dequantize()
     if isinstance(value, DTensor):
         mesh, shape, stride = value.device_mesh, value.shape, value.stride()
         plain = DTensor.from_local(plain, mesh, value.placements, run_check=False, shape=shape, stride=stride)
     return plain
 
 
-def _give_state(optimizer: Optimizer) -> None:
-    """Has an optimizer make the state that it would make in its first step, and change nothing else."""
-    rates = [group["lr"] for group in optimizer.param_groups]
+def _initialize_states(optimizer: Optimizer) -> None:
+    """Makes an optimizer create the states of its first step, by a step with a learning rate and gradients of zero."""
+    learning_rates = [group["lr"] for group in optimizer.param_groups]
     for group in optimizer.param_groups:
         group["lr"] = torch.zeros_like(group["lr"]) if isinstance(group["lr"], Tensor) else 0.0
         for weight in group["params"]:
             weight.grad = torch.zeros_like(weight)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    for group, rate in zip(optimizer.param_groups, rates, strict=True):
-        group["lr"] = rate
+    for group, learning_rate in zip(optimizer.param_groups, learning_rates, strict=True):
+        group["lr"] = learning_rate

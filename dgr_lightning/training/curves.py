@@ -1,9 +1,9 @@
 """The curves of a training: metrics.csv always, Weights & Biases when asked.
 
-`metrics.csv` has one row per optimizer step, headed `trainer/global_step` and the names of the curves; row 0 holds the probes
-before any update. Probes of step k stand in the row of step k, other rows leave their columns empty, so a curve is
+`metrics.csv` has one row per optimizer step, with the columns `trainer/global_step` and the names of the curves; row 0 has the
+probes before any update. Probes of step k are in the row of step k, and their columns are empty in other rows, so a curve is
 `table[["trainer/global_step", name]].dropna()`. Numbers are written in full float precision, each row is flushed, and a resumed
-run first drops the rows behind the step that it goes on from. (Lightning's CSVLogger deletes the file on resume.)
+run first drops the rows after the step that it resumes from. (Lightning's CSVLogger deletes the file on resume.)
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ if TYPE_CHECKING:
 
 
 class Curves:
-    """Writes a run's curves; a context manager that closes what it opened, whatever happened inside."""
+    """The writer of a run's curves, a context manager that closes the file and the W&B run."""
 
     def __init__(self, path: Path, resumed_step: int = 0, wandb: WandbSettings | None = None) -> None:
-        """Takes up `path` where it is, without the rows behind `resumed_step` and without a row that a crash cut short.
+        """Continues an existing file, without the rows after `resumed_step` and without a row that a crash cut short.
 
         Args:
             path: metrics.csv; it need not exist.
-            resumed_step: the optimizer step that training goes on from, 0 for a training from the beginning.
-            wandb: where to send the same curves.
+            resumed_step: the optimizer step that training resumes from; 0 for a new training.
+            wandb: where to send the same curves; None: nowhere.
         """
         self._path = path
         self._columns: list[str] = [STEP]
         self._rows: dict[int, dict[str, float]] = {}
         if path.exists():
             self._read(resumed_step)
-        # Written anew even if nothing was dropped: a last line without its end would swallow the next row.
+        # Rewritten even if nothing was dropped: the next row would be appended to an incomplete last line.
         self._file = self._rewritten()
         self._wandb = None if wandb is None else start_wandb(wandb)
-        # A killed process takes with it what W&B had not yet written, so it is told again: equal values at equal steps.
+        # Sent again, since a killed process loses rows that W&B had not yet written; equal values at equal steps do no harm.
         for step in self._rows:
-            self._tell_wandb(step)
+            self._log_to_wandb(step)
 
     def __contains__(self, step: int) -> bool:
         """Whether there is a row for a step."""
@@ -64,10 +64,10 @@ class Curves:
         else:
             self._file.write(self._line(step, row))
             self._file.flush()
-        self._tell_wandb(step)
+        self._log_to_wandb(step)
 
     def close(self, failed: bool = False) -> None:
-        """Closes the file and ends the W&B run, which sends what is left."""
+        """Closes the file and finishes the W&B run, which sends the remaining rows."""
         self._file.close()
         if self._wandb is not None:
             self._wandb.finish(exit_code=int(failed))
@@ -78,10 +78,10 @@ class Curves:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        """Closes; a run that ended in an exception is marked as failed."""
+        """Closes; after an exception, the W&B run is marked as failed."""
         self.close(failed=kind is not None)
 
-    def _tell_wandb(self, step: int) -> None:
+    def _log_to_wandb(self, step: int) -> None:
         if self._wandb is not None:
             self._wandb.log({**self._rows[step], STEP: step})
 
@@ -96,7 +96,7 @@ class Curves:
                 self._rows[step] = {name: float(cell) for name, cell in named if cell}
 
     def _rewritten(self) -> IO[str]:
-        """Writes the whole file, atomically, and returns it open for more."""
+        """Writes the whole file atomically and returns it open for appending."""
         text = _csv_line(self._columns) + "".join(self._line(step, row) for step, row in self._rows.items())
         write_text(self._path, text)
         return open(self._path, "a", encoding="utf-8", newline="\n")

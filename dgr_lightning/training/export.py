@@ -1,4 +1,4 @@
-"""The trained model as a Hugging Face folder: the base's in everything but the values of its weights, and a card."""
+"""Writes the trained model as a Hugging Face folder: the base model's with new weights, and a model card."""
 
 from __future__ import annotations
 
@@ -10,54 +10,55 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from dgr_lightning.distributed.fsdp import whole_tensors
+from dgr_lightning.distributed.fsdp import collect_full_tensors
 from dgr_lightning.distributed.ranks import Ranks
 from dgr_lightning.files import whole_folder
 from dgr_lightning.models.folder import CODE_FILES, MODEL_FILES, weight_files
-from dgr_lightning.models.weights import empty_model, quiet_transformers
-from dgr_lightning.training import tuning
+from dgr_lightning.models.quiet import quiet_transformers
+from dgr_lightning.models.weights import empty_model
+from dgr_lightning.training import adapters
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-# As large as those of most models on the hub.
+# The size of most models' shards on the hub.
 SHARD_SIZE = "5GB"
 
 
 def export(model: PreTrainedModel, base_folder: Path, folder: Path, ranks: Ranks, card: str) -> None:
     """Writes a trained model to disk. Collective.
 
-    Config, tokenizer, chat template, generation settings and code are the base folder's files, byte for byte; the weights are
-    safetensors in the base's type, in shards where they are large. Adapters are added to the base's weights.
+    Config, tokenizer, chat template, generation settings and code are the base folder's files, byte for byte. The weights are
+    safetensors in the base model's type, large ones in several files. Adapters are added to the base model's weights.
 
     Args:
-        model: trained weights, in any type, on any device, sharded or not; or adapters beside frozen ones.
-        base_folder: where it was loaded from.
-        folder: appears when it is complete; one that exists is replaced.
-        ranks: this process; the first one writes.
+        model: trained weights in any type, on any device, sharded or not; or adapters beside frozen weights.
+        base_folder: the folder that it was loaded from.
+        folder: the folder to write, which appears when it is complete and replaces an existing one.
+        ranks: this process among the ranks; the first one writes.
         card: text of the model card, `README.md`.
     """
     dtype = stored_dtype(base_folder)
-    if not tuning.has_adapters(model):
-        weights = whole_tensors(_stored(model), dtype, ranks)
+    if not adapters.has_adapters(model):
+        weights = collect_full_tensors(_stored(model), dtype, ranks)
     else:
-        learned = tuning.adapters(model)
-        merged = tuning.merged(learned, base_folder, dtype) if ranks.is_first else None
-        weights = whole_tensors(_stored(merged), dtype, Ranks()) if merged is not None else {}
+        learned = adapters.collect(model)
+        merged = adapters.merge(learned, base_folder, dtype) if ranks.is_first else None
+        weights = collect_full_tensors(_stored(merged), dtype, Ranks()) if merged is not None else {}
     if ranks.is_first:
         _write(weights, base_folder, folder, card)
-    ranks.broadcast(None)  # nobody goes on before it is there
+    ranks.broadcast(None)  # all ranks wait until the folder is complete
 
 
 def stored_dtype(folder: Path) -> torch.dtype:
-    """Returns the type in which most of a folder's weights are stored (some models keep a few in another)."""
+    """Returns the type of most of a folder's stored weights; some models keep a few in another."""
     from safetensors import safe_open
 
     sizes: dict[torch.dtype, int] = {}
     names = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "F64": torch.float64}
     for file in weight_files(folder, str(folder)):
         with safe_open(file, framework="pt") as weights:
-            for name in weights.keys():  # noqa: SIM118 (no mapping)
+            for name in weights.keys():  # noqa: SIM118 (not a mapping)
                 piece = weights.get_slice(name)
                 dtype = names.get(piece.get_dtype())
                 if dtype is not None:
@@ -66,7 +67,7 @@ def stored_dtype(folder: Path) -> torch.dtype:
 
 
 def _stored(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
-    """Yields what a folder holds of a model, each tensor once: tied weights have one name."""
+    """Yields the tensors that a folder stores of a model, tied weights once."""
     persistent = model.state_dict().keys()
     yield from model.named_parameters()
     yield from ((name, buffer) for name, buffer in model.named_buffers() if name in persistent)
@@ -75,8 +76,8 @@ def _stored(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
 def _write(weights: dict[str, Tensor], base_folder: Path, folder: Path, card: str) -> None:
     from transformers import GenerationConfig
 
-    shell = empty_model(base_folder, trust_remote_code=True)  # its code ran when the model was loaded
-    # The base's settings may be ones that transformers refuses to write; its file is copied below.
+    shell = empty_model(base_folder, trust_remote_code=True)  # its code has run already, when the model was loaded
+    # transformers may refuse to write the base model's generation settings; their file is copied below.
     shell.generation_config = GenerationConfig()
     with whole_folder(folder) as partial:
         with quiet_transformers():

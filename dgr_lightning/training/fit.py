@@ -1,7 +1,7 @@
 """A training from model folder to model folder: curves from step 0, checkpoints, and a resume that changes nothing.
 
-On the CPU a training that was interrupted and taken up again ends in the same bits as one that was not. On several ranks all of
-them run this; the first one writes and speaks.
+On the CPU a training that was interrupted and resumed ends in the same weights, bit for bit, as one that was not. All ranks
+call `fit`; the first one writes files and prints.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 import torch
 from lightning.pytorch import Trainer
 
-from dgr_lightning.config import Config
+from dgr_lightning.config import Config, TrainerConfig
 from dgr_lightning.console import progress, say
 from dgr_lightning.distributed import fsdp
 from dgr_lightning.distributed.processes import keep_freed_memory
 from dgr_lightning.distributed.ranks import Ranks, compute_device, init_group, lightning_strategy
 from dgr_lightning.errors import UserError
 from dgr_lightning.example import Example
-from dgr_lightning.training import tuning
+from dgr_lightning.training import adapters, tuning
 from dgr_lightning.training.checkpoints import Checkpoints
 from dgr_lightning.training.curves import Curves
 from dgr_lightning.training.export import export
@@ -38,19 +38,18 @@ if TYPE_CHECKING:
 
     from dgr_lightning.models.chat import Chat, Encoded
 
-
-SILENT_CHARACTERS = 4_000_000  # less text than this is encoded in no time worth a progress bar
-_LOOKED_AT = 50  # steps whose rows are looked at for waste before training
-_MUCH_WASTE = 0.25
+SILENT_CHARACTERS = 4_000_000  # less text than this is encoded too fast for a progress bar
+_CHECKED_STEPS = 50  # steps whose padding is checked before training
+_HIGH_PADDING = 0.25
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a training came to; `training` of summary.json.
+    """The figures of a training; `training` of summary.json.
 
     Attributes:
         steps: optimizer steps.
-        target_tokens: tokens learned from, over all steps.
+        target_tokens: target tokens, over all steps.
         tokens_per_second: tokens of documents, prompts included, per second spent in optimizer steps, on all ranks; probes and
             checkpoints are not counted.
         peak_memory_bytes: of the rank that needed most: on a GPU the most that torch had allocated during training, on the CPU
@@ -78,78 +77,45 @@ def fit(
     probe: Probe | None = None,
     run_hash: str | None = None,
 ) -> TrainingResult:
-    """Trains a model on a refined set: `metrics.csv`, `checkpoints/` and in the end `model/` in the run directory. Collective.
+    """Trains a model on a refined set and writes `metrics.csv`, `checkpoints/` and `model/` in the run directory. Collective.
 
-    Called again after a crash, it goes on from the last whole checkpoint.
+    Called again after a crash, it resumes from the latest complete checkpoint.
 
     Args:
         model_folder: the base model.
         chat: its tokenizer and template.
         examples: the refined set.
         cfg: `seed`, `tuning`, `sft`, `trainer`, `probes.every` and `logger` are read; `trainer` without any `auto`.
-        run_dir: where everything goes.
+        run_dir: where all files go.
         probe: called with the live model and the step, before the first step, every `probes.every` steps and after the last;
             what it returns goes into the curves.
-        run_hash: identity of the run for W&B; by default the name of its directory.
+        run_hash: identity of the run for W&B and the model card; by default the name of its directory.
 
     Raises:
-        UserError: nothing to train on, an example that `sft.max_length` has no room for, or a device without enough memory.
+        UserError: no example, an example that does not fit into `sft.max_length`, or a device without enough memory.
     """
     if not examples:
         raise UserError("There is no example to train on; with refine.on_failure=drop every one may have been dropped.")
-    assert cfg.trainer.devices is not None, "the door resolves trainer.devices"
     ranks = Ranks.here(cfg.trainer.tensor_parallel)
     device = compute_device(cfg.trainer, ranks)
-    torch.manual_seed(cfg.seed)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-        torch.cuda.reset_peak_memory_stats()
-    else:
-        keep_freed_memory()
-    loader = StepLoader(
-        _encode(chat, examples, cfg.sft.max_length),
-        batch_size=cfg.sft.batch_size,
-        max_tokens=cfg.sft.max_tokens,
-        seed=cfg.seed,
-        epochs=cfg.sft.epochs,
-        max_steps=cfg.sft.max_steps,
-        rank=ranks.data_rank,
-        num_ranks=ranks.data_size,
-    )
-    _warn(loader, cfg, ranks)
+    _prepare_process(cfg.seed, device)
+    loader = _loader(_encode(chat, examples, cfg.sft.max_length), cfg, ranks)
+    _warn_of_unused(loader, cfg, ranks)
     init_group(cfg.trainer, ranks)
     module = _module(model_folder, cfg, loader.num_steps, ranks, device)
     checkpoints = Checkpoints(run_dir / "checkpoints", ranks, cfg.trainer.keep_checkpoints)
     start = max(checkpoints.steps(), default=0)
     settings = wandb_settings(cfg, run_dir, run_hash or run_dir.name)
-    strategy, environment = lightning_strategy(cfg.trainer, ranks)
     with (
         Curves(run_dir / "metrics.csv", start, settings) if ranks.is_first else nullcontext() as curves,
         progress("training", loader.num_steps, start) as advance,
         quiet_lightning(),
     ):
-        recorder = Recorder(cfg, ranks, checkpoints, curves, probe, advance, loader)
-        trainer = Trainer(
-            accelerator="gpu" if device.type == "cuda" else "cpu",
-            devices=cfg.trainer.devices,
-            num_nodes=cfg.trainer.nodes,
-            strategy=strategy,
-            max_epochs=1,  # to Lightning, all steps are one long epoch
-            callbacks=[recorder],
-            plugins=[environment],
-            default_root_dir=run_dir,
-            **BARE_TRAINER,
-        )
+        recorder = Recorder(cfg, checkpoints, curves, probe, advance, loader)
         try:
-            trainer.fit(module, loader)
+            _trainer(cfg.trainer, ranks, recorder, run_dir).fit(module, loader)
         except torch.OutOfMemoryError as error:
-            longest = max(len(example.ids) for example in loader.encoded)
-            raise UserError(
-                f"A step needs more memory than its device has ({str(error).partition('. ')[0]}). trainer.recompute_every=1 "
-                f"keeps fewer activations; shorter rows take less (sft.max_tokens={cfg.sft.max_tokens}; the longest example "
-                f"has {longest:,}: sft.max_length=); so do trainer.strategy=fsdp on more devices, an 8-bit sft.optimizer, and "
-                "tuning=lora."
-            ) from error
+            raise _out_of_memory(error, loader, cfg) from error
     totals = module.totals
     result = TrainingResult(
         steps=loader.num_steps,
@@ -165,44 +131,13 @@ def fit(
     return result
 
 
-def _warn(loader: StepLoader, cfg: Config, ranks: Ranks) -> None:
-    """Says what of the set or of the devices' time goes unused."""
-    if cuts := [example.num_cut for example in loader.encoded if example.num_cut]:
-        say(
-            f"[yellow]sft.max_length={cfg.sft.max_length}: {len(cuts)} of {len(loader.encoded)} examples are longer; the ends "
-            f"of their traces, {sum(cuts):,} tokens, are not learned[/]"
-        )
-    seen = loader.num_seen()
-    if seen < len(loader.encoded):
-        say(
-            f"[yellow]sft.max_steps={cfg.sft.max_steps} ends before the first epoch does: {len(loader.encoded) - seen} of "
-            f"{len(loader.encoded)} examples are never learned from[/]"
-        )
-    if (waste := loader.waste(_LOOKED_AT)) > _MUCH_WASTE:
-        remedy = "a larger sft.batch_size or fewer devices" if ranks.data_size > 1 else "a larger sft.max_tokens"
-        say(f"[yellow]{waste:.0%} of what the rows hold is filler, no document: {remedy} would leave less[/]")
-
-
-def _module(folder: Path, cfg: Config, num_steps: int, ranks: Ranks, device: torch.device) -> SafetySft:
-    """Returns the training of a folder's model; one that is sharded has no values yet."""
-    precision, code = cfg.trainer.precision, cfg.model.trust_remote_code
-    sharded = cfg.trainer.strategy == "fsdp"
-    # 4-bit weights are made as they are loaded, so every rank loads all of them before it keeps its part.
-    empty = sharded and cfg.tuning.method != "qlora"
-    if empty:
-        model = tuning.empty(folder, cfg.tuning, precision, code)
+def _prepare_process(seed: int, device: torch.device) -> None:
+    torch.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        torch.cuda.reset_peak_memory_stats()
     else:
-        model = tuning.load(folder, cfg.tuning, precision, str(device), cfg.seed, code)
-
-    def shard(model: PreTrainedModel) -> None:
-        fsdp.shard(model, folder if empty else None, cfg.trainer, precision, device)
-        if empty and cfg.tuning.method != "full":
-            tuning.initialise(model, cfg.seed)
-
-    fsdp.recompute(model, cfg.trainer.recompute_every)
-    if cfg.trainer.compile:
-        fsdp.compile_layers(model)
-    return SafetySft(model, cfg.sft, num_steps, precision, ranks, shard if sharded else None)
+        keep_freed_memory()
 
 
 def _encode(chat: Chat, examples: Sequence[Example], max_length: int) -> list[Encoded]:
@@ -221,3 +156,82 @@ def _encode(chat: Chat, examples: Sequence[Example], max_length: int) -> list[En
             encoded.append(encode(example))
             advance(1)
     return encoded
+
+
+def _loader(encoded: Sequence[Encoded], cfg: Config, ranks: Ranks) -> StepLoader:
+    return StepLoader(
+        encoded,
+        batch_size=cfg.sft.batch_size,
+        max_tokens=cfg.sft.max_tokens,
+        seed=cfg.seed,
+        epochs=cfg.sft.epochs,
+        max_steps=cfg.sft.max_steps,
+        rank=ranks.data_rank,
+        num_ranks=ranks.data_size,
+    )
+
+
+def _warn_of_unused(loader: StepLoader, cfg: Config, ranks: Ranks) -> None:
+    """Warns of truncated traces, of examples that no step reaches, and of rows that are padding to a large part."""
+    if truncated := [example.num_truncated for example in loader.encoded if example.num_truncated]:
+        say(
+            f"[yellow]sft.max_length={cfg.sft.max_length}: {len(truncated)} of {len(loader.encoded)} examples are longer; "
+            f"their traces are truncated by {sum(truncated):,} tokens in all[/]"
+        )
+    seen = loader.num_seen()
+    if seen < len(loader.encoded):
+        say(
+            f"[yellow]sft.max_steps={cfg.sft.max_steps} ends within the first epoch: {len(loader.encoded) - seen} of "
+            f"{len(loader.encoded)} examples are never trained on[/]"
+        )
+    if (fraction := loader.padding_fraction(_CHECKED_STEPS)) > _HIGH_PADDING:
+        remedy = "a larger sft.batch_size or fewer devices" if ranks.data_size > 1 else "a larger sft.max_tokens"
+        say(f"[yellow]{fraction:.0%} of the tokens in packed rows are padding: {remedy} would reduce it[/]")
+
+
+def _module(folder: Path, cfg: Config, num_steps: int, ranks: Ranks, device: torch.device) -> SafetySft:
+    """Returns the training of a folder's model; a sharded one has no values yet."""
+    precision, code = cfg.trainer.precision, cfg.model.trust_remote_code
+    sharded = cfg.trainer.strategy == "fsdp"
+    # 4-bit weights are quantized as they are loaded, so every rank loads all of them before it keeps its shard.
+    empty = sharded and cfg.tuning.method != "qlora"
+    if empty:
+        model = tuning.empty(folder, cfg.tuning, precision, code)
+    else:
+        model = tuning.load(folder, cfg.tuning, precision, str(device), cfg.seed, code)
+
+    def shard(model: PreTrainedModel) -> None:
+        fsdp.shard(model, folder if empty else None, cfg.trainer, precision, device)
+        if empty and cfg.tuning.method != "full":
+            adapters.initialize(model, cfg.seed)
+
+    fsdp.recompute(model, cfg.trainer.recompute_every)
+    if cfg.trainer.compile:
+        fsdp.compile_layers(model)
+    return SafetySft(model, cfg.sft, num_steps, precision, ranks, shard if sharded else None)
+
+
+def _trainer(trainer: TrainerConfig, ranks: Ranks, recorder: Recorder, run_dir: Path) -> Trainer:
+    """Returns Lightning's trainer of one long epoch, whose batches are optimizer steps."""
+    assert trainer.devices is not None, "trainer.devices is resolved before training"
+    strategy, environment = lightning_strategy(trainer, ranks)
+    return Trainer(
+        accelerator="gpu" if trainer.accelerator == "cuda" else "cpu",
+        devices=trainer.devices,
+        num_nodes=trainer.nodes,
+        strategy=strategy,
+        max_epochs=1,
+        callbacks=[recorder],
+        plugins=[environment],
+        default_root_dir=run_dir,
+        **BARE_TRAINER,
+    )
+
+
+def _out_of_memory(error: torch.OutOfMemoryError, loader: StepLoader, cfg: Config) -> UserError:
+    longest = max(len(example.ids) for example in loader.encoded)
+    return UserError(
+        f"A step needs more memory than its device has ({str(error).partition('. ')[0]}). trainer.recompute_every=1 keeps "
+        f"fewer activations; shorter rows take less (sft.max_tokens={cfg.sft.max_tokens}; the longest example has {longest:,}: "
+        "sft.max_length=); so do trainer.strategy=fsdp on more devices, an 8-bit sft.optimizer, and tuning=lora."
+    )

@@ -1,8 +1,8 @@
-"""How fast a training could be: the floating-point operations that a step needs, and what the device can do.
+"""The floating-point operations of a training step, and the peak and memory of the device.
 
-Model FLOPs utilisation (Chowdhery et al. 2022, arXiv 2204.02311, appendix B) counts what the mathematics needs, not what is
-computed: activations that are recomputed and rows that are filled up count as waste. Unlike its usual form, the output layer is
-counted for the tokens that are learned from alone, and attention for what a document sees of itself.
+Model FLOPs utilisation (Chowdhery et al. 2022, arXiv 2204.02311, appendix B) counts the operations that the mathematics needs:
+recomputed activations and padding lower it. Unlike its usual form, the output layer is counted for target tokens alone, and
+attention for the pairs of tokens within a document.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from torch import nn
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-# Dense bf16 products in FLOP/s, from the makers' data sheets (half of the figures with sparsity). Of the names that a device's
-# holds, the first is taken.
+# Dense bf16 products in FLOP/s, from the vendors' data sheets (half of the figures with sparsity). The first key that is part
+# of a device's name counts.
 _PEAKS = {
     "B200": 2250e12,
     "H200": 989e12,
@@ -44,8 +44,8 @@ class ModelFlops:
 
     Attributes:
         per_token: of all layers, for a token of a document.
-        per_target: of the output layer, for a token that is learned from.
-        per_pair: of the attention's products, for a pair of tokens of which one may see the other.
+        per_target: of the output layer, for a target token.
+        per_pair: of the attention's products, for a pair of tokens of which one attends to the other.
     """
 
     per_token: float
@@ -54,23 +54,23 @@ class ModelFlops:
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> ModelFlops:
-        """Counts a model's: two a weight forwards, two backwards for the activations, two for a weight that is trained."""
+        """Counts a model's: per weight two forward, two backward for activations, and two for its gradient if it is trained."""
         head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
         last = sum(_products(head))
         body = sum(sum(_products(module)) for module in model.modules() if module not in (head, embeddings))
         config = model.config.get_text_config()
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        # Two products, twice as much backwards.
+        # Two products of two operations, and twice as many backward.
         attention = 12 * config.num_hidden_layers * config.num_attention_heads * size
         return cls(body, last, attention)
 
     def step(self, num_tokens: int, num_targets: int, num_pairs: int) -> float:
-        """Returns the operations that a step needs, on all ranks; its numbers are those of `packing.StepBatch`."""
+        """Returns the operations of a step on all ranks; the arguments are those of `packing.StepBatch`."""
         return self.per_token * num_tokens + self.per_target * num_targets + self.per_pair * num_pairs
 
 
 def _products(module: nn.Module) -> Iterator[int]:
-    """Yields the operations of each of a module's own weights, for a token; packed 4-bit ones count as what they stand for."""
+    """Yields the operations per token of each of a module's own weights; packed 4-bit ones count with their unpacked size."""
     for name, weight in module.named_parameters(recurse=False):
         size = weight.numel()
         if isinstance(module, nn.Linear) and name == "weight":
@@ -79,7 +79,7 @@ def _products(module: nn.Module) -> Iterator[int]:
 
 
 def peak_flops(device: torch.device, precision: str) -> float | None:
-    """Returns the FLOP/s that a device can do: a GPU's by its data sheet, a CPU's as measured; None where neither is known."""
+    """Returns a device's peak in FLOP/s: a GPU's from its data sheet, a CPU's as measured; None if unknown."""
     if device.type == "cpu":
         return _measured(torch.bfloat16 if precision == "bf16" else torch.float32)
     if precision != "bf16":
@@ -89,12 +89,12 @@ def peak_flops(device: torch.device, precision: str) -> float | None:
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """Returns the most that was held so far: of a GPU what torch had allocated, on the CPU what the process had in memory."""
+    """Returns the peak memory so far: on a GPU, what torch allocated; on the CPU, the resident memory of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     status = Path("/proc/self/status")
     highest = re.search(r"VmHWM:\s*(\d+)", status.read_text(encoding="utf-8")) if status.exists() else None
-    if highest:  # getrusage's figure begins with what the parent had when it started this process
+    if highest:  # getrusage's figure includes the parent's memory at the fork
         return 1024 * int(highest[1])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -1,10 +1,10 @@
-"""Cross entropy straight from hidden states, with no more of the logits in memory than a chunk of tokens has.
+"""Cross entropy fused with the output layer: of the logits, only a chunk of tokens is in memory at a time.
 
-A vocabulary of 152k words makes 8,192 target tokens 5 GB of fp32 logits, and as much again for their gradient. Here a chunk's
-logits are made, turned into its loss and, in the same place, into their own gradient, and at once multiplied into the gradients
-of hidden states and weight, before the next chunk takes their memory. So the backward pass has nothing left to do but to scale,
-and nothing is computed twice: three matrix products a token, where recomputing costs four. The idea is Liger's
-(arXiv 2410.10989, `LigerFusedLinearCrossEntropy`), without Triton: on the CPU too.
+With a vocabulary of 152k, the logits of 8,192 target tokens take 5 GB in fp32, and their gradient as much again. Here the
+logits of a chunk are turned into its loss and, in place, into their own gradient, which is at once multiplied into the
+gradients of hidden states and weight, before the next chunk reuses the memory. The backward pass only scales these, and nothing
+is computed twice: three matrix products a token, where recomputing costs four. The idea is Liger's (arXiv 2410.10989,
+`LigerFusedLinearCrossEntropy`); without Triton, it works on the CPU too.
 
 Forward and backward of 1,024 tokens, width 256, 151,936 words, bf16 autocast, one core with AVX512-BF16, torch 2.13:
 
@@ -24,15 +24,15 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# How many numbers are worked on in one go: on the CPU what its caches hold, since a softmax waits for memory there;
-# on a GPU enough that launching kernels takes no time.
+# Numbers processed at a time: on the CPU what its caches hold, since softmax is bound by memory there; on a GPU enough to make
+# the launch of a kernel negligible.
 _BLOCK_CPU, _BLOCK_GPU = 2**20, 2**26
 
 
 def max_logits_on(device: torch.device) -> int:
-    """Returns how many logits exist at once by default: 134 MB of bf16 on the CPU, where more gain nothing, 537 MB on a GPU.
+    """Returns how many logits exist at once by default: 134 MB of bf16 on the CPU, where more are no faster, 537 MB on a GPU.
 
-    On a GPU every chunk adds the whole weight's gradient up in memory once more, and more tokens share that.
+    On a GPU every chunk reads and writes the weight's gradient once, a cost that larger chunks spread over more tokens.
     """
     return 2**26 if device.type == "cpu" else 2**28
 
@@ -46,8 +46,8 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, labels: Tensor, max_log
     Args:
         hidden: [N, width].
         weight: [vocabulary, width].
-        labels: [N], int64; nothing is learned where one is negative.
-        max_logits: N × vocabulary above this is computed in chunks; None: what suits the device.
+        labels: [N], int64; negative ones are ignored.
+        max_logits: N × vocabulary above this is computed in chunks; None: `max_logits_on` the device.
     """
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
@@ -63,7 +63,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         wants_hidden, wants_weight = (with_gradients and wanted for wanted in ctx.needs_input_grad[:2])
         ignored = (labels < 0)[:, None]
-        # A hidden state of zeros adds nothing to the weight's gradient: cheaper than to blank out a row of the logits.
+        # A hidden state of zeros adds nothing to the weight's gradient: cheaper than zeroing a row of the logits.
         inputs, matrix = hidden.to(dtype).masked_fill(ignored, 0), weight.to(dtype)
         columns = labels.clamp(min=0)[:, None]
         loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
@@ -82,7 +82,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 _add_product(grad_weight, logits.t(), inputs[tokens])
         if grad_hidden is not None:
             grad_hidden = grad_hidden.masked_fill_(ignored, 0).to(hidden.dtype)
-        # Not among the saved tensors: a second reference would have autograd copy the weight's gradient.
+        # Not saved for backward: a second reference would make autograd copy the weight's gradient.
         ctx.gradients, ctx.weight_dtype = (grad_hidden, grad_weight), weight.dtype
         return loss
 
@@ -90,7 +90,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden, grad_weight = ctx.gradients
-        del ctx.gradients  # scaled in place, so good for once
+        del ctx.gradients  # scaled in place, hence usable once
         if grad_hidden is not None:
             grad_hidden.mul_(grad_loss)
         if grad_weight is not None:
@@ -104,8 +104,8 @@ def _softmax_gradient(logits: Tensor, columns: Tensor, block: Tensor, with_gradi
     Args:
         logits: [n, vocabulary], any type.
         columns: [n, 1], the label of each.
-        block: [any number of rows, vocabulary], fp32, to work in.
-        with_gradient: False leaves the logits as they are.
+        block: [any number of rows, vocabulary], fp32, a workspace.
+        with_gradient: whether to overwrite the logits.
     """
     losses = []
     for rows, wanted in zip(logits.split(len(block)), columns.split(len(block)), strict=True):
@@ -116,7 +116,7 @@ def _softmax_gradient(logits: Tensor, columns: Tensor, block: Tensor, with_gradi
         losses.append(sums.log() - found)
         if with_gradient:
             rows.copy_(exponents.div_(sums))
-            # In fp32: of a probability near 1 that was rounded to bf16, too little is left to tell it from 1.
+            # In fp32: a probability near 1 rounds to 1 in bf16, which would lose the gradient.
             rows[torch.arange(len(rows), device=rows.device), wanted[:, 0]] = torch.expm1(-losses[-1][:, 0]).to(rows.dtype)
     return torch.cat(losses)
 
@@ -126,12 +126,12 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
     if left.dtype == total.dtype:
         total.addmm_(left, right)
         return
-    # Part by part: the product in its own type need not be there as a whole.
+    # Block by block, so that the product never exists as a whole in its own type.
     size = _num_rows(total)
     for rows, factors in zip(total.split(size), left.split(size), strict=True):
         rows += factors @ right
 
 
 def _num_rows(matrix: Tensor) -> int:
-    """Returns how many rows of a matrix are worked on in one go."""
+    """Returns how many rows of a matrix are processed at a time."""
     return max(1, (_BLOCK_CPU if matrix.device.type == "cpu" else _BLOCK_GPU) // matrix.shape[1])

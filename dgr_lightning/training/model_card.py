@@ -1,4 +1,4 @@
-"""The card of a trained model: what it was made of, and how. The hub shows it; a person reads it before using the model."""
+"""The card of a trained model, which the hub shows: its base model, its source set, and its recipe."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from dgr_lightning.config import Config
 def model_card(cfg: Config, run_hash: str, training: Mapping[str, Any]) -> str:
     """Returns the text of `README.md` beside the weights: the hub's YAML header, and the recipe in words and figures.
 
-    It names no path of this machine. What the model scored is not in it: that is measured later, on what is written here.
+    It names no path of this machine. Evaluation results are not in it, since they are measured later, on the exported folder.
 
     Args:
-        cfg: the run.
-        run_hash: names the run.
+        cfg: of the run.
+        run_hash: identity of the run.
         training: `training` of summary.json.
     """
     base, source = cfg.model.hub_id or cfg.model.name, cfg.data.hub_id or cfg.data.name
@@ -25,7 +25,7 @@ def model_card(cfg: Config, run_hash: str, training: Mapping[str, Any]) -> str:
     front |= {"base_model": cfg.model.hub_id} if cfg.model.hub_id else {}
     front |= {"datasets": [cfg.data.hub_id]} if cfg.data.hub_id else {}
     front["tags"] = ["safety", "reasoning", "sft", cfg.refine.strategy]
-    sft = {key: value for key, value in asdict(cfg.sft).items() if key != "max_tokens"}  # that is the machine's affair
+    sft = {key: value for key, value in asdict(cfg.sft).items() if key != "max_tokens"}  # no part of the recipe
     settings = {"sft": sft, "tuning": asdict(cfg.tuning), "seed": cfg.seed}
     steps, tokens = training["steps"], training["target_tokens"]
     refined = "as it is" if cfg.refine.strategy == "vanilla" else f"refined by the model itself ({cfg.refine.strategy})"

@@ -1,12 +1,12 @@
 """From encoded examples to what the model sees: the examples of an optimizer step, packed into rows without padding.
 
 Two decisions are kept apart. *Which* examples share an update is the recipe: a pure function of (seed, epoch, step). *How* they
-lie in rows of `max_tokens`, and on which rank, is the machine's affair and changes no update, because documents in a row do not
-see each other (`document_attention`, position ids that restart) and because the loss of a step is summed over all its rows
-before it is divided.
+are packed into rows of `max_tokens` and sharded over ranks depends on the machine and changes no update, because documents in a
+row do not see each other (`models/attention.py`, position ids that restart), and because the loss of a step is summed over all
+its rows before it is divided.
 
-Rows are filled by best-fit decreasing (Johnson 1973: at most 11/9 of the fewest rows possible, plus one). Ranks compute in
-step, so all of them get as many rows as the one that needs most; what is missing are rows that nothing is learned from.
+Rows are filled by best-fit decreasing (Johnson 1973: at most 11/9 of the fewest rows possible, plus one). Ranks run in
+lockstep, so all of them get the same number of rows; a rank with fewer gets empty ones, which are padding alone.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ if TYPE_CHECKING:
     from dgr_lightning.models.chat import Encoded
 
 IGNORED = -100
-# Rows and their targets are filled up to multiples of this. oneDNN compiles a kernel for every shape of a matrix product: with
+# Rows and their targets are padded to multiples of this. oneDNN compiles a kernel for every shape of a matrix product: with
 # rows of any length, 400 bf16 steps of the miniature took 30 % longer and 0.9 GB more.
 MULTIPLE = 64
-_FILLER = 0  # any token of any vocabulary: nothing is learned from it, and no document sees it
+_PADDING_ID = 0  # in every vocabulary; padding is in no loss, and no document attends to it
 
 
 class RowTensors(TypedDict):
-    """A packed row as tensors, int64, of shape [1, T] where not said otherwise.
+    """A packed row as tensors, int64 and of shape [1, T] unless stated otherwise.
 
     Attributes:
-        input_ids: the documents, one behind the other.
+        input_ids: the documents, concatenated.
         position_ids: 0, 1, 2 … from the beginning of each document.
-        labels: the token that each position is to predict, already shifted by one; `IGNORED` where nothing is to be learned
-            (inside prompts, and at the last token of every document).
-        targets: shape [N], the positions whose label is not ignored, and then the last position until N is a multiple of
-            `MULTIPLE`. Finding them here spares the GPU a synchronisation.
-        document_lengths: tokens of each document, plain numbers; what fills up the row is a document of its own.
-        document_ends: shape [documents + 1], int32: 0, and where each document ends. Made here for the same reason.
+        labels: the token that each position predicts, already shifted by one; `IGNORED` inside prompts and at the last token of
+            every document.
+        targets: shape [N], the positions whose label is not ignored, padded with the last position to a multiple of
+            `MULTIPLE`. Computed here to spare the GPU a synchronisation.
+        document_lengths: tokens of each document, a list of numbers; padding is one more document.
+        document_ends: shape [documents + 1], int32: 0, and where each document ends. Computed here for the same reason.
     """
 
     input_ids: torch.Tensor
@@ -53,22 +53,22 @@ class RowTensors(TypedDict):
 
 
 class StepBatch(TypedDict):
-    """What one optimizer step learns from.
+    """The examples of one optimizer step.
 
     Attributes:
-        rows: those of this rank; every rank has as many.
+        rows: those of this rank; all ranks have the same number.
         num_targets: target tokens of the step, on all ranks.
         num_tokens: tokens of its documents, on all ranks.
-        num_pairs: pairs of tokens of which one may see the other, on all ranks.
-        num_places: tokens that the rows of all ranks could hold in the time that the step takes: ranks × the most tokens that
-            any of them computes. What is no document is waste.
+        num_pairs: pairs of tokens of which one attends to the other, on all ranks.
+        num_padded_tokens: tokens with padding, on all ranks: their number × the most that any of them computes, since ranks
+            wait for the slowest.
     """
 
     rows: list[RowTensors]
     num_targets: int
     num_tokens: int
     num_pairs: int
-    num_places: int
+    num_padded_tokens: int
 
 
 def num_steps(num_examples: int, batch_size: int, epochs: int, max_steps: int | None = None) -> int:
@@ -80,25 +80,25 @@ def num_steps(num_examples: int, batch_size: int, epochs: int, max_steps: int | 
 def step_examples(num_examples: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
     """Returns, for every optimizer step of an epoch, the indices of its examples.
 
-    A pure function: the order is that of a hash, so it is the same on every machine and with every version of every library.
+    Examples are ordered by a hash, so that the order is the same on every machine and with every version of every library.
 
     Args:
         num_examples: size of the set.
-        batch_size: examples per step; the last step of the epoch takes what is left.
+        batch_size: examples per step; the last step of an epoch takes the remainder.
         seed: the run's seed.
-        epoch: counted from 0; every epoch has an order of its own.
+        epoch: counted from 0; every epoch has another order.
     """
     order = sorted_by_hash(range(num_examples), lambda index: f"{seed}/{epoch}/{index}")
     return [order[start : start + batch_size] for start in range(0, num_examples, batch_size)]
 
 
 def pack(encoded: Sequence[Encoded], max_tokens: int) -> list[list[Encoded]]:
-    """Distributes documents over rows of at most `max_tokens` tokens, by best-fit decreasing.
+    """Packs documents into rows of at most `max_tokens` tokens, by best-fit decreasing.
 
-    A document is never split: one longer than `max_tokens` has a row of its own. Equal input gives equal rows.
+    A document is never split: one longer than `max_tokens` gets a row to itself. Equal input gives equal rows.
     """
     rows: list[list[Encoded]] = []
-    room: list[tuple[int, int]] = []  # what is left in a row, and which row: in order
+    room: list[tuple[int, int]] = []  # sorted: the room left in a row, and the row's index
     for document in sorted(encoded, key=lambda document: -len(document.ids)):
         size = len(document.ids)
         tightest = bisect_left(room, (size, 0))
@@ -112,19 +112,19 @@ def pack(encoded: Sequence[Encoded], max_tokens: int) -> list[list[Encoded]]:
     return rows
 
 
-def deal(encoded: Sequence[Encoded], max_tokens: int, num_ranks: int) -> list[list[list[Encoded]]]:
-    """Packs documents into rows and deals the rows to ranks: the same number to each, and nearly the same work.
+def shard_rows(encoded: Sequence[Encoded], max_tokens: int, num_ranks: int) -> list[list[list[Encoded]]]:
+    """Packs documents into rows and shards the rows over ranks: the same number of rows each, and nearly the same work.
 
-    Where there are more ranks than full rows, rows are less than full: a step takes as long as its longest rank. Documents go,
-    the longest first, to the row with the fewest tokens so far (Graham 1969: at most 4/3 of the shortest time possible).
+    A step takes as long as its slowest rank, so several ranks do not fill their rows one by one: documents go, the longest
+    first, to the row with the fewest tokens so far (Graham 1969: at most 4/3 of the shortest time possible).
 
     Args:
         encoded: the documents of a step.
         max_tokens: as for `pack`.
-        num_ranks: processes that share the step.
+        num_ranks: ranks that share the step.
 
     Returns:
-        The rows of every rank. A row may be empty: nothing was left for it.
+        The rows of every rank, some of which may be empty.
     """
     packed = pack(encoded, max_tokens)
     per_rank = -(-len(packed) // num_ranks)
@@ -137,16 +137,16 @@ def deal(encoded: Sequence[Encoded], max_tokens: int, num_ranks: int) -> list[li
         rows[lightest].append(document)
         sizes[lightest] += len(document.ids)
     if any(size > max_tokens and len(row) > 1 for size, row in zip(sizes, rows, strict=True)):
-        rows = packed + [[] for _ in range(len(rows) - len(packed))]  # evenly spread they do not fit
+        rows = packed + [[] for _ in range(len(rows) - len(packed))]  # spread evenly, they exceed max_tokens
     rows.sort(key=lambda row: -_num_tokens(row))
-    # In turns that change direction, so that the rank with the longest row of one turn has the shortest of the next.
-    turns = [rows[start : start + num_ranks] for start in range(0, len(rows), num_ranks)]
-    dealt = [turn if number % 2 == 0 else turn[::-1] for number, turn in enumerate(turns)]
-    return [list(own) for own in zip(*dealt, strict=True)]
+    # Alternating the direction gives the rank with the longest row of one round the shortest of the next.
+    rounds = [rows[start : start + num_ranks] for start in range(0, len(rows), num_ranks)]
+    alternating = [some if number % 2 == 0 else some[::-1] for number, some in enumerate(rounds)]
+    return [list(shard) for shard in zip(*alternating, strict=True)]
 
 
-def _places(row: Sequence[Encoded]) -> int:
-    """Returns the tokens that `collate` makes of a row."""
+def _padded_length(row: Sequence[Encoded]) -> int:
+    """Returns the length of a row's tensors."""
     return max(1, -(-_num_tokens(row) // MULTIPLE)) * MULTIPLE
 
 
@@ -155,24 +155,23 @@ def _num_tokens(row: Sequence[Encoded]) -> int:
 
 
 def collate(row: Sequence[Encoded]) -> RowTensors:
-    """Returns the tensors of a packed row; see `RowTensors`. One without documents is all filler: its loss is zero."""
+    """Returns the tensors of a packed row, padded; the loss of an empty one is zero."""
     input_ids: list[int] = []
     labels: list[int] = []
     for document in row:
-        # The first token of a document is predicted by nothing, even where there is no prompt.
-        num_silent = max(document.num_prompt, 1)
+        # No position predicts the first token of a document, even without a prompt.
+        num_ignored = max(document.num_prompt, 1)
         input_ids += document.ids
-        labels += [IGNORED] * (num_silent - 1) + document.ids[num_silent:] + [IGNORED]
+        labels += [IGNORED] * (num_ignored - 1) + document.ids[num_ignored:] + [IGNORED]
     lengths = [len(document.ids) for document in row]
     targets = [position for position, label in enumerate(labels) if label != IGNORED]
-    missing = -len(input_ids) % MULTIPLE if row else MULTIPLE
-    if missing:
-        input_ids += [_FILLER] * missing
-        labels += [IGNORED] * missing
-        lengths.append(missing)
-    targets += [len(labels) - 1] * (
-        -len(targets) % MULTIPLE if targets else MULTIPLE
-    )  # never learned from: a document ends there
+    num_padding = -len(input_ids) % MULTIPLE if row else MULTIPLE
+    if num_padding:
+        input_ids += [_PADDING_ID] * num_padding
+        labels += [IGNORED] * num_padding
+        lengths.append(num_padding)
+    # The last position is a document's last token, whose label is ignored.
+    targets += [len(labels) - 1] * (-len(targets) % MULTIPLE if targets else MULTIPLE)
     return {
         "input_ids": torch.tensor([input_ids]),
         "position_ids": torch.tensor([[position for length in lengths for position in range(length)]]),
@@ -184,13 +183,13 @@ def collate(row: Sequence[Encoded]) -> RowTensors:
 
 
 class StepLoader:
-    """All steps of a training in order, one `StepBatch` each; it can stop anywhere and go on from there.
+    """All steps of a training in order, one `StepBatch` each; it can start at any step.
 
-    To Lightning it is one long epoch: its length is the number of optimizer steps. It has no workers: packing a step takes less
-    than a millisecond.
+    To Lightning it is one long epoch: its length is the number of optimizer steps. It has no worker processes, since packing a
+    step takes less than a millisecond.
 
     Attributes:
-        next_step: the step that is handed out next; a resume sets it.
+        next_step: the step that is yielded next; a resume sets it.
     """
 
     def __init__(
@@ -205,17 +204,17 @@ class StepLoader:
         rank: int = 0,
         num_ranks: int = 1,
     ) -> None:
-        """Takes the encoded set, what determines its steps (see `step_examples`), and how they are dealt (see `deal`).
+        """Takes the encoded set, and the arguments of `step_examples` and `shard_rows`.
 
         Args:
             encoded: the set.
-            batch_size: examples per step, on all ranks.
-            max_tokens: capacity of a row; 0 gives every document a row of its own.
+            batch_size: examples per step, over all ranks.
+            max_tokens: capacity of a row; 0 gives every document a row to itself.
             seed: the run's seed.
             epochs: passes over the set.
-            max_steps: stop after so many steps.
-            rank: whose rows this loader yields.
-            num_ranks: processes that share a step.
+            max_steps: an earlier end; None: after all epochs.
+            rank: the rank whose rows are yielded.
+            num_ranks: ranks that share a step.
         """
         self.encoded = encoded
         self.batch_size = batch_size
@@ -226,25 +225,25 @@ class StepLoader:
         self._rank, self._num_ranks = rank, num_ranks
 
     def __len__(self) -> int:
-        """Returns the number of steps of the whole training, those already done included."""
+        """Returns the number of steps of the whole training, steps before a resume included."""
         return self.num_steps
 
     def num_seen(self) -> int:
-        """Returns how many examples the training learns from at least once."""
+        """Returns how many examples are trained on at least once."""
         return min(len(self.encoded), self.num_steps * self.batch_size)
 
-    def waste(self, num_steps: int) -> float:
-        """Returns the share of the places in the rows of the first steps that no document fills."""
+    def padding_fraction(self, num_steps: int) -> float:
+        """Returns the share of padding in the padded tokens of the first `num_steps` steps."""
         steps = step_examples(len(self.encoded), self.batch_size, self.seed, 0)[: min(num_steps, self.num_steps)]
-        tokens = places = 0
+        num_tokens = num_padded_tokens = 0
         for step in steps:
             examples = [self.encoded[index] for index in step]
-            tokens += _num_tokens(examples)
-            places += self._num_places(self._deal(examples))
-        return 1 - tokens / places
+            num_tokens += _num_tokens(examples)
+            num_padded_tokens += self._num_padded_tokens(self._shard(examples))
+        return 1 - num_tokens / num_padded_tokens
 
     def __iter__(self) -> Iterator[StepBatch]:
-        """Yields the steps from the next one on."""
+        """Yields the steps from `next_step` on."""
         per_epoch = -(-len(self.encoded) // self.batch_size)
         order: list[list[int]] = []
         ordered_epoch = -1
@@ -256,17 +255,17 @@ class StepLoader:
             yield self._batch([self.encoded[index] for index in order[step]])
 
     def _batch(self, examples: Sequence[Encoded]) -> StepBatch:
-        dealt = self._deal(examples)
+        shards = self._shard(examples)
         return {
-            "rows": [collate(row) for row in dealt[self._rank]],
+            "rows": [collate(row) for row in shards[self._rank]],
             "num_targets": sum(len(example.ids) - max(example.num_prompt, 1) for example in examples),
             "num_tokens": _num_tokens(examples),
             "num_pairs": sum(len(example.ids) * (len(example.ids) + 1) // 2 for example in examples),
-            "num_places": self._num_places(dealt),
+            "num_padded_tokens": self._num_padded_tokens(shards),
         }
 
-    def _deal(self, examples: Sequence[Encoded]) -> list[list[list[Encoded]]]:
-        return deal(examples, self.max_tokens, self._num_ranks)
+    def _shard(self, examples: Sequence[Encoded]) -> list[list[list[Encoded]]]:
+        return shard_rows(examples, self.max_tokens, self._num_ranks)
 
-    def _num_places(self, dealt: list[list[list[Encoded]]]) -> int:
-        return self._num_ranks * max(sum(_places(row) for row in rows) for rows in dealt)
+    def _num_padded_tokens(self, shards: list[list[list[Encoded]]]) -> int:
+        return self._num_ranks * max(sum(map(_padded_length, rows)) for rows in shards)

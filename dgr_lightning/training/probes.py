@@ -14,7 +14,7 @@ import torch
 
 from dgr_lightning.config import Config
 from dgr_lightning.distributed.devices import resolve_precision
-from dgr_lightning.distributed.fsdp import gathered
+from dgr_lightning.distributed.fsdp import unsharded
 from dgr_lightning.distributed.ranks import Ranks
 from dgr_lightning.engines.engine import Request, Sampling
 from dgr_lightning.engines.transformers.engine import TransformersEngine
@@ -75,7 +75,7 @@ class Probes:
         wanted = resolve_precision(self._engine.precision, model.device.type)
         # Decoding has another shape at every token, and would exhaust the compiler's limit of recompilations for the training.
         stance = torch.compiler.set_stance("force_eager") if self._compiled else nullcontext()
-        with gathered(model, self._precision) as whole, stance:
+        with unsharded(model, self._precision) as whole, stance:
             # Weights that are bf16 (frozen ones, or shards gathered in it) gain nothing from fp32.
             precision = "bf16" if whole.dtype == torch.bfloat16 else wanted
             engine = TransformersEngine(whole, self._chat, precision, self._engine.batch_size)

@@ -1,4 +1,4 @@
-"""What a training leaves behind while it runs: curves, probes, checkpoints and the progress bar; and Lightning kept quiet."""
+"""What is recorded while a training runs: curves, in-training evaluations (probes), checkpoints and the progress bar."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from lightning.pytorch import Callback, Trainer
 
 from dgr_lightning.config import Config
 from dgr_lightning.console import Advance, say
-from dgr_lightning.distributed.ranks import Ranks
 from dgr_lightning.training.checkpoints import Checkpoints
 from dgr_lightning.training.curves import Curves
 from dgr_lightning.training.flops import ModelFlops, peak_flops, peak_memory_bytes
@@ -28,56 +27,53 @@ if TYPE_CHECKING:
 Probe = Callable[["PreTrainedModel", int], Mapping[str, float]]
 """Called with the live model and the step, on every rank; returns one point of every curve."""
 
-
-_PATIENCE_SECONDS = 60.0
+_SECONDS_TO_FINISH = 60.0  # for a checkpoint that is being written when the training fails
 
 
 class Recorder(Callback):
-    """Leaves the trace of a training: a row of curves a step, probes, checkpoints, and the progress bar.
+    """Records a training: a row of curves a step, probes and checkpoints when they are due, and the progress bar.
 
     Attributes:
-        resumed_from_step: of the checkpoint that the training went on from; 0 without one.
+        resumed_from_step: step of the checkpoint that the training resumed from; 0 without one.
     """
 
     def __init__(
         self,
         cfg: Config,
-        ranks: Ranks,
         checkpoints: Checkpoints,
         curves: Curves | None,
         probe: Probe | None,
         advance: Advance,
         loader: StepLoader,
     ) -> None:
-        """Takes what it writes to, the loader and the probe.
+        """Takes what it writes to, and what a resume sets.
 
         Args:
-            cfg: `trainer` and `probes.every` are read.
-            ranks: this process.
+            cfg: `sft.select`, `trainer.checkpoint_every` and `probes.every` are read.
             checkpoints: of the run.
-            curves: None on every rank but the first.
-            probe: None for curves without one.
+            curves: of the run; None on every rank but the first.
+            probe: None to train without.
             advance: moves the progress bar.
-            loader: of the training; a resume tells it where to go on.
+            loader: of the training; a resume sets its next step.
         """
-        self._cfg, self._ranks, self._loader = cfg, ranks, loader
+        self._cfg, self._ranks, self._loader = cfg, checkpoints.ranks, loader
         self._checkpoints, self._curves, self._probe, self._advance = checkpoints, curves, probe, advance
         self._ended = self._began = perf_counter()
         self.resumed_from_step = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Goes on from the last checkpoint; without one, probes before any update, unless an earlier process did."""
+        """Resumes from the latest checkpoint; without one, probes before any update, unless an earlier process did."""
         module: SafetySft = pl_module
-        assert module.target_loss is not None, "Lightning configures the model first"
-        if not module.target_loss.isolates:
-            say(f"[yellow]{type(module.model).__name__} lets packed documents see each other: each has a row of its own.[/]")
+        assert module.target_loss is not None, "Lightning calls configure_model first"
+        if not module.target_loss.isolates_documents:
+            say(f"[yellow]{type(module.model).__name__} lets packed documents see each other, so each gets a row to itself.[/]")
             self._loader.max_tokens = 0
         self.resumed_from_step = self._ranks.broadcast(max(self._checkpoints.steps(), default=0))
         if self.resumed_from_step:
             state = self._checkpoints.load(self.resumed_from_step, module.model, _optimizer(trainer))
             module.totals = Totals(**state)
             self._loader.next_step = self.resumed_from_step
-            say(f"going on from step {self.resumed_from_step} of {module.num_steps}")
+            say(f"resuming from step {self.resumed_from_step} of {module.num_steps}")
         elif self._probe is not None and self._ranks.broadcast(self._curves is None or 0 not in self._curves):
             self._advance(0, "probing")
             self._write(0, self._probe(module.model, 0))
@@ -85,14 +81,43 @@ class Recorder(Callback):
         self._ended = perf_counter()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Notes when the step has its batch."""
+        """Takes the time at which the step has its batch."""
         self._began = perf_counter()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Records an optimizer step: its row, and what else is due."""
+        """Records an optimizer step: its row of the curves, then a probe and a checkpoint if they are due."""
         module: SafetySft = pl_module
-        assert module.last is not None
-        step, last, done = module.totals.steps, module.last, module.totals.steps == module.num_steps
+        step, done = module.totals.steps, module.totals.steps == module.num_steps
+        row, note = self._row(module, batch)
+        if self._probe is not None and _due(step, self._cfg.probes.every, done):
+            self._advance(0, f"{note}  probing")
+            row |= self._probe(module.model, step)
+        self._write(step, row)
+        # After the row, so that metrics.csv holds every step that a checkpoint includes.
+        self._checkpoints.best = self._best_step()
+        if _due(step, self._cfg.trainer.checkpoint_every, done) or step == self._checkpoints.best:
+            self._checkpoints.save(step, module.model, _optimizer(trainer), module.totals.state_dict())
+        self._advance(1, note)
+        self._ended = perf_counter()
+
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Waits for the last checkpoint and, with `sft.select`, restores the weights of the best one."""
+        self._checkpoints.wait()
+        module: SafetySft = pl_module
+        best = self._best_step()
+        if best is not None and best < module.totals.steps:
+            self._ranks.broadcast(None)  # all ranks wait until the first one has renamed it
+            self._checkpoints.load(best, module.model, _optimizer(trainer))
+            say(f"the weights of step {best}, where {self._cfg.sft.select} is highest, become the model")
+
+    def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
+        """Lets the checkpoint that is being written finish; not for ever, since ranks that write a part of it may be dead."""
+        self._checkpoints.wait(_SECONDS_TO_FINISH)
+
+    def _row(self, module: SafetySft, batch: Any) -> tuple[dict[str, float], str]:
+        """Returns the latest step's row of the curves, and a short form of it for the progress bar."""
+        last = module.last_step
+        assert last is not None, "called after a step"
         row = {
             "train/loss": last.loss,
             "train/lr": last.lr,
@@ -107,37 +132,14 @@ class Recorder(Callback):
             flops = self._flops.step(last.num_tokens, last.num_targets, batch["num_pairs"])
             row["train/mfu"] = flops / last.seconds / (self._peak * self._ranks.size)
             note += f"  MFU {row['train/mfu']:.0%}"
-        if self._probe is not None and _due(step, self._cfg.probes.every, done):
-            self._advance(0, f"{note}  probing")
-            row |= self._probe(module.model, step)
-        self._write(step, row)
-        # After the row: what a checkpoint holds, metrics.csv holds too.
-        self._checkpoints.best = self._best_step()
-        if _due(step, self._cfg.trainer.checkpoint_every, done) or step == self._checkpoints.best:
-            self._checkpoints.save(step, module.model, _optimizer(trainer), module.totals.state_dict())
-        self._advance(1, note)
-        self._ended = perf_counter()
-
-    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Waits for the last checkpoint, and takes the weights of the best one where they are asked for."""
-        self._checkpoints.wait()
-        module: SafetySft = pl_module
-        best = self._best_step()
-        if best is not None and best < module.totals.steps:
-            self._ranks.broadcast(None)  # the first one has named it
-            self._checkpoints.load(best, module.model, _optimizer(trainer))
-            say(f"the weights of step {best}, where {self._cfg.sft.select} is highest, become the model")
-
-    def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
-        """Keeps the checkpoint that is being written; other ranks, who have a part of it, may be gone."""
-        self._checkpoints.wait(_PATIENCE_SECONDS)
+        return row, note
 
     def _best_step(self) -> int | None:
-        """Returns the step where the curve of `sft.select` is highest, the latest of several; None where none is asked for."""
+        """Returns the step at which the curve of `sft.select` is highest, the latest of equals; None without `sft.select`."""
         if self._cfg.sft.select is None:
             return None
         curve = self._curves.column(self._cfg.sft.select) if self._curves is not None else {}
-        steps = [step for step in curve if step > 0]  # those of the base are in its own folder
+        steps = [step for step in curve if step > 0]  # step 0 is the base model, which has its own folder
         return self._ranks.broadcast(max(steps, key=lambda step: (curve[step], step), default=None))
 
     def _write(self, step: int, row: Mapping[str, float]) -> None:
@@ -156,7 +158,7 @@ def _due(step: int, every: int, done: bool) -> bool:
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Keeps tips, device lines and warnings about things that are meant so off the screen."""
+    """Keeps Lightning's tips, device lines and warnings about intended settings off the screen."""
     loggers = [logging.getLogger(f"lightning.{part}") for part in ("pytorch", "fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -164,7 +166,9 @@ def quiet_lightning() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"lightning\.")
-            warnings.filterwarnings("ignore", "torch.distributed is disabled")  # said of checkpoints of a single process
+            warnings.filterwarnings(
+                "ignore", "torch.distributed is disabled"
+            )  # a warning about checkpoints of a single process
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):

@@ -1,7 +1,7 @@
 """Supervised fine-tuning of any Hugging Face causal language model, as a LightningModule: the mathematics of a step.
 
-One batch is one optimizer step, whose loss is the cross entropy summed over all target tokens of the step and divided by their
-number, however they lie in rows and on however many ranks. `fit` is the training around it.
+A batch is one optimizer step. Its loss is the mean cross entropy of all target tokens of the step, however these are packed
+into rows and on however many ranks. `fit` is the training around it.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from torch.nn.parallel import DistributedDataParallel
 from dgr_lightning.config import SftConfig
 from dgr_lightning.distributed.fsdp import clip_gradients, reshard
 from dgr_lightning.distributed.ranks import Ranks
-from dgr_lightning.training import optimizers
 from dgr_lightning.training.loss import TargetLoss
+from dgr_lightning.training.optimizer import OPTIMIZERS, set_learning_rate
 from dgr_lightning.training.packing import StepBatch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-# For Lightning's Trainer: what it would do beside the steps, the project does itself.
+# Arguments of Lightning's Trainer: everything but the steps is the project's own.
 BARE_TRAINER: dict[str, Any] = {
-    "precision": "32-true",  # master weights; SafetySft computes in bf16 by itself
+    "precision": "32-true",  # master weights; SafetySft opens autocast itself
     "logger": False,
     "enable_checkpointing": False,
     "enable_progress_bar": False,
@@ -42,7 +42,7 @@ BARE_TRAINER: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class StepReport:
-    """One optimizer step, of all ranks together.
+    """One optimizer step, over all ranks.
 
     Attributes:
         loss: mean cross entropy of its target tokens.
@@ -50,7 +50,7 @@ class StepReport:
         lr: learning rate.
         num_targets: target tokens.
         num_tokens: tokens of its documents.
-        num_places: tokens that its rows had room for.
+        num_padded_tokens: the same with padding, as in `packing.StepBatch`.
         seconds: from the batch to the new weights.
     """
 
@@ -59,13 +59,17 @@ class StepReport:
     lr: float
     num_targets: int
     num_tokens: int
-    num_places: int
+    num_padded_tokens: int
     seconds: float
 
 
 @dataclass
 class Totals:
-    """What a training came to so far; seconds are those spent in optimizer steps."""
+    """Sums over the optimizer steps so far; `seconds` are those spent in them.
+
+    The names of the fields are stored in checkpoints (`places`, tokens with padding, among them): a run of an earlier version
+    resumes only as long as they stay.
+    """
 
     steps: int = 0
     target_tokens: int = 0
@@ -82,7 +86,7 @@ class Totals:
         self.steps += 1
         self.target_tokens += step.num_targets
         self.tokens += step.num_tokens
-        self.places += step.num_places
+        self.places += step.num_padded_tokens
         self.seconds += step.seconds
 
     def state_dict(self) -> dict[str, Any]:
@@ -91,13 +95,13 @@ class Totals:
 
 
 class SafetySft(LightningModule):
-    """Cross entropy on target tokens with any of `optimizers`, warm-up and cosine, and clipping of the gradient's norm.
+    """Cross entropy on target tokens, any of `OPTIMIZERS`, warm-up and cosine, and clipping of the gradient's norm.
 
     Attributes:
         model: trained weights in fp32; frozen ones in any type.
-        totals: what the training came to so far, over all resumes; `totals.steps` counts optimizer steps.
-        last: what the latest optimizer step came to.
-        target_loss: the model and its loss as one function; None until Lightning has configured the model.
+        totals: sums over all optimizer steps, those before a resume included.
+        last_step: the latest optimizer step.
+        target_loss: the model and its loss as one function; None until Lightning has called `configure_model`.
     """
 
     def __init__(
@@ -112,12 +116,12 @@ class SafetySft(LightningModule):
         """Takes the model to be trained.
 
         Args:
-            model: trained weights in fp32, frozen ones without gradients; on the meta device where `shard` gives it its values.
+            model: trained weights in fp32, frozen ones without gradients; on the meta device if `shard` loads its weights.
             sft: the recipe.
-            num_steps: optimizer steps of the whole training; the learning rate ends there.
-            precision: type of the computation: `bf16` or `fp32`. Weights, gradients and optimizer stay fp32.
-            ranks: which part of the training this process is.
-            shard: called once the ranks can talk to each other; shards the model and loads it.
+            num_steps: optimizer steps of the whole training, which the learning rate's schedule spans.
+            precision: type of the computation, `bf16` or `fp32`. Weights, gradients and optimizer states stay fp32.
+            ranks: this process among the ranks.
+            shard: shards the model and loads its weights; called once the process group exists.
         """
         super().__init__()
         self.automatic_optimization = False
@@ -126,73 +130,79 @@ class SafetySft(LightningModule):
         self.num_steps = num_steps
         self.precision = precision
         self.totals = Totals()
-        self.last: StepReport | None = None
+        self.last_step: StepReport | None = None
         self._ranks, self._shard = ranks, shard
         self.target_loss: TargetLoss | None = None
 
     def configure_model(self) -> None:
-        """Shards the model, if it is to be, and looks at how it makes its logits. Lightning may call this twice."""
+        """Shards the model if asked to, and probes how it computes its logits. Lightning may call this twice."""
         if self.target_loss is not None:
             return
         if self._shard is not None:
             self._shard(self.model)
-        looked = TargetLoss(self.model.eval())
-        # Roundings differ from device to device, and who makes other rows waits for the others forever.
-        looked.isolates, looked.plain_head = self._ranks.broadcast((looked.isolates, looked.plain_head))
-        self.target_loss = looked
-        reshard(self.model)  # nothing followed that forward pass
+        target_loss = TargetLoss(self.model.eval())
+        # Rounding differs between devices, and ranks that disagree here would build different numbers of rows and deadlock.
+        probed = (target_loss.isolates_documents, target_loss.can_fuse_head)
+        target_loss.isolates_documents, target_loss.can_fuse_head = self._ranks.broadcast(probed)
+        self.target_loss = target_loss
+        reshard(self.model)  # no backward pass follows the probe's forward pass
         self.model.train()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Returns the optimizer that `sft.optimizer` names."""
-        return optimizers.build(self.model, self.sft, self.precision)
+        return OPTIMIZERS.get(self.sft.optimizer).build(self.model, self.sft, self.precision)
 
     def training_step(self, batch: StepBatch, batch_idx: int) -> None:
         """Makes one optimizer step from the rows of a batch.
 
         Raises:
-            FloatingPointError: the loss or its gradient is not a finite number; the weights are as they were.
+            FloatingPointError: the loss or the norm of its gradient is not finite; the weights are unchanged.
         """
         start = perf_counter()
-        assert self.target_loss is not None, "Lightning configures the model first"
         optimizer: Any = self.optimizers()
-        lr = self.sft.lr * rate(self.totals.steps, self.num_steps, self.sft.warmup_ratio)
-        optimizers.set_rate(optimizer, lr)
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
-        for row in batch["rows"]:
-            with self._computing(last=row is batch["rows"][-1]):
-                with self._autocast():
-                    summed = self.target_loss(row)
-                # Gradients are averaged over the shares of the rows; what is wanted is their sum. Where several ranks compute a
-                # share together, those of the root are averaged over all of them, which comes to the same.
-                self.manual_backward(summed * (self._ranks.data_size / batch["num_targets"]))
-            total += summed.detach()
+        lr = self.sft.lr * lr_multiplier(self.totals.steps, self.num_steps, self.sft.warmup_ratio)
+        set_learning_rate(optimizer, lr)
+        total = self._accumulate_gradients(batch)
         norm = clip_gradients(self.model, self.sft.clip_norm)
-        # All that a step has to tell, fetched from the device at once.
         total = self._ranks.all_reduce(total)
+        # Fetched from the device together: one synchronisation a step.
         loss, grad_norm = torch.stack([total / batch["num_targets"], norm.to(total)]).tolist()
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
             raise FloatingPointError(
                 f"step {self.totals.steps + 1}: the loss is {loss} and the norm of its gradient {grad_norm}. Training has "
-                f"diverged; a lower learning rate may hold it (sft.lr={self.sft.lr:g} here)."
+                f"diverged; write a learning rate below sft.lr={self.sft.lr:g}."
             )
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        counts = batch["num_targets"], batch["num_tokens"], batch["num_places"]
-        self.last = StepReport(loss, grad_norm, lr, *counts, perf_counter() - start)
-        self.totals.add(self.last)
+        counts = batch["num_targets"], batch["num_tokens"], batch["num_padded_tokens"]
+        self.last_step = StepReport(loss, grad_norm, lr, *counts, perf_counter() - start)
+        self.totals.add(self.last_step)
+
+    def _accumulate_gradients(self, batch: StepBatch) -> torch.Tensor:
+        """Runs forward and backward over this rank's rows; returns the summed loss, a scalar in fp64 on the device."""
+        assert self.target_loss is not None, "Lightning calls configure_model first"
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        for row in batch["rows"]:
+            with self._gradient_sync(last=row is batch["rows"][-1]):
+                with self._autocast():
+                    summed = self.target_loss(row)
+                # Gradients are averaged over the data shards, and their sum is needed. Where several ranks compute a data
+                # shard together, the gradients of the root are averaged over all of these ranks, which gives the same.
+                self.manual_backward(summed * (self._ranks.data_size / batch["num_targets"]))
+            total += summed.detach()
+        return total
 
     def _autocast(self) -> AbstractContextManager[None]:
-        """The type of the computation; shards are gathered in it."""
+        """Returns autocast to the type of the computation; sharded weights are gathered in that type and need none."""
         enabled = self.precision == "bf16" and not isinstance(self.model, FSDPModule)
         context: AbstractContextManager[None] = torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
         return context
 
-    def _computing(self, *, last: bool) -> AbstractContextManager[None]:
-        """Around a row: ranks that hold whole gradients exchange them once a step, after the last one.
+    def _gradient_sync(self, *, last: bool) -> AbstractContextManager[None]:
+        """Returns the context of a row's forward and backward passes, which says when gradients are reduced over ranks.
 
-        Shards are added up over the ranks that share a copy of the weights after every row, so that nobody holds more than
-        his own; over copies once a step.
+        DDP reduces them once a step, after the last row. FSDP reduce-scatters them after every row, so that no rank holds more
+        than its own shard, and all-reduces them over replicas once a step.
         """
         if isinstance(self.model, FSDPModule):
             self.model.set_requires_all_reduce(last)
@@ -203,16 +213,16 @@ class SafetySft(LightningModule):
         return nullcontext()
 
 
-def rate(step: int, num_steps: int, warmup_ratio: float) -> float:
-    """Returns the share of the peak learning rate for a step: linear warm-up, then a half cosine towards zero.
+def lr_multiplier(step: int, num_steps: int, warmup_ratio: float) -> float:
+    """Returns the factor of the peak learning rate at a step: linear warm-up, then a half cosine towards zero.
 
-    The schedule of transformers' `get_cosine_schedule_with_warmup`, except that the warm-up's first step is not lost to a
-    learning rate of zero.
+    The schedule of transformers' `get_cosine_schedule_with_warmup`, except that the first step of the warm-up is not wasted on
+    a learning rate of zero.
 
     Args:
         step: counted from 0.
         num_steps: of the whole training.
-        warmup_ratio: share of the steps that the rate rises.
+        warmup_ratio: share of the steps in which the learning rate rises.
     """
     warmup = round(warmup_ratio * num_steps)
     if step < warmup:

@@ -1,4 +1,4 @@
-"""Weights & Biases: what it is told of a run, and how a run of it is started or resumed."""
+"""Weights & Biases: the settings of a W&B run, and its start or resume."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class WandbSettings:
     """Where a run appears in Weights & Biases.
 
     Attributes:
-        id: the run's identity: a resumed run goes on under it.
+        id: identity of the W&B run, under which a resumed run continues.
         project: W&B project.
         entity: team or user; None is the account's default.
-        group: what the runs of a sweep have in common.
-        name: what W&B shows.
-        folder: where W&B writes its own files.
+        group: the same for all runs of a sweep.
+        name: the displayed name.
+        folder: for W&B's own files.
         config: the run's config, without what must not leave the machine.
     """
 
@@ -45,7 +45,7 @@ class WandbSettings:
 
 
 def wandb_settings(cfg: Config, run_dir: Path, run_hash: str) -> WandbSettings | None:
-    """Returns what W&B is to be told of a run; None where `logger=wandb` was not asked for."""
+    """Returns the W&B settings of a run; None without `logger=wandb`."""
     if cfg.logger.name != "wandb":
         return None
     return WandbSettings(
@@ -60,7 +60,7 @@ def wandb_settings(cfg: Config, run_dir: Path, run_hash: str) -> WandbSettings |
 
 
 def start_wandb(settings: WandbSettings) -> Run:
-    """Starts or resumes a W&B run: offline where there is no account, and never with a question on the terminal."""
+    """Starts or resumes a W&B run, offline without an account; it never prompts on the terminal."""
     import wandb
 
     def start(mode: str) -> Run:

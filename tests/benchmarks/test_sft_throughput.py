@@ -59,22 +59,14 @@ def test_the_default_is_trl_as_it_comes() -> None:
 
 
 BARE = """
-import sys
-from importlib.machinery import PathFinder
-
-class Without(PathFinder):
-    @classmethod
-    def find_spec(cls, name, path=None, target=None):
-        gone = {"hydra", "omegaconf", "datasets", "trl", "bitsandbytes", "torchao"}
-        return None if name.partition(".")[0] in gone else PathFinder.find_spec(name, path, target)
-
-sys.meta_path[:] = [Without if finder is PathFinder else finder for finder in sys.meta_path]
+from tests.helpers.missing import hide
+hide("hydra", "omegaconf", "datasets", "trl", "bitsandbytes", "torchao")
 import torch
 if hasattr(torch.nn.functional, "linear_cross_entropy"):
     del torch.nn.functional.linear_cross_entropy  # new in torch 2.13
 from benchmarks import sft_throughput
 sft_throughput.SHAPES["tiny"] = sft_throughput.Shape(512, 32, 64, 2, 4, 2, tied=True, examples=4)
-sft_throughput._work()
+sft_throughput._run_worker()
 """
 
 

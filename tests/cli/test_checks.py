@@ -1,14 +1,17 @@
 """Which method, optimizer and strategy go together."""
 
+import dataclasses
 import itertools
+import re
 
 import pytest
 
 from dgr_lightning.cli import checks
 from dgr_lightning.cli.checks import check_tuning
 from dgr_lightning.cli.compose import compose
-from dgr_lightning.config import OPTIMIZERS, Config
+from dgr_lightning.config import Config, SftConfig
 from dgr_lightning.errors import UserError
+from dgr_lightning.training.optimizer import OPTIMIZERS
 
 
 def config(method: str, optimizer: str, strategy: str, **tuning: str) -> Config:
@@ -22,7 +25,7 @@ def config(method: str, optimizer: str, strategy: str, **tuning: str) -> Config:
 
 def test_every_pair_but_the_impossible_ones_goes_through():
     refused = set()
-    for pair in itertools.product(("full", "lora", "qlora"), OPTIMIZERS, ("single", "ddp", "fsdp")):
+    for pair in itertools.product(("full", "lora", "qlora"), OPTIMIZERS.names(), ("single", "ddp", "fsdp")):
         try:
             check_tuning(config(*pair))
         except UserError:
@@ -30,6 +33,11 @@ def test_every_pair_but_the_impossible_ones_goes_through():
     sharded = {pair for pair in refused if pair[2] == "fsdp" and pair[1] != "muon"}
     assert {pair[1] for pair in sharded} == {"adamw8bit", "paged-adamw", "paged-adamw8bit"} and len(sharded) == 9
     assert refused - sharded == set(itertools.product(("lora", "qlora"), ["muon"], ("single", "ddp", "fsdp")))
+
+
+def test_the_help_of_the_key_names_every_optimizer():
+    (optimizer,) = (field for field in dataclasses.fields(SftConfig) if field.name == "optimizer")
+    assert set(OPTIMIZERS.names()) <= set(re.split(r"[ ,;]+", optimizer.metadata["help"]))
 
 
 @pytest.mark.parametrize(

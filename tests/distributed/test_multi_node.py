@@ -62,8 +62,8 @@ def test_bad_input_ends_both_machines_at_once_with_one_message(tmp_path: Path, c
     assert messages == ["error: trainer.nodes=3: torchrun started 2; leave it to torchrun."]
 
 
-def meet_all(stage: int, folder: Path) -> list[int]:
-    """All ranks meet and say who they are. In the second stage the second one is killed, once."""
+def gather_ranks(stage: int, folder: Path) -> list[int]:
+    """All ranks join a group and gather their numbers. In the second stage the second one is killed, once."""
     ranks = Ranks.here()
     init_group(TrainerConfig(accelerator="cpu", strategy="fsdp", devices=1), ranks)
     if stage == 2 and ranks.rank == 1 and not (folder / "killed").exists():
@@ -72,17 +72,17 @@ def meet_all(stage: int, folder: Path) -> list[int]:
     return ranks.all_gather(ranks.rank)
 
 
-def lead_or_follow(folder: Path) -> None:
-    """What the door does in a process that torchrun started."""
+def drive_or_serve(folder: Path) -> None:
+    """What the command line does in a process that torchrun started."""
     if not torchrun.is_first():
-        sys.exit(multi_node.follow())
+        sys.exit(multi_node.serve())
     code = 1
     try:
         for stage in (1, 2, 3):
-            print("stage", stage, multi_node.run_everywhere(partial(meet_all, stage, folder)), flush=True)
+            print("stage", stage, multi_node.run_on_all_ranks(partial(gather_ranks, stage, folder)), flush=True)
         code = 0
     finally:
-        multi_node.dismiss(code)
+        multi_node.stop_workers(code)
 
 
 @pytest.mark.slow
@@ -91,7 +91,7 @@ def test_stages_and_attempts_are_kept_apart(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "import sys\nfrom pathlib import Path\nfrom tests.distributed import test_multi_node\n"
-        "if __name__ == '__main__':\n    test_multi_node.lead_or_follow(Path(sys.argv[1]))\n"
+        "if __name__ == '__main__':\n    test_multi_node.drive_or_serve(Path(sys.argv[1]))\n"
     )
     paths = {"PYTHONPATH": str(ROOT)}
     both = agents(os.environ | paths, "--max-restarts=2", str(script), str(tmp_path))

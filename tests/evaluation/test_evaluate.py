@@ -14,7 +14,7 @@ from dgr_lightning.scoring.judge import Exchange
 from dgr_lightning.scoring.judges.keywords import KeywordJudge
 from dgr_lightning.tasks.metrics import Estimates, headline
 from tests.helpers.evaluations import BOXED, TASKS, good, never, run_evaluation
-from tests.helpers.models import FakeModel
+from tests.helpers.fake_model import FakeModel
 
 # --- What is measured -----------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from dgr_lightning.evaluation.evaluate import evaluate_model
 from dgr_lightning.models.chat import Chat
 from dgr_lightning.scoring.judges.keywords import KeywordJudge
 from dgr_lightning.tasks.metrics import Estimates
-from tests.helpers.models import FakeModel
+from tests.helpers.fake_model import FakeModel
 
 NUMBERS = [str(number) for number in range(10)]
 WORDS = (

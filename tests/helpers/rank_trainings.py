@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from dgr_lightning.config import Config, SftConfig, TrainerConfig
-from dgr_lightning.distributed.fsdp import gathered
+from dgr_lightning.distributed.fsdp import unsharded
 from dgr_lightning.distributed.launch import run_ranks
 from dgr_lightning.distributed.ranks import Ranks
 from dgr_lightning.models.chat import Chat
@@ -29,7 +29,7 @@ def config(strategy: str, max_tokens: int = 100, **trainer) -> Config:
 def size_of_logits(model, step: int) -> dict[str, float]:
     """A probe that every rank computes by itself, with whole weights."""
     ids = torch.arange(2, 30)[None] + 10 * Ranks.here().rank
-    with gathered(model, "fp32") as whole, torch.no_grad():
+    with unsharded(model, "fp32") as whole, torch.no_grad():
         size = whole(input_ids=ids, use_cache=False).logits.abs().mean().item()
     return {"probe/refusal_rate": size}
 

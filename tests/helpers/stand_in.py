@@ -9,7 +9,7 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from dgr_lightning.engines.engine import STOP, Completion, Request, Sampling
-from dgr_lightning.models.chat import FORMATS
+from dgr_lightning.models.thinking import FORMATS
 
 STOP_ID, OTHER_STOP_ID = 2, 3
 MARKS = [mark for format_ in FORMATS.values() for mark in (format_.open_mark, format_.close_mark)]

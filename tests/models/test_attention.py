@@ -110,7 +110,7 @@ def test_varlen_attention_that_is_not_there_or_not_right_is_found_out(
 ) -> None:
     cpu = torch.device("cpu")
     assert not module.varlen_is_sdpa(cpu, torch.bfloat16, 16, 2)  # torch's own has no kernel for the CPU
-    assert "no varlen attention here (NotImplementedError: Could not run" in capfd.readouterr().out
+    assert "varlen attention cannot be used here (NotImplementedError: Could not run" in capfd.readouterr().out
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", everything)
     assert not module.varlen_is_sdpa(cpu, torch.bfloat16, 32, 2)
     assert "% from SDPA" in capfd.readouterr().out

@@ -1,26 +1,13 @@
 """Prompt ids, target ids, mask and parsing, held token by token to what each model family's own format prescribes."""
 
-import json
-import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
-from rich.console import Console
-from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from dgr_lightning.errors import UserError
-from dgr_lightning.example import Example
-from dgr_lightning.models.chat import Chat, Parsed
-from dgr_lightning.models.tokenizer import check_tokenizer
+from dgr_lightning.models.chat import Chat
+from dgr_lightning.models.thinking import Parsed
 
-WORDS = ["bake", "a", "bread", "first", "mix", "flour", "I", "cannot", "help", "with", "that", ".", "?", "4"]
-MICRO_TEMPLATE = (
-    "{% for message in messages %}<|user|>{{ message.content }}{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|><think>{% endif %}"
-)
 SYSTEM = "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
 
 # What the families prescribe, written out by hand: prompt, target without end token.
@@ -51,88 +38,7 @@ INJECTION = (
 )
 
 
-def vector_texts(shared: Path, name: str) -> list[tuple[str, list[int]]]:
-    texts = (shared / "tokenizers" / "vectors" / f"{name}.inp").read_text(encoding="utf-8").split("\n__ggml_vocab_test__\n")
-    lines = (shared / "tokenizers" / "vectors" / f"{name}.out").read_text(encoding="utf-8").split("\n")
-    return [(text, [int(id_) for id_ in line.split()]) for text, line in zip(texts, lines, strict=True)]
-
-
-@pytest.fixture(scope="module")
-def folders(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    tokenizers = shared / "tokenizers"
-    llama = tmp_path_factory.mktemp("tokenizers") / "r1-distill-llama"
-    llama.mkdir()
-    shutil.copyfile(tokenizers / "r1-distill-qwen" / "tokenizer.json", llama / "tokenizer.json")
-    config = json.loads((tokenizers / "r1-distill-qwen" / "tokenizer_config.json").read_text(encoding="utf-8"))
-    del config["chat_template"]
-    (llama / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
-    template = tokenizers / "templates" / "deepseek-ai-DeepSeek-R1-Distill-Llama-8B.jinja"
-    shutil.copyfile(template, llama / "chat_template.jinja")
-    return {"r1-distill-llama": llama} | {name: tokenizers / name for name in ("r1-distill-qwen", "qwen3", "qwen2.5")}
-
-
-@pytest.fixture(scope="module")
-def chats(folders: dict[str, Path]) -> dict[str, Chat]:
-    return {name: Chat.load(folder) for name, folder in folders.items()}
-
-
-@pytest.fixture(scope="module")
-def rows(shared: Path) -> list[tuple[str, str, str]]:
-    """Real (prompt, trace, answer): STAR-1, and a set whose traces are all empty."""
-    star = json.loads((shared / "data" / "star1" / "STAR-1.json").read_text(encoding="utf-8"))
-    triples = [(row["question"], *row["response"].removeprefix("<think>\n").split("\n</think>\n\n")) for row in star[:300]]
-    empty = json.loads((shared / "data" / "lrm_safety_study_nocot" / "sft_train_nocot.json").read_text(encoding="utf-8"))
-    head = "<think>\n\n</think>\n\n"
-    assert all(row["response"].startswith(head) for row in empty)
-    return triples + [(row["prompt"], "", row["response"].removeprefix(head)) for row in empty[:300]]
-
-
-@dataclass
-class Micro:
-    chat: Chat
-    id_of: dict[str, int]
-
-
-@pytest.fixture(scope="module")
-def micro(tmp_path_factory: pytest.TempPathFactory) -> Micro:
-    """One token a word, no white space, a generation prompt that ends in `<think>` without a line break."""
-    marks = ["<|pad|>", "<|end|>", "<|user|>", "<|assistant|>", "<|unknown|>", "<think>", "</think>"]
-    id_of = {word: i for i, word in enumerate(marks + WORDS)}
-    tokenizer = Tokenizer(models.WordLevel(id_of, unk_token="<|unknown|>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer.add_special_tokens([AddedToken(mark, special=True, normalized=False) for mark in marks[:5]])
-    tokenizer.add_tokens([AddedToken(mark, normalized=False) for mark in marks[5:]])
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<|pad|>", eos_token="<|end|>")
-    fast.chat_template = MICRO_TEMPLATE
-    folder = tmp_path_factory.mktemp("micro")
-    fast.save_pretrained(folder)
-    return Micro(Chat.load(folder), id_of)
-
-
 # Loading
-
-
-@pytest.mark.parametrize(
-    ("name", "vectors"),
-    [
-        ("r1-distill-qwen", "ggml-vocab-deepseek-r1-qwen.gguf"),
-        ("r1-distill-llama", "ggml-vocab-deepseek-r1-qwen.gguf"),
-        ("qwen3", "ggml-vocab-qwen2.gguf"),
-        ("qwen2.5", "ggml-vocab-qwen2.gguf"),
-    ],
-)
-def test_encoding_agrees_with_the_public_vectors(chats, shared, name, vectors):
-    pairs = vector_texts(shared, vectors)
-    assert len(pairs) == 47
-    wrong = [text for text, ids in pairs if chats[name].tokenizer.encode(text, add_special_tokens=False) != ids]
-    assert wrong == []
-
-
-def test_a_tokenizer_that_disagrees_with_its_own_file_is_refused(folders):
-    # Without a config.json beside it AutoTokenizer makes this one a Llama tokenizer.
-    wrong = AutoTokenizer.from_pretrained(folders["r1-distill-qwen"])
-    with pytest.raises(UserError, match=r"tokenizer\.json"):
-        check_tokenizer(wrong, folders["r1-distill-qwen"] / "tokenizer.json")
 
 
 def test_what_ends_a_generation_comes_from_tokenizer_and_generation_config(chats, micro):
@@ -140,16 +46,6 @@ def test_what_ends_a_generation_comes_from_tokenizer_and_generation_config(chats
     assert chats["r1-distill-qwen"].stop_ids == (151643,)
     assert micro.chat.stop_ids == (micro.id_of["<|end|>"],)
     assert (micro.chat.pad_id, chats["qwen3"].pad_id, chats["r1-distill-qwen"].pad_id) == (0, 151643, 151643)
-
-
-def test_styles_are_read_off_the_tokenizer(chats, micro):
-    assert {name: chat.style for name, chat in chats.items()} == {
-        "r1-distill-qwen": "think",
-        "r1-distill-llama": "think",
-        "qwen3": "think",
-        "qwen2.5": "s1",
-    }
-    assert micro.chat.style == "think"
 
 
 def test_a_style_that_the_tokenizer_has_no_marks_for_is_refused(folders):
@@ -403,54 +299,3 @@ def test_what_was_written_is_read_back(chats, rows, name):
     chat = chats[name]
     for _, trace, answer in rows[::10]:
         assert chat.parse(chat.decode(chat.target_ids(trace, answer))) == Parsed(trace.strip(), answer.strip())
-
-
-def test_unfinished_and_malformed_outputs(chats, micro):
-    r1, qwen3, s1 = chats["r1-distill-qwen"], chats["qwen3"], chats["qwen2.5"]
-    assert r1.parse("still thinking") == Parsed("still thinking", None)
-    assert r1.parse("hm\n</think>\n\n") == Parsed("hm", "")
-    assert r1.parse("\n</think>\n\nNo.") == Parsed("", "No.")
-    assert r1.parse("hm</think>No.</think>Yes.") == Parsed("hm", "No.</think>Yes.")
-    assert qwen3.parse("<think>\nstill thinking") == Parsed("still thinking", None)
-    assert qwen3.parse("straight to the answer") == Parsed(None, None)
-    assert qwen3.parse("hm\n</think>\n\nNo.") == Parsed("hm", "No.")
-    assert s1.parse("<|im_start|>think\nhm\n<|im_start|>answer\nNo.") == Parsed("hm", "No.")
-    assert s1.parse("<|im_start|>think\nhm") == Parsed("hm", None)
-    assert micro.chat.parse("first mix </think> I cannot help with that .") == Parsed("first mix", "I cannot help with that .")
-    # A second opening is part of the trace, where a check can see it.
-    assert r1.has_marks(r1.parse("<think>\nhm\n</think>\n\nNo.").trace or "")
-    assert [chat.parse(" No.\n", thinking=False) for chat in (r1, qwen3, s1)] == [Parsed("", "No.")] * 3
-
-
-# The first example on the screen
-
-
-def test_an_example_is_shown_token_by_token_with_its_target_marked(micro):
-    example = Example("x-1", "bake a bread ?", "first mix", "I cannot help with that .", "harmful", "x")
-    console = Console(width=200, record=True, file=open("/dev/null", "w"), color_system="truecolor")  # noqa: SIM115
-    console.print(micro.chat.show(example))
-    styled, text = console.export_text(styles=True, clear=False), console.export_text()
-    assert "prompt, not trained on: 7 tokens" in text
-    assert "target, trained on: 10 tokens" in text
-    assert "<|user|>│bake│a│bread│?│<|assistant|>│<think>│" in text
-    assert "first│mix│</think>│I│cannot│help│with│that│.│<|end|>│" in text
-    assert "\x1b[1;32mcannot" in styled
-    assert "\x1b[1;32mbake" not in styled
-
-
-def test_hidden_text_is_counted_and_control_tokens_are_shown(micro):
-    example = Example("x-1", "bake a bread ?", "first mix", "I cannot help with that .", "harmful", "x")
-    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(micro.chat.show(example, hide_text=True))
-    text = console.export_text()
-    assert "<|user|>│ 4 of text │<|assistant|>│<think>│" in text and " 2 of text │</think>│ 6 of text │<|end|>│" in text
-    assert "bake" not in text and "mix" not in text
-
-
-def test_a_long_example_is_shown_without_its_middle_and_markup_is_text(micro):
-    example = Example("x-1", "[bold] a", "a " * 400, "4", "harmful", "x")
-    console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(micro.chat.show(example, num_shown=20))
-    text = console.export_text()
-    assert "… 383 more …" in text.replace("\n", "")
-    assert text.count("a│") < 40

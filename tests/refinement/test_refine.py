@@ -16,7 +16,7 @@ from dgr_lightning.engines.request_queue import Feed
 from dgr_lightning.errors import UserError
 from dgr_lightning.example import Example, read_refined
 from dgr_lightning.files import write_jsonl
-from dgr_lightning.models.chat import Parsed
+from dgr_lightning.models.thinking import Parsed
 from dgr_lightning.refinement import outcome
 from dgr_lightning.refinement import refine as refine_module
 from dgr_lightning.refinement.outcome import RefinementStats, show_refinement

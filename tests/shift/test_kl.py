@@ -17,7 +17,7 @@ from dgr_lightning.models import weights
 from dgr_lightning.models.chat import Chat
 from dgr_lightning.shift.kl import Trace, divergence, load_prompts, score_traces, write_traces
 from dgr_lightning.tasks.task import Problem
-from tests.helpers.models import FakeModel
+from tests.helpers.fake_model import FakeModel
 
 PROBLEMS = [Problem(f"{kind}-{i}", kind, f"ask {i}", None) for kind in ("reasoning", "harmful") for i in range(200)]
 

@@ -8,7 +8,7 @@ from dgr_lightning.files import read_jsonl, write_jsonl
 from dgr_lightning.micro.tokenizer import build_tokenizer
 from dgr_lightning.models.chat import Chat
 from dgr_lightning.shift.measure import mean_nll, measure_set
-from tests.helpers.models import FakeModel
+from tests.helpers.fake_model import FakeModel
 
 
 class FixedEngine:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dgr_lightning.models.chat import Encoded
-from dgr_lightning.training.packing import IGNORED, StepLoader, collate, deal, num_steps, pack, step_examples
+from dgr_lightning.training.packing import IGNORED, StepLoader, collate, num_steps, pack, shard_rows, step_examples
 
 
 def documents(*lengths: int) -> list[Encoded]:
@@ -123,7 +123,7 @@ def test_the_tightest_row_that_fits_is_taken() -> None:
 def test_ranks_share_a_step_evenly_and_leave_nothing_out(num_ranks: int) -> None:
     rng = random.Random(0)
     encoded = documents(*(rng.randint(2, 100) for _ in range(24)))
-    dealt = deal(encoded, 128, num_ranks)
+    dealt = shard_rows(encoded, 128, num_ranks)
     assert len({len(rows) for rows in dealt}) == 1
     rows = [row for own in dealt for row in own]
     assert sorted(document.ids[0] for row in rows for document in row) == [document.ids[0] for document in encoded]
@@ -133,12 +133,12 @@ def test_ranks_share_a_step_evenly_and_leave_nothing_out(num_ranks: int) -> None
 
 
 def test_a_few_documents_are_spread_over_the_ranks_though_one_row_would_hold_them_all() -> None:
-    dealt = deal(documents(30, 20, 10, 10), 1000, 2)
+    dealt = shard_rows(documents(30, 20, 10, 10), 1000, 2)
     assert [[[len(document.ids) for document in row] for row in rows] for rows in dealt] == [[[30, 10]], [[20, 10]]]
 
 
 def test_a_rank_without_documents_computes_a_row_that_teaches_nothing() -> None:
-    dealt = deal(documents(30), 1000, 2)
+    dealt = shard_rows(documents(30), 1000, 2)
     assert [len(rows) for rows in dealt] == [1, 1] and dealt[1] == [[]]
     row = collate([])
     assert (row["labels"] == IGNORED).all() and row["input_ids"].shape == (1, 64) and row["targets"].tolist() == [63] * 64
@@ -156,6 +156,6 @@ def test_every_rank_knows_the_target_tokens_of_all() -> None:
 
 
 def test_waste_is_what_no_document_fills() -> None:
-    assert StepLoader(documents(64, 64), batch_size=2, max_tokens=128, seed=1, epochs=1).waste(10) == 0
-    assert StepLoader(documents(64), batch_size=1, max_tokens=128, seed=1, epochs=1, num_ranks=4).waste(10) == 0.75
+    assert StepLoader(documents(64, 64), batch_size=2, max_tokens=128, seed=1, epochs=1).padding_fraction(10) == 0
+    assert StepLoader(documents(64), batch_size=1, max_tokens=128, seed=1, epochs=1, num_ranks=4).padding_fraction(10) == 0.75
     assert StepLoader(documents(*[5] * 10), batch_size=4, max_tokens=64, seed=1, epochs=1, max_steps=2).num_seen() == 8

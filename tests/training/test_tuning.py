@@ -16,11 +16,10 @@ from dgr_lightning.files import write_json
 from dgr_lightning.models.chat import Chat
 from dgr_lightning.models.folder import check_unquantised
 from dgr_lightning.models.weights import load_model
-from dgr_lightning.training import tuning
-from dgr_lightning.training.checkpoints import trained
-from dgr_lightning.training.flops import ModelFlops
+from dgr_lightning.training.adapters import collect, initialize, targets
+from dgr_lightning.training.checkpoints import trained_parameters
 from dgr_lightning.training.probes import Probes
-from dgr_lightning.training.tuning import Adapter, adapters, add_adapters, check_model, empty, initialise, load, merged, targets
+from dgr_lightning.training.tuning import empty, load
 from tests.helpers import rank_trainings
 from tests.helpers.ranks import on_two_ranks
 from tests.helpers.runs import ROOT, SMALL, command, environment, run, summary_of
@@ -31,40 +30,13 @@ from tests.helpers.trainings import (
     exported,
     no_space,
     save_base,
-    small_model,
     train,
     train_twice,
     weights,
 )
-
-FAMILIES = [
-    ("Qwen3", {"tie_word_embeddings": True, "head_dim": 16}),
-    ("Qwen2", {"tie_word_embeddings": False}),
-    ("Llama", {"tie_word_embeddings": False}),
-]
-WIDTHS = {"hidden_size": 64, "intermediate_size": 128}  # 4-bit rows on a CPU are multiples of 64
-IDS = torch.arange(2, 40)[None]
-
-
-@pytest.fixture(scope="module", params=FAMILIES, ids=lambda family: family[0])
-def any_base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained model in fp32 with the miniature's tokenizer, of one of several families."""
-    family, changes = request.param
-    return save_base(tmp_path_factory.mktemp("base") / "model", family, **WIDTHS, **changes)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    family, changes = FAMILIES[0]
-    return save_base(tmp_path_factory.mktemp("base") / "model", family, **WIDTHS, **changes)
-
+from tests.helpers.tunings import FAMILIES, IDS, WIDTHS, logits
 
 LORA = {"tuning_method": "lora", "tuning_rank": 4, "sft_lr": 3e-2}
-
-
-def logits(model) -> torch.Tensor:
-    with torch.no_grad():
-        return model.eval()(input_ids=IDS).logits
 
 
 # --- LoRA -----------------------------------------------------------------------------------------------------------------
@@ -76,7 +48,7 @@ def test_lora_learns_and_exports_what_it_learned(any_base: Path, tmp_path: Path)
     cfg = TuningConfig(method="lora", rank=4)
     adapted = load(any_base, cfg, "fp32", "cpu", seed=3)
     learned = weights(tmp_path)
-    assert learned.keys() == {f"model.{name}" for name, _ in trained(adapted)} and len(learned) == 2 * 2 * 7
+    assert learned.keys() == {f"model.{name}" for name, _ in trained_parameters(adapted)} and len(learned) == 2 * 2 * 7
     untrained = logits(adapted)
     adapted.load_state_dict({name.removeprefix("model."): weight for name, weight in learned.items()}, strict=False)
     written = load_model(tmp_path / "model", "fp32", "cpu")
@@ -88,99 +60,35 @@ def test_lora_learns_and_exports_what_it_learned(any_base: Path, tmp_path: Path)
     assert changed == {f"{name}.weight" for name in targets(load_model(any_base, "fp32", "cpu"), cfg)}
 
 
-def test_adapters_add_nothing_before_they_are_trained(base: Path) -> None:
-    adapted = load(base, TuningConfig(method="lora"), "fp32", "cpu", seed=1)
-    assert torch.equal(logits(adapted), logits(load_model(base, "fp32", "cpu")))
-    assert type(adapted).__name__ == "Qwen3ForCausalLM"
-    assert all(adapter.down.std() > 0 and not adapter.up.any() for adapter in adapters(adapted).values())
-
-
-def test_frozen_weights_have_the_type_of_the_computation_and_adapters_are_fp32(base: Path) -> None:
+def test_frozen_weights_have_the_type_of_the_computation_and_adapters_are_fp32(wide_base: Path) -> None:
     for precision, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
-        model = load(base, TuningConfig(method="lora", rank=2), precision, "cpu", seed=1)
+        model = load(wide_base, TuningConfig(method="lora", rank=2), precision, "cpu", seed=1)
         types = {(weight.requires_grad, weight.dtype) for weight in model.parameters()}
         assert types == {(True, torch.float32), (False, dtype)}
 
 
-def test_only_the_named_modules_of_the_named_layers_are_adapted() -> None:
-    model = small_model("Qwen2")
-    wanted = TuningConfig(method="lora", rank=1, target_modules=["up_proj", "self_attn.v_proj"], layers="1-1")
-    assert targets(model, wanted) == ["model.layers.1.self_attn.v_proj", "model.layers.1.mlp.up_proj"]
-    add_adapters(model, wanted)
-    assert {name.partition(".lora_")[0] for name, _ in trained(model)} == set(targets(small_model("Qwen2"), wanted))
-
-
-@pytest.mark.parametrize(
-    ("layers", "depth", "expected"),
-    [
-        (None, 28, range(28)),
-        ("16-31", 48, range(16, 32)),
-        ("33%-67%", 48, range(16, 32)),
-        ("33%-67%", 28, range(9, 19)),
-        ("0%-100%", 3, range(3)),
-        ("50%-51%", 4, range(2, 3)),
-        ("99.9%-100%", 4, range(3, 4)),
-        ("0-0", 4, range(1)),
-    ],
-)
-def test_layers_are_numbers_or_shares_of_the_depth(layers: str | None, depth: int, expected: range) -> None:
-    assert tuning._layer_range(layers, depth) == expected
-
-
-def test_first_values_follow_from_seed_and_name_alone(base: Path) -> None:
-    def first(seed: int, precision: str = "fp32", **changes) -> dict[str, Adapter]:
-        torch.rand(seed)  # what was drawn before has no say
-        return adapters(load(base, TuningConfig(method="lora", rank=4, **changes), precision, "cpu", seed))
-
-    every, other_seed, some = first(1), first(2), first(1, "bf16", target_modules=["down_proj"], layers="1-1")
-    assert list(some) == ["model.layers.1.mlp.down_proj"]
-    assert all(torch.equal(every[name].down, adapter.down) for name, adapter in some.items())
-    assert not any(torch.equal(every[name].down, adapter.down) for name, adapter in other_seed.items())
-    noise = torch.cat([adapter.down.flatten() * adapter.down.shape[1] ** 0.5 for adapter in every.values()])
-    assert noise.abs().max() <= 1 and noise.std().item() == pytest.approx(3**-0.5, rel=0.1)
-    assert len({adapter.down.sum().item() for adapter in every.values()}) == len(every)
-
-
-def test_an_interrupted_lora_resumes_to_the_bit(base: Path, tmp_path: Path) -> None:
-    train_twice(base, tmp_path, **LORA, trainer_precision="bf16")
+def test_an_interrupted_lora_resumes_to_the_bit(wide_base: Path, tmp_path: Path) -> None:
+    train_twice(wide_base, tmp_path, **LORA, trainer_precision="bf16")
     assert_same_weights(tmp_path / "undisturbed", tmp_path / "interrupted")
 
 
-def test_probes_decode_a_frozen_bf16_model_whatever_the_engine_computes_in(base: Path) -> None:
+def test_probes_decode_a_frozen_bf16_model_whatever_the_engine_computes_in(wide_base: Path) -> None:
     class Refuses:
         def refuses(self, answer) -> bool:
             return False
 
     cfg = config()
     cfg.engine.precision, cfg.probes.tasks, cfg.probes.size, cfg.probes.max_new_tokens = "fp32", ["micro-short"], 2, 3
-    model = load(base, TuningConfig(method="lora"), "bf16", "cpu", seed=1)
-    assert Probes(cfg, Chat.load(base), Refuses())(model, 0)["probe/reasoning_accuracy"] == 0.0
+    model = load(wide_base, TuningConfig(method="lora"), "bf16", "cpu", seed=1)
+    assert Probes(cfg, Chat.load(wide_base), Refuses())(model, 0)["probe/reasoning_accuracy"] == 0.0
 
 
 # --- What has no place in a model -----------------------------------------------------------------------------------------
 
-REFUSED = [
-    ({"rank": 32}, r"tuning\.rank=32: model\.layers\.0\.self_attn\.k_proj has 32 rows or columns.*rank below 32"),
-    ({"target_modules": ["upproj"]}, r"tuning\.target_modules=\[upproj\]: .*'upproj'.*q_proj, k_proj.*up_proj.*\[all-linear\]"),
-    ({"target_modules": ["lm_head"]}, r"tuning\.target_modules=\[lm_head\]"),
-    ({"layers": "1-2"}, r"tuning\.layers=1-2: the model has 2 decoder layers, 0-1"),
-]
-
-
-@pytest.mark.parametrize(("changes", "message"), REFUSED, ids=lambda value: str(value))
-def test_what_has_no_place_in_the_model_is_said_before_a_weight_is_loaded(base: Path, tmp_path: Path, changes, message) -> None:
-    wanted = TuningConfig(method="lora", **{"rank": 2} | changes)
-    with pytest.raises(UserError, match=message):
-        targets(load_model(base, "fp32", "cpu"), wanted)
-    (tmp_path / "config.json").write_bytes((base / "config.json").read_bytes())  # and no weights beside it
-    with pytest.raises(UserError, match=message):
-        check_model(tmp_path, wanted)
-    check_model(tmp_path, TuningConfig(method="lora", rank=2, layers="50%-100%"))
-
 
 @pytest.mark.parametrize("method", ["full", "lora", "qlora"])
-def test_a_model_that_is_quantised_already_is_refused(base: Path, tmp_path: Path, method: str) -> None:
-    config = json.loads((base / "config.json").read_text())
+def test_a_model_that_is_quantised_already_is_refused(wide_base: Path, tmp_path: Path, method: str) -> None:
+    config = json.loads((wide_base / "config.json").read_text())
     write_json(tmp_path / "config.json", config | {"quantization_config": {"quant_method": "gptq"}})
     for refuse in (
         lambda: check_unquantised(tmp_path),
@@ -191,12 +99,12 @@ def test_a_model_that_is_quantised_already_is_refused(base: Path, tmp_path: Path
             refuse()
 
 
-def test_tuning_every_weight_imports_no_package_of_adapters(base: Path) -> None:
+def test_tuning_every_weight_imports_no_package_of_adapters(wide_base: Path) -> None:
     code = (
         "import sys\nfrom pathlib import Path\nfrom dgr_lightning import config\n"
-        "from dgr_lightning.training import optimizers, tuning\n"
-        f"model = tuning.load(Path({str(base)!r}), config.TuningConfig(), 'fp32', 'cpu', 1)\n"
-        "optimizers.build(model, config.SftConfig(), 'fp32')\n"
+        "from dgr_lightning.training import tuning\nfrom dgr_lightning.training.optimizer import OPTIMIZERS\n"
+        f"model = tuning.load(Path({str(wide_base)!r}), config.TuningConfig(), 'fp32', 'cpu', 1)\n"
+        "OPTIMIZERS.get('adamw').build(model, config.SftConfig(), 'fp32')\n"
         "print(*{'peft', 'bitsandbytes'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
@@ -204,42 +112,6 @@ def test_tuning_every_weight_imports_no_package_of_adapters(base: Path) -> None:
 
 
 # --- QLoRA ----------------------------------------------------------------------------------------------------------------
-
-
-def dequantised(model) -> dict[str, torch.Tensor]:
-    """The matrices that a 4-bit model computes with, by name."""
-    from bitsandbytes.functional import dequantize_4bit
-    from bitsandbytes.nn import Linear4bit
-
-    return {
-        name.replace(".base_layer", ""): dequantize_4bit(module.weight.data, module.weight.quant_state)
-        for name, module in model.named_modules()
-        if isinstance(module, Linear4bit)
-    }
-
-
-@pytest.mark.parametrize("storage", ["auto", "bf16", "fp32", "uint8"])
-def test_qlora_packs_two_weights_into_a_byte_and_computes_with_them(any_base: Path, storage: str) -> None:
-    wanted = TuningConfig(method="qlora", rank=2, quant_storage=storage)
-    model = load(any_base, wanted, "fp32", "cpu", seed=1)
-    plain = load_model(any_base, "fp32", "cpu")
-    matrices = dequantised(model)
-    assert list(matrices) == targets(plain, wanted)
-    for name, matrix in matrices.items():
-        packed = model.get_submodule(name).base_layer.weight
-        assert packed.numel() * packed.element_size() == matrix.numel() / 2
-        assert packed.dtype == tuning.DTYPES["fp32" if storage == "auto" else storage]
-        assert packed.quant_state.quant_type == "nf4" and packed.quant_state.nested
-        weight = plain.get_submodule(name).weight
-        assert 0.01 < (matrix - weight).abs().mean() / weight.abs().mean() < 0.15
-        weight.data = matrix
-    torch.testing.assert_close(logits(model), logits(plain), rtol=1e-5, atol=1e-5)
-    assert torch.equal(logits(model), logits(model))  # the first forward pass outside training repacks nothing
-
-
-def test_the_operations_of_4_bit_matrices_are_those_of_the_matrices(base: Path) -> None:
-    flops = [ModelFlops.of(load(base, TuningConfig(method=method, rank=2), "fp32", "cpu", 1)) for method in ("lora", "qlora")]
-    assert flops[0] == flops[1]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -250,40 +122,15 @@ def test_qlora_learns_and_exports_adapters_on_the_unquantised_base(any_base: Pat
     assert result.loss_last < 0.8 * result.loss_first
     model = load(any_base, TuningConfig(method="qlora", rank=4), precision, "cpu", seed=3)
     learned = {name.removeprefix("model."): weight for name, weight in weights(tmp_path).items()}
-    assert learned.keys() == dict(trained(model)).keys()
+    assert learned.keys() == dict(trained_parameters(model)).keys()
     assert not model.load_state_dict(learned, strict=False).unexpected_keys
     expected = load_model(any_base, "fp32", "cpu")
-    for name, adapter in adapters(model).items():
+    for name, adapter in collect(model).items():
         weight = expected.get_submodule(name).weight
         weight.data += adapter.scale * adapter.up @ adapter.down
     exported = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     torch.testing.assert_close(logits(exported), logits(expected), rtol=1e-4, atol=1e-4)
     assert "quantization_config" not in json.loads((tmp_path / "model" / "config.json").read_text())
-
-
-def test_rows_that_a_cpu_would_dequantise_wrongly_are_refused(tmp_path: Path) -> None:
-    folder = save_base(tmp_path / "model", "Qwen2", **WIDTHS | {"intermediate_size": 96})
-    load(folder, TuningConfig(method="lora", rank=2), "fp32", "cpu", 1)
-    with pytest.raises(UserError, match=r"tuning=qlora on a CPU: model\.layers\.0\.mlp\.down_proj has rows of 96.*tuning=lora"):
-        load(folder, TuningConfig(method="qlora", rank=2), "fp32", "cpu", 1)
-
-
-def test_packed_weights_are_not_cast(base: Path) -> None:
-    model = load(base, TuningConfig(method="qlora", rank=2), "fp32", "cpu", 1)
-    for cast in (lambda: model.to(torch.bfloat16), model.half, model.float):
-        with pytest.raises(ValueError, match=r"cast|not supported for quantized"):
-            cast()
-
-
-def test_merging_rounds_once_to_the_type_of_the_base(tmp_path: Path) -> None:
-    folder = save_base(tmp_path / "model", "Qwen2", **WIDTHS)
-    small = load_model(folder, "bf16", "cpu")
-    small.save_pretrained(folder)
-    adapter = Adapter(torch.randn(3, 64), torch.randn(128, 3), 0.5)
-    name = "model.layers.1.mlp.gate_proj"
-    model = merged({name: adapter}, folder, torch.bfloat16)
-    expected = small.get_submodule(name).weight.float() + 0.5 * adapter.up @ adapter.down
-    assert torch.equal(model.get_submodule(name).weight, expected.to(torch.bfloat16))
 
 
 # --- Whole runs -----------------------------------------------------------------------------------------------------------
@@ -348,18 +195,18 @@ def sharded_equals_whole(folder: Path, method: str, precision: str) -> None:
     assert expected.keys() == found.keys()
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, msg=name, **rounding)
-    kept, gathered = adapters(whole), adapters(model)
+    kept, gathered = collect(whole), collect(model)
     assert kept.keys() == gathered.keys()
     assert all(torch.equal(kept[name].down, gathered[name].down) for name in kept)
-    initialise(model, 5)
-    initialise(whole, 5)
-    kept, gathered = adapters(whole), adapters(model)
+    initialize(model, 5)
+    initialize(whole, 5)
+    kept, gathered = collect(whole), collect(model)
     assert all(torch.equal(kept[name].down, gathered[name].down) and not gathered[name].up.any() for name in kept)
 
 
 @pytest.mark.slow
-def test_a_sharded_model_with_adapters_is_the_whole_one(base: Path) -> None:
-    on_two_ranks(sharded_models_equal_whole_ones, base)
+def test_a_sharded_model_with_adapters_is_the_whole_one(wide_base: Path) -> None:
+    on_two_ranks(sharded_models_equal_whole_ones, wide_base)
 
 
 def adapted(method: str, strategy: str, max_tokens: int = 100, **changes):
@@ -387,16 +234,16 @@ def test_lora_on_two_ranks_is_lora_on_one_whatever_the_model_and_the_rows(tmp_pa
 
 
 @pytest.mark.slow
-def test_adapters_are_trained_and_exported_the_same_on_two_ranks(base: Path, tmp_path: Path) -> None:
+def test_adapters_are_trained_and_exported_the_same_on_two_ranks(wide_base: Path, tmp_path: Path) -> None:
     pairs = [(method, strategy) for method in ("lora", "qlora") for strategy in ("ddp", "fsdp")]
     # The last goes on, in shards, from what one process left behind.
     half = adapted("lora", "single", checkpoint_every=5)
     with pytest.raises(OSError, match="no space left"):
-        rank_trainings.train(base, half, tmp_path / "resumed", no_space)
-    trainings = [(base, adapted(*pair), tmp_path / "-".join(pair)) for pair in pairs]
-    *_, resumed = rank_trainings.train_on_two_ranks(*trainings, (base, adapted("lora", "fsdp"), tmp_path / "resumed"))
+        rank_trainings.train(wide_base, half, tmp_path / "resumed", no_space)
+    trainings = [(wide_base, adapted(*pair), tmp_path / "-".join(pair)) for pair in pairs]
+    *_, resumed = rank_trainings.train_on_two_ranks(*trainings, (wide_base, adapted("lora", "fsdp"), tmp_path / "resumed"))
     assert resumed.resumed_from_step == 5
     for method, names in (("lora", ["lora-ddp", "lora-fsdp", "resumed"]), ("qlora", ["qlora-ddp", "qlora-fsdp"])):
-        rank_trainings.train(base, adapted(method, "single"), tmp_path / method)
+        rank_trainings.train(wide_base, adapted(method, "single"), tmp_path / method)
         for name in names:
             assert_same_adapters(tmp_path / name, tmp_path / method)

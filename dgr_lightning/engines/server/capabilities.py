@@ -23,7 +23,7 @@ from dgr_lightning.console import say
 from dgr_lightning.engines.engine import LENGTH, STOP, Decoder, Sampling
 from dgr_lightning.engines.server.client import Endpoint, Rejected, Unreachable, Unusable
 from dgr_lightning.errors import UserError
-from dgr_lightning.models.chat import FORMATS
+from dgr_lightning.models.thinking import FORMATS
 
 T = TypeVar("T")
 

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
-from transformers import AttentionInterface
 
 from dgr_lightning.engines.engine import LENGTH, Completion, Decoder, Request, Sampling
 from dgr_lightning.engines.request_queue import Feed
@@ -28,8 +27,6 @@ _ATTENTION = "dgr_lightning"
 _SCORED_LOGITS = {"cpu": 2**27, "cuda": 2**30}
 # Batches that wait for a slot: rows of like length are seated together, and the more there are to choose from, the more alike.
 _BATCHES_WAITING = 4
-
-AttentionInterface.register(_ATTENTION, grouped_attention)
 
 
 class TransformersEngine:
@@ -125,6 +122,9 @@ class TransformersEngine:
     @contextmanager
     def _inference(self) -> Iterator[None]:
         """No gradients, no dropout, this precision, this engine's attention; afterwards the model is as it was."""
+        from transformers import AttentionInterface
+
+        AttentionInterface.register(_ATTENTION, grouped_attention)
         training = [module for module in self.model.modules() if module.training]
         attention = self.model.config._attn_implementation
         try:

@@ -1,0 +1,52 @@
+"""An example shown token by token, as the model sees it in training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from rich.panel import Panel
+from rich.text import Text
+
+from dgr_lightning.example import Example
+
+if TYPE_CHECKING:
+    from dgr_lightning.models.chat import Chat
+
+
+def example_view(chat: Chat, example: Example, num_shown: int = 160, *, hide_text: bool = False) -> Panel:
+    """Returns an example for the terminal, token by token; the target, which is trained on, is highlighted.
+
+    Args:
+        chat: tokenizer and template of the model.
+        example: any example.
+        num_shown: the most tokens that are shown of prompt and target each; the middle of a longer one is left out.
+        hide_text: show control tokens alone, and only the number of tokens between them.
+    """
+    body = Text()
+    for name, style, ids in (
+        ("prompt, not trained on", "dim", chat.prompt_ids(example.prompt)),
+        ("target, trained on", "bold green", chat.target_ids(example.trace, example.answer)),
+    ):
+        body.append(f"{name}: {len(ids)} tokens\n", "underline")
+        half, tokens = num_shown // 2, _without_text(chat, ids) if hide_text else [_token(chat, id_) for id_ in ids]
+        if len(tokens) > num_shown:
+            tokens[half:-half] = [f" … {len(ids) - 2 * half} more … "]
+        for token in tokens:
+            body.append(token, style).append("│", "bright_black")
+        body.append("\n")
+    body.rstrip()
+    return Panel(body, title=f"{example.id}, as the model sees it", title_align="left")
+
+
+def _token(chat: Chat, id_: int) -> str:
+    return chat.token_text(id_).replace("\n", "⏎")
+
+
+def _without_text(chat: Chat, ids: Sequence[int]) -> list[str]:
+    shown = []
+    for is_control, group in groupby(ids, key=chat.is_control):
+        run = list(group)
+        shown += [_token(chat, id_) for id_ in run] if is_control else [f" {len(run)} of text "]
+    return shown

@@ -1,0 +1,59 @@
+"""What `sft.optimizer` chooses: the optimizers, a file each in `optimizers/`, and what is common to them.
+
+The command line reads a member's facts before torch is imported, so neither this file nor a member imports torch until an
+optimizer is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dgr_lightning.config import SftConfig
+from dgr_lightning.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.optim import Optimizer
+
+
+@dataclass(frozen=True)
+class OptimizerSpec:
+    """An optimizer: how it is built, and what it goes together with.
+
+    Attributes:
+        build: called with the model (sharded or not; weights without gradients are frozen), the recipe, of which `lr` and
+            `weight_decay` are read, and the type of the computation, `bf16` or `fp32`.
+        package: the package beyond PyTorch that it needs; None if there is none.
+        sharded_instead: the optimizer to write instead under FSDP; None if its own states can be sharded.
+        not_for_adapters: why it cannot train adapters; None if it can.
+    """
+
+    build: Callable[[nn.Module, SftConfig, str], Optimizer]
+    package: str | None = None
+    sharded_instead: str | None = None
+    not_for_adapters: str | None = None
+
+
+OPTIMIZERS: Registry[OptimizerSpec] = Registry("sft.optimizer", "dgr_lightning.training.optimizers", "OPTIMIZER")
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Returns the weights that require a gradient in two groups: matrices, embeddings among them, decay; vectors do not."""
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    return [
+        {"params": [weight for weight in weights if weight.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [weight for weight in weights if weight.ndim < 2], "weight_decay": 0.0},
+    ]
+
+
+def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
+    """Sets the learning rate of every group; a tensor is filled in place, since a compiled step reads that very tensor."""
+    from torch import Tensor
+
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr

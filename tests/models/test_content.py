@@ -1,0 +1,69 @@
+"""The content hash of a model: what it covers, and what is remembered of large files."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from dgr_lightning.cache import cache_dir
+from dgr_lightning.models import content
+from dgr_lightning.models.content import model_hash
+from tests.helpers.models import change_weights
+
+pytestmark = pytest.mark.usefixtures("own_cache", "no_network")
+
+
+def test_content_is_that_of_the_files_that_make_the_model(folder, tmp_path):
+    content = model_hash(folder)
+    copy = Path(shutil.copytree(folder, tmp_path / "elsewhere"))
+    (copy / "README.md").write_text("read me")
+    (copy / "training_args.bin").write_bytes(b"x")
+    (copy / "model.safetensors.index.json").write_text('{"weight_map": {"old": "gone.safetensors"}}')
+    assert model_hash(copy) == content
+    change_weights(copy, lambda tensors: tensors["model.norm.weight"].add_(1))
+    assert model_hash(copy) != content
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "tokenizer.json", "chat_template.jinja", "generation_config.json", "modeling.py"]
+)
+def test_content_changes_with_config_tokenizer_template_and_code(folder, name):
+    content = model_hash(folder)
+    file = folder / name
+    file.write_text((file.read_text() if file.exists() else "") + "\n")
+    assert model_hash(folder) != content
+
+
+def test_content_of_shards_covers_each_of_them(grown, tmp_path):
+    folder = Path(shutil.copytree(grown / "qwen3", tmp_path / "shards"))
+    content = model_hash(folder)
+    shard = sorted(folder.glob("model-*.safetensors"))[-1]
+    shard.write_bytes(shard.read_bytes() + b"\0")
+    assert model_hash(folder) != content
+
+
+def test_hashes_of_large_files_are_remembered_by_size_and_time(folder, monkeypatch):
+    monkeypatch.setattr(content, "REMEMBERED_BYTES", 10_000)
+    weights, hashed = folder / "model.safetensors", []
+    real = content.file_hash
+
+    def noted(path: Path) -> str:
+        hashed.append(path.name)
+        return real(path)
+
+    monkeypatch.setattr(content, "file_hash", noted)
+    monkeypatch.setattr(content, "STABLE_SECONDS", 1e6)
+    weights.touch()
+    first = model_hash(folder)
+    assert not (cache_dir() / "hashes.json").exists()  # written a moment ago: may be written again in the same tick
+    os.utime(weights, (1_000_000_000, 1_000_000_000))
+    assert model_hash(folder) == first
+    hashed.clear()
+    assert model_hash(folder) == first
+    assert "model.safetensors" not in hashed and "config.json" in hashed
+    change_weights(folder, lambda tensors: tensors["model.norm.weight"].add_(1))
+    assert model_hash(folder) != first
+    (cache_dir() / "hashes.json").write_text("{torn")
+    change_weights(folder, lambda tensors: tensors["model.norm.weight"].sub_(1))
+    assert model_hash(folder) == first
