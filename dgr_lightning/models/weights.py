@@ -16,7 +16,7 @@ from rich.markup import escape
 from torch import nn
 
 from dgr_lightning.console import say
-from dgr_lightning.errors import UserError
+from dgr_lightning.errors import UserError, one_line
 from dgr_lightning.models.folder import check_folder, weight_files
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def _cause(error: Exception) -> str:
     """Returns the beginning of a library's message, which may list every model there is."""
     if "trust_remote_code" in str(error):
         return "it needs the code that lies in the folder. Read that code, then set model.trust_remote_code=true."
-    return " ".join(str(error).split())[:200]
+    return one_line(error, 200)
 
 
 def _some(names: list[str]) -> str:
