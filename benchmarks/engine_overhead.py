@@ -114,9 +114,9 @@ def _measure_vllm(
     from dgr_lightning.engines.vllm.engine import VllmEngine
 
     # Half of a GPU each: both are loaded all the time.
-    config = EngineConfig(batch_size=args.batch_size, compile=not args.eager, replicas=1, memory=0.42)
-    engine = VllmEngine(folder, chat, config, precision, device)
-    bare = _BareVllm(folder, config, precision, device, load, defaults=args.bare_defaults)
+    config = EngineConfig(precision=precision, batch_size=args.batch_size, compile=not args.eager, replicas=1, memory=0.42)
+    engine = VllmEngine(folder, chat, config, device)
+    bare = _BareVllm(folder, config, device, load, defaults=args.bare_defaults)
     try:
         pairs = _pairs(args, load, _ours(engine, load, scratch), bare.run)
     finally:
@@ -231,11 +231,11 @@ def _plain_generate(model: Any, chat: Chat, load: Load, batch_size: int, cache: 
 class _BareVllm:
     """`LLM.generate` in a process of its own: JSON lines in and out, see `_serve_bare`."""
 
-    def __init__(self, folder: Path, config: EngineConfig, precision: str, device: str, load: Load, *, defaults: bool) -> None:
-        from dgr_lightning.engines.vllm.engine import cpu_environments, engine_arguments
-        from dgr_lightning.engines.vllm.process import ENVIRONMENT
+    def __init__(self, folder: Path, config: EngineConfig, device: str, load: Load, *, defaults: bool) -> None:
+        from dgr_lightning.engines.vllm.arguments import engine_arguments
+        from dgr_lightning.engines.vllm.environments import WORKER, cpu_environments
 
-        environment = os.environ | ENVIRONMENT
+        environment = os.environ | WORKER
         if device == "cpu":
             # Without the binding, vLLM's usual processes take all cores, as one process does.
             environment |= cpu_environments(config)[0] | {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}
@@ -251,7 +251,7 @@ class _BareVllm:
         )
         self._ask(
             parent=os.getpid(),
-            arguments=engine_arguments(folder, config, precision, trust_remote_code=False),
+            arguments=engine_arguments(folder, config, trust_remote_code=False),
             stop_ids=load.stop_ids,
             max_new_tokens=load.max_new_tokens,
         )

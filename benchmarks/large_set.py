@@ -61,7 +61,7 @@ def refine(folder: Path, tokenizer: Path, phase: str) -> None:
     from dgr_lightning.config import Config, DataConfig, EngineConfig, FieldsConfig, RefineConfig
     from dgr_lightning.data import sources
     from dgr_lightning.engines.engine import STOP, Completion, Request, Sampling
-    from dgr_lightning.engines.request_queue import Feed
+    from dgr_lightning.engines.request_queue import RequestQueue
     from dgr_lightning.example import ExampleFile
     from dgr_lightning.files import write_jsonl
     from dgr_lightning.models.chat import Chat
@@ -77,9 +77,9 @@ def refine(folder: Path, tokenizer: Path, phase: str) -> None:
         num_done = 0
 
         def generate(self, requests: Iterable[Request | None], sampling: Sampling) -> Iterator[Completion]:
-            feed = Feed(requests)
-            while not feed.ended:
-                for request in feed.take(512):
+            queue = RequestQueue(requests)
+            while not queue.exhausted:
+                for request in queue.take(512):
                     self.num_done += 1
                     asked = chat.decode(request.prompt_ids).rpartition("own words: ")[2].partition("\n\nReply with")[0]
                     text = f"Say it my way.\n</think>\n\n{asked}"

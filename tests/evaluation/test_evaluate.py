@@ -6,7 +6,7 @@ import pytest
 
 from dgr_lightning.config import Config
 from dgr_lightning.engines.engine import Completion, Engine, Request, Sampling
-from dgr_lightning.engines.request_queue import Feed
+from dgr_lightning.engines.request_queue import RequestQueue
 from dgr_lightning.errors import UserError
 from dgr_lightning.evaluation import evaluate
 from dgr_lightning.evaluation.evaluate import evaluate_model, measure
@@ -67,7 +67,7 @@ class ScriptedEngine:
 
     def generate(self, requests: Iterable[Request | None], sampling: Sampling) -> Iterator[Completion]:
         self.sampling = sampling
-        for request in sorted(Feed(requests).take(1000), key=lambda request: request.key, reverse=True):
+        for request in sorted(RequestQueue(requests).take(1000), key=lambda request: request.key, reverse=True):
             self.asked.append(request.key)
             text, reason = self.script(self.chat.decode(request.prompt_ids), int(request.key.rpartition("/")[2]))
             ids = tuple(self.chat.tokenizer.encode(text, add_special_tokens=False))
