@@ -7,7 +7,7 @@ PY := $(VENV)/bin/python
 # Two tests at a time, one thread each: two multi-threaded ones on the same cores would slow each other down tenfold.
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal
 # The longest first: two workers take a file each.
-ENGINE_TESTS := $(addprefix tests/engines/,ray/test_engine.py vllm/test_real_widths.py vllm/test_engine.py server/test_engine.py)
+ENGINE_TESTS := $(addprefix tests/engines/,ray/test_engine.py ray/test_cluster.py vllm/test_real_widths.py vllm/test_engine.py server/test_engine.py)
 STAMP := $(VENV)/.installed
 TORCH := $(shell sed -n 's/^\(torch==[^ ]*\).*/\1/p' requirements.txt)
 CPU_INDEX := https://download.pytorch.org/whl/cpu

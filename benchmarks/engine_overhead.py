@@ -128,8 +128,9 @@ def _measure_vllm(args: argparse.Namespace, setup: Setup) -> None:
     from dgr_lightning.engines.vllm.engine import VllmEngine
 
     # Half of a GPU each: both are loaded all the time.
-    config = EngineConfig(batch_size=args.batch_size, compile=not args.eager, replicas=1, memory=0.42)
-    engine = VllmEngine(setup.folder, setup.chat, config, setup.precision, setup.device)
+    settings = {"precision": setup.precision, "batch_size": args.batch_size, "compile": not args.eager}
+    config = EngineConfig(**settings, replicas=1, memory=0.42)
+    engine = VllmEngine(setup.folder, setup.chat, config, setup.device)
     bare = _BareVllm(setup, config, defaults=args.bare_defaults)
     try:
         pairs = _pairs(args, setup.load, _ours(engine, setup), bare.run)
@@ -245,10 +246,10 @@ class _BareVllm:
     """`LLM.generate` in a child process: JSON lines in and out, see `_serve_bare`."""
 
     def __init__(self, setup: Setup, config: EngineConfig, *, defaults: bool) -> None:
-        from dgr_lightning.engines.vllm.engine import cpu_environments, engine_arguments
-        from dgr_lightning.engines.vllm.process import ENVIRONMENT
+        from dgr_lightning.engines.vllm.arguments import engine_arguments
+        from dgr_lightning.engines.vllm.environments import WORKER, cpu_environments
 
-        environment = os.environ | ENVIRONMENT
+        environment = os.environ | WORKER
         if setup.device == "cpu":
             # Without the binding, vLLM's usual processes take all cores, as one process does.
             environment |= cpu_environments(config)[0] | {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}
@@ -264,7 +265,7 @@ class _BareVllm:
         )
         self._ask(
             parent=os.getpid(),
-            arguments=engine_arguments(setup.folder, config, setup.precision, trust_remote_code=False),
+            arguments=engine_arguments(setup.folder, config, trust_remote_code=False),
             stop_ids=setup.load.stop_ids,
             max_new_tokens=setup.load.max_new_tokens,
         )

@@ -113,11 +113,11 @@ class Echo:
     def generate(self, requests: Iterable[Request | None], sampling: Sampling) -> Iterator[Completion]:
         """Yields the completions in the order of the requests."""
         from dgr_lightning.engines.engine import STOP, Completion
-        from dgr_lightning.engines.request_queue import Feed
+        from dgr_lightning.engines.request_queue import RequestQueue
 
-        feed = Feed(requests)
-        while not feed.ended:
-            for request in feed.take(512):
+        queue = RequestQueue(requests)
+        while not queue.exhausted:
+            for request in queue.take(512):
                 self.num_done += 1
                 asked = self._chat.decode(request.prompt_ids).rpartition("own words: ")[2].partition("\n\nReply with")[0]
                 text = f"Say it my way.\n</think>\n\n{asked}"

@@ -20,15 +20,17 @@ T = TypeVar("T")
 class Registry(Generic[T]):
     """The members of a package, imported one by one when they are asked for."""
 
-    def __init__(self, key: str, package: str, constant: str) -> None:
+    def __init__(self, key: str, package: str, constant: str, *, folders_only: bool = False) -> None:
         """Names the package; nothing is imported.
 
         Args:
             key: config key whose values are the members' names, such as `refine.strategy`: what messages begin with.
             package: where the members lie, a module or a package each.
             constant: name of the constant that holds a member in its module, such as `STRATEGY`.
+            folders_only: every member is a package, so that modules beside them are not members.
         """
         self.key, self._package, self._constant = key, package, constant
+        self._folders_only = folders_only
 
     def names(self) -> tuple[str, ...]:
         """Returns the names of all members in order: those of their files, with hyphens. Imports nothing of them."""
@@ -38,7 +40,7 @@ class Registry(Generic[T]):
             path.stem.replace("_", "-")
             for folder in spec.submodule_search_locations
             for path in Path(folder).iterdir()
-            if not path.name.startswith(("_", ".")) and (path.suffix == ".py" or (path / "__init__.py").is_file())
+            if not path.name.startswith(("_", ".")) and self._may_hold_a_member(path)
         }
         return tuple(sorted(found))
 
@@ -59,6 +61,9 @@ class Registry(Generic[T]):
         module = import_module(f"{self._package}.{name.replace('-', '_')}")
         member: T = getattr(module, self._constant)
         return member
+
+    def _may_hold_a_member(self, path: Path) -> bool:
+        return (path / "__init__.py").is_file() or (path.suffix == ".py" and not self._folders_only)
 
     def _outside(self, name: str) -> Any:
         module, _, attribute = name.partition(":")

@@ -61,7 +61,7 @@ def _unread(cfg: Config, command: str) -> dict[str, set[str]]:
     def outside(section: str, *read: str) -> set[str]:
         return {key for key in keys() if key.startswith(f"{section}.")} - {f"{section}.{name}" for name in read}
 
-    unread = {f"engine={cfg.engine.name}": outside("engine", "name", "precision", *ENGINES.get(cfg.engine.name).keys)}
+    unread = {f"engine={cfg.engine.name}": outside("engine", "name", "precision", *ENGINES.get(cfg.engine.name).reads)}
     if command != "evaluate":
         strategy = STRATEGIES.get(cfg.refine.strategy)
         unread[f"refine={cfg.refine.name or cfg.refine.strategy}"] = outside(

@@ -1,4 +1,4 @@
-"""The process itself: a child that dies with its parent, and memory that the C library keeps."""
+"""Processes of this project: modules run in children that die with their parent, and memory that the C library keeps."""
 
 from __future__ import annotations
 
@@ -6,9 +6,25 @@ import ctypes
 import os
 import signal
 import sys
+from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
 _KEPT_BYTES = 2**28  # larger blocks, and free memory beyond this at the end of the heap, are returned to the system
+
+
+def python_module(name: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
+    """Returns the command that runs a module of this project in a child process, and the environment to run it in.
+
+    The project is on PYTHONPATH, so that it is found from any working directory; `-P` keeps files that lie in that directory
+    from being imported instead of modules.
+
+    Args:
+        name: such as dgr_lightning.scoring.maths_worker.
+        arguments: of the module.
+    """
+    project = str(Path(__file__).resolve().parents[2])
+    paths = [project, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return [sys.executable, "-P", "-m", name, *arguments], os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 def die_with_parent(parent: int | None = None) -> None:

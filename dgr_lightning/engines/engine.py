@@ -1,11 +1,12 @@
 """One interface to everything that generates: token ids in, completions out as they finish.
 
-An engine knows nothing of chat templates, examples or tasks; `chat` makes its prompts and reads its text. The names below
-are what every engine speaks. Which one a run gets, and whether it can be had: `engines.choice`.
+An engine knows nothing of chat templates, examples or tasks: `models.chat` renders prompts and parses texts. Every engine works
+with the types below; `engines.registry` says which one a run gets and whether it can run here.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -42,12 +43,12 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Completion:
-    """What an engine made of a request.
+    """What an engine generated for a request.
 
     Attributes:
         key: the request's.
         token_ids: the new tokens, without the stop token.
-        text: the same decoded, control tokens kept, end tokens and padding behind it cut.
+        text: the same decoded: control tokens kept, trailing end tokens and padding removed.
         finish_reason: `stop` or `length`.
     """
 
@@ -58,7 +59,7 @@ class Completion:
 
 
 class Decoder(Protocol):
-    """What an engine needs of a tokenizer; `chat.Chat` is one.
+    """The part of a tokenizer that engines need; `models.chat.Chat` has it.
 
     Attributes:
         pad_id: any token of the vocabulary.
@@ -67,20 +68,20 @@ class Decoder(Protocol):
     pad_id: int
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Returns the text of `ids`, control tokens kept; end tokens and padding behind the text are cut."""
+        """Returns the text of `ids`: control tokens kept, trailing end tokens and padding removed."""
         ...
 
 
 class Engine(Protocol):
-    """What refinement, evaluation, probes and shift ask of an engine."""
+    """What refinement, evaluation, in-training evaluation and shift need of an engine."""
 
     def generate(self, requests: Iterable[Request | None], sampling: Sampling) -> Iterator[Completion]:
         """Yields one completion a request, in the order in which they finish.
 
         Args:
-            requests: may be longer than memory: the next one is asked for when there is room for it, never before. A None says
-                that nothing more is to be had until something that is under way has been yielded, so that a request may
-                depend on an earlier completion without draining the batch; it comes only while something is under way.
+            requests: may be longer than memory: the next one is taken when the engine has room for it, never before. A None
+                means that the next request depends on a completion that has not been yielded yet: the engine goes on with the
+                batch and tries again after the next completion. It comes only while something is being generated.
             sampling: how all of them are sampled.
         """
         ...
@@ -93,5 +94,10 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Gives back what the engine holds: memory of a device, processes, connections. It is not used afterwards."""
+        """Frees what the engine holds: device memory, processes, connections. It is not used afterwards."""
         ...
+
+
+def noise_stream(seed: int, key: str) -> int:
+    """Returns the stream of a request's sampling noise, as a signed 64-bit integer: a BLAKE2b hash of stage seed and key."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{key}".encode(), digest_size=8).digest(), "little", signed=True)

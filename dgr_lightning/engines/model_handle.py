@@ -1,4 +1,4 @@
-"""A model that stages work with: what it is, its tokenizer, its engine, each loaded on first need."""
+"""The model that a stage works with: its content hash, its tokenizer and its engine, each loaded on first use."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class ModelHandle:
-    """A model, base or tuned. Use it as a context manager: leaving it gives back what its engine holds.
+    """A model, base or tuned. A context manager: leaving it frees what its engine holds.
 
     Attributes:
         folder: the Hugging Face folder.
@@ -30,7 +30,7 @@ class ModelHandle:
 
     @cached_property
     def model_hash(self) -> str:
-        """What the model is: the recipe of one that the project grew, else a hash of the folder's files."""
+        """The model's content hash: of its recipe where the project grew it, else of the folder's files."""
         if self._cfg.model.recipe is not None and self._cfg.model.path is None and (self.folder / "recipe.json").exists():
             return content_hash(read_json(self.folder / "recipe.json"))
         return content.model_hash(self.folder)
@@ -51,11 +51,11 @@ class ModelHandle:
         return self._engine
 
     def __getstate__(self) -> dict[str, Any]:
-        """What travels to another process: which model it is, nothing that is loaded."""
+        """Pickles the model's identity, for another process, and nothing that is loaded."""
         return {"folder": self.folder, "model_hash": self.model_hash, "_cfg": self._cfg, "_engine": None}
 
     def release(self) -> None:
-        """Gives back what the engine holds, before another stage loads its own."""
+        """Frees what the engine holds, before another stage loads its own."""
         if self._engine is not None:
             self._engine.close()
             self._engine = None
@@ -65,5 +65,5 @@ class ModelHandle:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Releases the engine, whatever happened."""
+        """Releases the engine, also after an exception."""
         self.release()

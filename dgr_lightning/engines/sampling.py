@@ -1,13 +1,11 @@
-"""Which token comes next: greedy, or nucleus sampling by inverse CDF with noise that belongs to the request.
+"""Choice of the next token: greedy, or nucleus sampling by inverse CDF with noise that belongs to the request.
 
 The noise of a token is a pure function of (stage seed, request key, position), never of the batch that it is drawn in: one
 uniform number in [0, 1) with 53 random bits, from SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number
-generators", OOPSLA 2014) as a counter-based generator whose stream is a BLAKE2b hash of seed and key.
+generators", OOPSLA 2014) as a counter-based generator on the request's `noise_stream`.
 """
 
 from __future__ import annotations
-
-import hashlib
 
 import numpy as np
 import torch
@@ -16,13 +14,8 @@ from torch import Tensor
 _GOLDEN = 0x9E3779B97F4A7C15
 _MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 
-# A trained model's nucleus nearly always fits; where it does not, all of that row is sorted.
+# Most probable tokens of a row that are looked at first. A trained model's nucleus nearly always fits; else the row is sorted.
 _SHORTLIST = 64
-
-
-def noise_stream(seed: int, key: str) -> int:
-    """Returns the stream of noise of a request, as a signed 64-bit integer."""
-    return int.from_bytes(hashlib.blake2b(f"{seed}/{key}".encode(), digest_size=8).digest(), "little", signed=True)
 
 
 def uniforms(streams: Tensor, positions: Tensor) -> Tensor:
@@ -56,46 +49,46 @@ def choose(logits: Tensor, temperature: float, top_p: float, noise: Tensor) -> T
     if top_p >= 1:
         return _invert(probabilities.cumsum(-1, dtype=torch.float64), noise)
     top, tokens = probabilities.topk(min(_SHORTLIST, probabilities.shape[-1]))
-    place, complete = _place_in_nucleus(top, top_p, noise)
-    chosen = tokens.gather(-1, place)[:, 0]
+    index, complete = _index_in_nucleus(top, top_p, noise)
+    chosen = tokens.gather(-1, index)[:, 0]
     wide = (~complete).nonzero()[:, 0]
     if len(wide) and top.shape != probabilities.shape:
         chosen[wide] = _choose_from_all(probabilities[wide], top_p, noise[wide])
     return chosen
 
 
-def _place_in_nucleus(descending: Tensor, top_p: float, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns where in its most probable tokens each row's token stands, (rows, 1), and whether they hold its nucleus."""
+def _index_in_nucleus(descending: Tensor, top_p: float, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the index of each row's token among its most probable ones, (rows, 1), and whether those hold its nucleus."""
     sums = descending.cumsum(-1, dtype=torch.float64)
     # What comes before a token of the nucleus is less than top_p; the first token always is one.
     num_kept = (sums - descending < top_p).sum(-1, keepdim=True).clamp(min=1)
     mass = sums.gather(-1, num_kept - 1)
-    place = torch.searchsorted(sums, noise[:, None] * mass, right=True).minimum(num_kept - 1)
-    return place, ~(sums[:, -1] < top_p)
+    index = torch.searchsorted(sums, noise[:, None] * mass, right=True).minimum(num_kept - 1)
+    return index, ~(sums[:, -1] < top_p)
 
 
 def _choose_from_all(probabilities: Tensor, top_p: float, noise: Tensor) -> Tensor:
     """Returns the token of each row from its whole vocabulary; among equally probable tokens, ids ascend."""
-    # Values alone are sorted, for which NumPy takes a 25th of the time of torch's sort on a CPU.
+    # Only values are sorted, which NumPy does in a 25th of the time of torch's sort on a CPU.
     if probabilities.device.type == "cpu":
         descending = torch.from_numpy(np.sort(probabilities.numpy(), axis=-1)).flip(-1)
     else:
         descending = probabilities.sort(-1, descending=True).values
-    place, _ = _place_in_nucleus(descending, top_p, noise)
-    value = descending.gather(-1, place)
-    rank_among_equals = place[:, 0] - (descending > value).sum(-1)
+    index, _ = _index_in_nucleus(descending, top_p, noise)
+    value = descending.gather(-1, index)
+    rank_among_equals = index[:, 0] - (descending > value).sum(-1)
     rows, tokens = (probabilities == value).nonzero(as_tuple=True)
     first = torch.searchsorted(rows, torch.arange(len(probabilities), device=rows.device))
     return tokens[first + rank_among_equals]
 
 
 def _invert(sums: Tensor, noise: Tensor) -> Tensor:
-    place = torch.searchsorted(sums, (noise * sums[:, -1])[:, None], right=True)
-    return place[:, 0].clamp(max=sums.shape[-1] - 1)
+    index = torch.searchsorted(sums, (noise * sums[:, -1])[:, None], right=True)
+    return index[:, 0].clamp(max=sums.shape[-1] - 1)
 
 
 def _shift_right(value: Tensor, bits: int) -> Tensor:
-    """The logical shift of a 64-bit word; torch has the arithmetic one."""
+    """Shifts a 64-bit word logically; torch's own shift is arithmetic."""
     return (value >> bits) & ((1 << (64 - bits)) - 1)
 
 

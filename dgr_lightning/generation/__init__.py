@@ -1,1 +1,1 @@
-"""What is wanted → what is stored: jobs that ask for completions, and the shards on disk that keep them."""
+"""Missing completions → stored completions: jobs that ask for them, and the shards on disk that hold them."""

@@ -1,4 +1,4 @@
-"""Completions on disk, stored as they finish, so that nothing generated is ever generated again."""
+"""Completions on disk, stored as they finish, so that none is ever generated twice."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dgr_lightning.generation.shards import ShardedRows
 
 @dataclass(frozen=True)
 class StoredCompletion:
-    """What is kept of a completion.
+    """The stored part of a completion.
 
     Attributes:
-        text: decoded, control tokens kept, end and padding cut.
+        text: decoded: control tokens kept, trailing end tokens and padding removed.
         num_tokens: tokens generated, without the stop token.
         finish_reason: `stop` or `length`.
     """
@@ -23,7 +23,7 @@ class StoredCompletion:
 
 
 class CompletionStore(ShardedRows):
-    """The completions in one folder, by key; a shard has to be claimed before something is appended to it."""
+    """The completions in one folder, by key; a shard has to be claimed before anything is appended to it."""
 
     def get(self, key: str) -> StoredCompletion | None:
         """Returns a completion, or None where it is not stored."""
@@ -34,6 +34,6 @@ class CompletionStore(ShardedRows):
         """Stores a completion; when this returns, it survives the death of this process.
 
         Raises:
-            ValueError: there is one of that key.
+            ValueError: the key is stored already.
         """
         self.write(key, asdict(completion))

@@ -1,11 +1,12 @@
-"""From what is wanted to what is stored: completions that are missing are generated, each is stored as it finishes.
+"""Jobs: generators that ask for completions, of which the missing ones are generated and stored as they finish.
 
-A job is a generator that asks for completions, is resumed when all of them are in the store, and may then ask for more: an
-answer that shows the trace, another try after a bad one. Jobs are started as the engine has room, so that any number of them
-costs the memory of those under way, and a job's next request joins the running batch instead of waiting for a next one.
+A job yields the completions that it needs, is resumed when all of them are in the store, and may then ask for more: an answer
+that shows the trace, another try after a bad one. Jobs are started as the engine has room, so that any number of them takes the
+memory of those that are running, and a job's next request joins the batch that is being decoded instead of waiting for another
+one.
 
-A store's shards are claimed as their jobs come up. Where another process works on a shard, its jobs are left for the end, and
-mostly done by then: several processes on one file system, each with a run directory of its own, share the work.
+A store's shards are claimed when their jobs first need them. Where another process has claimed a shard, its jobs are left for
+the end, and mostly done by then: several processes on one file system, each with its own run directory, share the work.
 """
 
 from __future__ import annotations
@@ -26,58 +27,64 @@ _SCORED_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A completion that a job asks for.
+class StoredRequest:
+    """A completion that a job needs.
 
     Attributes:
         store: where it is kept.
-        key: what it is stored under; what comes before the first slash is the job's name.
-        noise: what its sampling noise follows from, with the stage's seed; unique like the key.
+        key: what it is stored under; the text before the first slash is the job's name.
+        noise_key: fixes its sampling noise, together with the stage's seed; unique like the key.
         prompt_ids: makes the prompt; called only where the completion is missing.
     """
 
     store: CompletionStore
     key: str
-    noise: str
+    noise_key: str
     prompt_ids: Callable[[], Sequence[int]]
 
 
-Asked = list[Wanted] | list[Pair]
-Job = Generator[Asked, list[list[float]], None]
-"""Yields completions that it wants, or pairs to be scored, and is sent the scores of the latter."""
+Needs = list[StoredRequest] | list[Pair]
+"""What a job yields: completions that it needs, or pairs to be scored."""
+
+Job = Generator[Needs, list[list[float]], None]
+"""Is resumed when its completions are stored, or is sent the scores of its pairs."""
 
 
-def run_jobs(
-    names: Sequence[str],
-    start: Callable[[int], Job],
-    engine: Callable[[], Engine],
-    sampling: Sampling,
-    stores: Sequence[CompletionStore],
-    label: str,
-    beside: Sequence[ShardedRows] = (),
-) -> int:
-    """Runs every job to its end; returns how many completions were generated for it.
+@dataclass(frozen=True)
+class Jobs:
+    """Jobs to be run, and where they keep their results.
+
+    Attributes:
+        names: unique; the keys of a job's completions begin with its name and a slash.
+        start: starts the job with a given index into `names`.
+        stores: hold the jobs' completions; their headers have to cover everything that sampling depends on.
+        side_rows: rows of the same keys that the jobs themselves claim and write; released together with the stores.
+    """
+
+    names: Sequence[str]
+    start: Callable[[int], Job]
+    stores: Sequence[CompletionStore]
+    side_rows: Sequence[ShardedRows] = ()
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where two jobs have the same name."""
+        if len(set(self.names)) < len(self.names):
+            raise ValueError("two jobs with the same name")
+
+
+def run_jobs(jobs: Jobs, engine: Callable[[], Engine], sampling: Sampling, label: str) -> int:
+    """Runs every job to its end; returns how many completions were generated.
 
     Args:
-        names: of the jobs, unique; the keys that a job asks for begin with its name and a slash.
-        start: starts the job of an index into `names`.
-        engine: gives the engine; called only where something is missing.
-        sampling: how to generate what is missing; the stores' headers have to cover it.
-        stores: where completions are kept; released again as their shards are done.
-        label: what the progress bar says.
-        beside: rows of the same keys that jobs write themselves; released with the stores.
-
-    Raises:
-        ValueError: two jobs have the same name.
+        jobs: what to run.
+        engine: returns the engine; called only where something is missing.
+        sampling: how to generate what is missing.
+        label: of the progress bar.
     """
-    if len(set(names)) < len(names):
-        raise ValueError("two jobs with the same name")
-    with progress(label, total=len(names)) as advance:
-        # Everybody claims them in one order, so that no two processes wait for each other.
-        stores = sorted(stores, key=lambda store: store.folder)
-        runner = _Runner(names, start, engine, sampling, stores, beside, advance)
-        runner.run()
-    return runner.num_generated
+    with progress(label, total=len(jobs.names)) as advance:
+        scheduler = _Scheduler(jobs, engine, sampling, advance)
+        scheduler.run()
+    return scheduler.throughput.num_completions
 
 
 def generate_stored(
@@ -87,182 +94,217 @@ def generate_stored(
     store: CompletionStore,
     label: str,
 ) -> None:
-    """Sees to it that the completion of every request is in the store, under the request's key.
+    """Generates the completions that a store lacks, each under its request's key.
 
     Args:
-        engine: gives the engine; called only where something is missing.
+        engine: returns the engine; called only where something is missing.
         requests: keys are unique.
         sampling: how to generate what is missing; the store's header has to cover it.
         store: where completions are kept.
-        label: what the progress bar says.
+        label: of the progress bar.
 
     Raises:
-        ValueError: two requests with the same key.
+        ValueError: two requests have the same key.
     """
 
     def single(index: int) -> Job:
         request = requests[index]
-        yield [Wanted(store, request.key, request.key, lambda: request.prompt_ids)]
+        yield [StoredRequest(store, request.key, request.key, lambda: request.prompt_ids)]
 
-    run_jobs([request.key for request in requests], single, engine, sampling, [store], label)
+    run_jobs(Jobs([request.key for request in requests], single, [store]), engine, sampling, label)
 
 
 @dataclass
 class _Running:
-    """A job that has begun: its generator, its shard, and the completions that it waits for."""
+    """A job that was started: its generator, its shard, and the completions that it waits for."""
 
     job: Job
     shard: int
-    missing: list[Wanted] = field(default_factory=list)
+    missing: list[StoredRequest] = field(default_factory=list)
+
+
+class _ShardClaims:
+    """The claims on the stores' shards: made when a job first needs one, released when the shard's last job has ended."""
+
+    def __init__(self, jobs: Jobs) -> None:
+        # All processes claim them in the same order, so that no two wait for each other.
+        self._stores = sorted(jobs.stores, key=lambda store: store.folder)
+        self._side_rows = jobs.side_rows
+        self._num_users = dict.fromkeys(range(NUM_SHARDS), 0)
+
+    def retain(self, shard: int) -> None:
+        """Counts one more user of a shard, for which `release` is called later."""
+        self._num_users[shard] += 1
+
+    def claim(self, shard: int, *, wait: bool) -> bool:
+        """Claims a shard in all stores; returns False where another process has it and `wait` is not set."""
+        return all(store.claim(shard, wait=wait) for store in self._stores)
+
+    def release(self, shard: int) -> None:
+        """Counts one user of a shard less; without any, the shard is released."""
+        self._num_users[shard] -= 1
+        if not self._num_users[shard]:
+            for rows in (*self._stores, *self._side_rows):
+                rows.release(shard)
 
 
 @dataclass
-class _Runner:
-    """The state of `run_jobs`."""
+class _Throughput:
+    """Counts what was generated."""
 
-    names: Sequence[str]
-    start: Callable[[int], Job]
-    engine: Callable[[], Engine]
-    sampling: Sampling
-    stores: Sequence[CompletionStore]
-    beside: Sequence[ShardedRows]
-    advance: Advance
-    num_generated: int = 0
-    _num_tokens: int = 0
-    _begun: float = 0.0
-    _dry: bool = False
-    _ready: deque[tuple[_Running, Wanted]] = field(default_factory=deque)
-    _under_way: dict[str, tuple[_Running, Wanted]] = field(default_factory=dict)
-    _to_score: list[tuple[_Running, list[Pair]]] = field(default_factory=list)
-    _elsewhere: list[_Running] = field(default_factory=list)
-    _open_jobs: dict[int, int] = field(default_factory=dict)
+    num_completions: int = 0
+    num_tokens: int = 0
+    _begun: float | None = None
+
+    def start(self) -> None:
+        """Starts the clock, the first time."""
+        self._begun = monotonic() if self._begun is None else self._begun
+
+    def add(self, completion: Completion) -> None:
+        """Counts a completion."""
+        self.num_completions += 1
+        self.num_tokens += len(completion.token_ids)
+
+    def __str__(self) -> str:
+        """Returns the note at the end of the progress bar."""
+        assert self._begun is not None
+        rate = self.num_tokens / max(monotonic() - self._begun, 1e-9)
+        return f"{self.num_completions:,} completions generated, {rate:,.0f} tokens/s"
+
+
+class _Scheduler:
+    """Runs jobs: resumes each as far as it gets, and generates and scores what the others wait for.
+
+    Attributes:
+        throughput: what was generated so far.
+    """
+
+    def __init__(self, jobs: Jobs, engine: Callable[[], Engine], sampling: Sampling, advance: Advance) -> None:
+        self._jobs, self._engine, self._sampling, self._advance = jobs, engine, sampling, advance
+        self._claims = _ShardClaims(jobs)
+        self.throughput = _Throughput()
+        # Where a started job waits: for the engine to take its request, for a completion, for scores, for another process.
+        self._ready: deque[tuple[_Running, StoredRequest]] = deque()
+        self._in_flight: dict[str, tuple[_Running, StoredRequest]] = {}
+        self._to_score: list[tuple[_Running, list[Pair]]] = []
+        self._left_to_others: list[_Running] = []
+        # The engine has asked for a request, and only the next completion or score can bring one.
+        self._starved = False
 
     def run(self) -> None:
-        """Runs all jobs: first those of shards that can be claimed, then what another process has left of the others."""
-        self._run(self._started())
-        if self._elsewhere:
+        """Runs all jobs: first those whose shards can be claimed, then what another process has left of the others."""
+        self._run(self._start_jobs())
+        if self._left_to_others:
             say("Another process is generating the rest of the same completions; waiting for it.")
             # In the order of the shards, so that two processes that wait never wait for each other.
-            left, self._elsewhere = sorted(self._elsewhere, key=lambda running: running.shard), []
+            left, self._left_to_others = sorted(self._left_to_others, key=lambda running: running.shard), []
             for running in left:
-                self._open_jobs[running.shard] += 1
-            self._run(self._taken_up(left))
+                self._claims.retain(running.shard)
+            self._run(self._resume_jobs(left))
 
-    def _run(self, jobs: Iterator[bool]) -> None:
-        """Runs jobs until none is left; `jobs` begins one more each time it is asked, or says that none can be begun now."""
+    def _run(self, starts: Iterator[bool]) -> None:
+        """Runs jobs until none is left.
+
+        Args:
+            starts: starts or resumes one more job at each step and yields True, or yields False where none can be now.
+        """
         more = True
         while more or self._ready or self._to_score:
             if self._ready:
-                self._begun = self._begun or monotonic()
-                for completion in self.engine().generate(self._feed(jobs), self.sampling):
-                    self._take(completion)
-                    if self._to_score and (self._dry or len(self._to_score) >= _SCORED_AT_ONCE):
+                self.throughput.start()
+                for completion in self._engine().generate(self._requests(starts), self._sampling):
+                    self._store(completion)
+                    if self._to_score and (self._starved or len(self._to_score) >= _SCORED_AT_ONCE):
                         self._score()
-                assert not self._under_way, "the engine left requests unanswered"
+                assert not self._in_flight, "the engine left requests unanswered"
             elif more:
-                # No engine is built before something is known to be missing.
-                more = next(jobs, None) is not None
+                # No engine is started before something is known to be missing.
+                more = next(starts, None) is not None
             else:
                 self._score()
 
-    def _feed(self, jobs: Iterator[bool]) -> Iterator[Request | None]:
-        """Yields what is missing as the engine asks for it; ends when nothing is under way and nothing more is to be had."""
+    def _requests(self, starts: Iterator[bool]) -> Iterator[Request | None]:
+        """Yields the missing completions as the engine takes them; ends when no job is left and no completion is in flight."""
         while True:
-            self._dry = False
+            self._starved = False
             if self._ready:
-                running, wanted = self._ready.popleft()
-                self._under_way[wanted.noise] = running, wanted
-                yield Request(wanted.noise, wanted.prompt_ids())
-            elif (began := next(jobs, None)) is not True:
-                if began is None and not self._under_way:
+                running, request = self._ready.popleft()
+                self._in_flight[request.noise_key] = running, request
+                yield Request(request.noise_key, request.prompt_ids())
+            elif (started := next(starts, None)) is not True:
+                if started is None and not self._in_flight:
                     return
-                self._dry = True
+                self._starved = True
                 yield None
 
-    def _started(self) -> Iterator[bool]:
-        """Begins the jobs shard by shard, one each time it is asked."""
+    def _start_jobs(self) -> Iterator[bool]:
+        """Starts the jobs shard by shard, one at each step."""
         by_shard: list[list[int]] = [[] for _ in range(NUM_SHARDS)]
-        for index, name in enumerate(self.names):
+        for index, name in enumerate(self._jobs.names):
             by_shard[shard_of(name)].append(index)
         for shard, indices in enumerate(by_shard):
-            # One more, so that a shard stays open until its last job has begun.
-            self._open_jobs[shard] = len(indices) + 1
+            # Once more than there are jobs, so that the shard is kept until the last of them has started.
+            for _ in range(len(indices) + 1):
+                self._claims.retain(shard)
             for index in indices:
-                self._go_on(_Running(self.start(index), shard))
+                self._resume(_Running(self._jobs.start(index), shard))
                 yield True
-            self._close_job(shard)
+            self._claims.release(shard)
 
-    def _taken_up(self, left: Sequence[_Running]) -> Iterator[bool]:
-        """Goes on with jobs whose shards another process had, one each time it is asked."""
+    def _resume_jobs(self, left: Sequence[_Running]) -> Iterator[bool]:
+        """Resumes jobs whose shards another process had claimed, one at each step."""
         for running in left:
-            # What is under way goes on; only who has nothing else to do waits.
-            while not self._claim(running.shard, wait=not self._under_way):
+            # While anything is in flight, generation goes on; only an idle process waits for the claim.
+            while not self._claims.claim(running.shard, wait=not self._in_flight):
                 yield False
             if not self._wait_for(running, running.missing):
-                self._go_on(running)
+                self._resume(running)
             yield True
 
-    def _go_on(self, running: _Running, scores: list[list[float]] | None = None) -> None:
-        """Lets a job run until it needs something that is not there."""
+    def _resume(self, running: _Running, scores: list[list[float]] | None = None) -> None:
+        """Runs a job until it needs something that is missing, or ends."""
         while True:
             try:
-                asked = next(running.job) if scores is None else running.job.send(scores)
+                needs = next(running.job) if scores is None else running.job.send(scores)
             except StopIteration:
-                self.advance(1, self._note())
-                self._close_job(running.shard)
+                self._advance(1, str(self.throughput) if self.throughput.num_completions else None)
+                self._claims.release(running.shard)
                 return
             scores = None
-            pairs = [pair for pair in asked if isinstance(pair, tuple)]
+            pairs = [pair for pair in needs if isinstance(pair, tuple)]
             if pairs:
                 self._to_score.append((running, pairs))
                 return
-            if self._wait_for(running, [wanted for wanted in asked if isinstance(wanted, Wanted)]):
+            if self._wait_for(running, [request for request in needs if isinstance(request, StoredRequest)]):
                 return
 
-    def _wait_for(self, running: _Running, wanted: list[Wanted]) -> bool:
-        """Has a job wait for what is missing of what it wants; returns False where nothing is."""
-        running.missing = [one for one in wanted if one.key not in one.store]
+    def _wait_for(self, running: _Running, requests: list[StoredRequest]) -> bool:
+        """Makes a job wait for those completions that are missing; returns False where none is."""
+        running.missing = [request for request in requests if request.key not in request.store]
         if not running.missing:
             return False
-        if not self._claim(running.shard, wait=False):
-            self._elsewhere.append(running)
-            self._close_job(running.shard)
+        if not self._claims.claim(running.shard, wait=False):
+            self._left_to_others.append(running)
+            self._claims.release(running.shard)
             return True
-        # Claimed only now, it may hold what another process has stored meanwhile.
-        running.missing = [one for one in wanted if one.key not in one.store]
-        self._ready.extend((running, one) for one in running.missing)
+        # A shard that was claimed only now may hold what another process has stored meanwhile.
+        running.missing = [request for request in requests if request.key not in request.store]
+        self._ready.extend((running, request) for request in running.missing)
         return bool(running.missing)
 
-    def _take(self, completion: Completion) -> None:
-        """Stores a completion, and goes on with its job if it was the last that this waited for."""
-        running, wanted = self._under_way.pop(completion.key)
-        num_tokens = len(completion.token_ids)
-        wanted.store.append(wanted.key, StoredCompletion(completion.text, num_tokens, completion.finish_reason))
-        self.num_generated += 1
-        self._num_tokens += num_tokens
-        running.missing.remove(wanted)
+    def _store(self, completion: Completion) -> None:
+        """Stores a completion, and resumes its job if it waited for no other."""
+        running, request = self._in_flight.pop(completion.key)
+        stored = StoredCompletion(completion.text, len(completion.token_ids), completion.finish_reason)
+        request.store.append(request.key, stored)
+        self.throughput.add(completion)
+        running.missing.remove(request)
         if not running.missing:
-            self._go_on(running)
+            self._resume(running)
 
     def _score(self) -> None:
-        """Scores what jobs have asked for, and goes on with them."""
+        """Scores the pairs that jobs have yielded, and resumes those jobs."""
         waiting, self._to_score = self._to_score, []
-        scores = iter(self.engine().score([pair for _, pairs in waiting for pair in pairs]))
+        scores = iter(self._engine().score([pair for _, pairs in waiting for pair in pairs]))
         for running, pairs in waiting:
-            self._go_on(running, [next(scores) for _ in pairs])
-
-    def _claim(self, shard: int, *, wait: bool) -> bool:
-        return all(store.claim(shard, wait=wait) for store in self.stores)
-
-    def _close_job(self, shard: int) -> None:
-        """Counts down; the last job of a shard gives its lock back."""
-        self._open_jobs[shard] -= 1
-        if not self._open_jobs[shard]:
-            for rows in (*self.stores, *self.beside):
-                rows.release(shard)
-
-    def _note(self) -> str | None:
-        if not self.num_generated:
-            return None
-        speed = self._num_tokens / max(monotonic() - self._begun, 1e-9)
-        return f"{self.num_generated:,} completions generated, {speed:,.0f} tokens/s"
+            self._resume(running, [next(scores) for _ in pairs])

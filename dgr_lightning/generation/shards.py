@@ -1,12 +1,12 @@
-"""Rows on disk by key, in append-only JSONL shards: what was written stays, and two processes never mix.
+"""Rows on disk by key, in append-only JSONL shards that several processes may write.
 
-A row belongs to one of a fixed number of shards, by a hash of its key up to the first slash (an example's id). Who writes to a
-shard holds its lock, which is the kernel's and dies with its holder, and has read the shard to its end: so a key is never
-written twice, and several processes, on one machine or on a file system that several share, may fill different shards of one
-folder at the same time. A process that dies leaves at worst a torn last line, which the next writer cuts off.
+A row belongs to one of a fixed number of shards, by a hash of its key up to the first slash (an example's id). The writer of a
+shard holds its lock, which the kernel releases when the process dies, and has read the shard to its end. So a key is never
+written twice, and several processes, on one machine or on a shared file system, may write different shards of one folder at the
+same time. A process that dies leaves at most a torn last line, which the next writer removes.
 
-In memory there is only where each row lies. The form of the lines is that of open-r1's `generate_reasoning.py` (append, flush,
-resume by id), with the checks that it lacks.
+Only the offset of each row is kept in memory. The scheme is that of open-r1's `generate_reasoning.py` (append, flush, resume by
+id), with the checks that it lacks.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from typing import IO, Any, Self
 from dgr_lightning.errors import UserError
 
 NUM_SHARDS = 64
-"""As many processes can fill a folder at the same time. A folder that was made with another number is not found by its keys."""
+"""As many processes can write to a folder at the same time. With another number, rows stored before would not be found."""
 
-# A dead process loses nothing that was flushed; only a dead machine does, and then what was written since the last sync. That
-# is due, with the next row, after so many seconds.
+# A process that dies loses nothing that was flushed; a machine that dies loses what was written since the last sync. The first
+# row that is written after this many seconds syncs again.
 _SECONDS_BETWEEN_SYNCS = 5.0
 _KEYED = re.compile(rb'\{"key": ("(?:[^"\\]|\\.)*")[,}]')
 
@@ -39,40 +39,49 @@ def shard_of(key: str) -> int:
     return _shard_of_name(key.partition("/")[0])
 
 
-@lru_cache(maxsize=1024)  # an example's keys are looked up one after the other
+@lru_cache(maxsize=1024)  # the keys of an example are looked up one after the other
 def _shard_of_name(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little") % NUM_SHARDS
 
 
 @dataclass
 class _Shard:
-    """One file: where its rows begin, its length up to the last whole line, and the handles on it."""
+    """One file.
+
+    Attributes:
+        path: of the file.
+        offsets: key → where its row begins, in bytes.
+        size: bytes up to the end of the last complete line.
+        writer: holds the lock, while this process does.
+        reader: open once a row was read.
+        unsynced: whether something was written since the last sync.
+    """
 
     path: Path
     offsets: dict[str, int] = field(default_factory=dict)
-    whole: int = 0
+    size: int = 0
     writer: IO[bytes] | None = None
     reader: IO[bytes] | None = None
     unsynced: bool = False
 
 
 class ShardedRows:
-    """The rows in one folder. Use it as a context manager: leaving it gives every lock back.
+    """The rows in one folder. A context manager: leaving it releases every lock.
 
     Attributes:
-        folder: where the shards lie.
-        num_torn: incomplete last lines that were cut off here: each the mark of a process that died while writing.
+        folder: holds the shards.
+        num_torn: incomplete last lines that were removed here, each left by a process that died while writing.
     """
 
     def __init__(self, folder: Path, header: dict[str, Any]) -> None:
-        """Reads where every row lies; takes no lock and writes nothing.
+        """Reads the offset of every row; takes no lock and writes nothing.
 
         Args:
-            folder: made when the first shard is claimed.
+            folder: created when the first shard is claimed.
             header: JSON-able; everything that the rows depend on besides their keys. Every shard begins with it.
 
         Raises:
-            UserError: the folder's rows were made under another header, or a line in their midst is unreadable.
+            UserError: the folder's rows were written under another header, or a line other than the last is unreadable.
         """
         self.folder = Path(folder)
         self.num_torn = 0
@@ -91,11 +100,11 @@ class ShardedRows:
         self.close()
 
     def __len__(self) -> int:
-        """Rows that are there."""
+        """Returns the number of rows."""
         return sum(len(shard.offsets) for shard in self._shards)
 
     def __contains__(self, key: str) -> bool:
-        """Whether there is a row of that key."""
+        """Whether there is a row with this key."""
         return key in self._shards[shard_of(key)].offsets
 
     def __iter__(self) -> Iterator[str]:
@@ -104,10 +113,10 @@ class ShardedRows:
             yield from shard.offsets
 
     def row(self, key: str) -> dict[str, Any] | None:
-        """Returns a row without its key, read from the disk; None where there is none.
+        """Returns a row without its key, read from disk; None where there is none.
 
         Raises:
-            UserError: the line is damaged.
+            UserError: the line is unreadable.
         """
         shard = self._shards[shard_of(key)]
         offset = shard.offsets.get(key)
@@ -118,19 +127,21 @@ class ShardedRows:
         try:
             row: dict[str, Any] = json.loads(shard.reader.readline())
         except ValueError:
-            raise UserError(f"{shard.path}, at byte {offset}: unreadable. Delete the file; its rows are made again.") from None
+            raise UserError(
+                f"{shard.path}, at byte {offset}: unreadable. Delete the file; its rows are then generated again."
+            ) from None
         del row["key"]
         return row
 
     def claim(self, number: int, *, wait: bool) -> bool:
-        """Makes this process the one that writes to a shard, and reads what others have written there meanwhile.
+        """Makes this process the writer of a shard, and reads what others have written there meanwhile.
 
         Args:
             number: the shard, from `shard_of`.
-            wait: where another process writes to it: wait for its end, or return False.
+            wait: where another process is its writer, wait until it has finished instead of returning False.
 
         Raises:
-            UserError: as the constructor, or the folder cannot be written to.
+            UserError: as the constructor, or the folder is not writable.
         """
         shard = self._shards[number]
         if shard.writer:
@@ -140,7 +151,7 @@ class ShardedRows:
             file = open(shard.path, "ab")  # noqa: SIM115 - closed by `release`: the lock outlives this call
         except OSError as error:
             raise UserError(
-                f"{self.folder}: cannot be written to ({error.strerror}). Name another cache with DGR_CACHE=."
+                f"{self.folder} is not writable ({error.strerror}). Name another cache with DGR_CACHE=<folder>."
             ) from error
         try:
             try:
@@ -148,12 +159,12 @@ class ShardedRows:
             except BlockingIOError:
                 file.close()
                 return False
-            if os.fstat(file.fileno()).st_size != shard.whole:
+            if os.fstat(file.fileno()).st_size != shard.size:
                 self._read(shard)
-                self.num_torn += shard.whole < os.fstat(file.fileno()).st_size
-                file.truncate(shard.whole)
-            if not shard.whole:
-                shard.whole = file.write(_line({"header": self._header}))
+                self.num_torn += shard.size < os.fstat(file.fileno()).st_size
+                file.truncate(shard.size)
+            if not shard.size:
+                shard.size = file.write(_line({"header": self._header}))
                 file.flush()
         except BaseException:
             file.close()
@@ -165,16 +176,16 @@ class ShardedRows:
         """Appends a row to its shard, which is claimed; when this returns, the row survives the death of this process.
 
         Raises:
-            ValueError: there is one of that key.
+            ValueError: the key is stored already.
         """
         shard = self._shards[shard_of(key)]
         assert shard.writer, f"{key}: its shard was not claimed"
         if key in shard.offsets:
-            raise ValueError(f"stored before: {key}")
+            raise ValueError(f"stored already: {key}")
         size = shard.writer.write(_line({"key": key, **row}))
         shard.writer.flush()
-        shard.offsets[key] = shard.whole
-        shard.whole += size
+        shard.offsets[key] = shard.size
+        shard.size += size
         shard.unsynced = True
         if monotonic() - self._synced > _SECONDS_BETWEEN_SYNCS:
             for written in self._shards:
@@ -182,7 +193,7 @@ class ShardedRows:
             self._synced = monotonic()
 
     def release(self, number: int) -> None:
-        """Brings a shard to the disk and gives its lock back."""
+        """Syncs a shard to disk and releases its lock."""
         shard = self._shards[number]
         if shard.writer:
             _sync(shard)
@@ -190,7 +201,7 @@ class ShardedRows:
             shard.writer = None
 
     def close(self) -> None:
-        """Releases every shard. Rows can still be read."""
+        """Releases every shard; rows can still be read."""
         for number, shard in enumerate(self._shards):
             self.release(number)
             if shard.reader:
@@ -198,32 +209,34 @@ class ShardedRows:
                 shard.reader = None
 
     def _read(self, shard: _Shard) -> None:
-        """Reads a shard's file anew, as far as its lines are whole."""
-        shard.offsets, shard.whole = {}, 0
+        """Reads the offsets of a shard's file again, up to its last complete line."""
+        shard.offsets, shard.size = {}, 0
         if not shard.path.is_file():
             return
         position, torn = 0, False
         with open(shard.path, "rb") as file:
-            # Its writer may be at work: what comes after this does not follow on what is half-written now.
+            # A writer may be at work: what it appends from now on is not read, as it may continue a line that is torn here.
             end = os.fstat(file.fileno()).st_size
             for number, line in enumerate(file, start=1):
                 if position >= end:
                     break
                 keyed = _KEYED.match(line)
                 if not line.endswith(b"}\n") or (number > 1 and not keyed):
-                    torn = True  # and the end, unless something readable follows
+                    torn = True  # fine as the last line, an error if something readable follows
                 elif torn:
-                    raise UserError(f"{shard.path}, line {number - 1}: unreadable. Delete the file; its rows are made again.")
+                    raise UserError(
+                        f"{shard.path}, line {number - 1}: unreadable. Delete the file; its rows are then generated again."
+                    )
                 else:
                     if number == 1:
-                        self._refuse_other(shard.path, line)
+                        self._check_header(shard.path, line)
                     elif keyed:
                         plain = keyed[1][1:-1].decode()
                         shard.offsets[json.loads(keyed[1]) if "\\" in plain else plain] = position
-                    shard.whole = position + len(line)
+                    shard.size = position + len(line)
                 position += len(line)
 
-    def _refuse_other(self, path: Path, line: bytes) -> None:
+    def _check_header(self, path: Path, line: bytes) -> None:
         try:
             header = json.loads(line)["header"]
         except (ValueError, KeyError):
@@ -235,8 +248,8 @@ class ShardedRows:
         ]
         if differences:
             raise UserError(
-                f"{path.parent} holds what was made otherwise ({'; '.join(differences)}). Delete the folder, or go back to "
-                "those settings."
+                f"{path.parent} holds rows that were made with other settings ({'; '.join(differences)}). Delete the folder, "
+                "or return to those settings."
             )
 
 

@@ -13,7 +13,7 @@ from rich.markup import escape
 from torch import nn
 
 from dgr_lightning.console import say
-from dgr_lightning.errors import UserError
+from dgr_lightning.errors import UserError, one_line
 from dgr_lightning.models.folder import check_folder, weight_files
 from dgr_lightning.models.quiet import quiet_imports, quiet_transformers
 
@@ -136,7 +136,7 @@ def _cause(error: Exception) -> str:
     """Returns the beginning of a library's message, which may list all known models."""
     if "trust_remote_code" in str(error):
         return "it needs the code that lies in the folder. Read that code, then set model.trust_remote_code=true."
-    return " ".join(str(error).split())[:200]
+    return one_line(error, 200)
 
 
 def _some(names: list[str]) -> str:

@@ -23,7 +23,7 @@ from dgr_lightning.errors import UserError
 from dgr_lightning.example import Example
 from dgr_lightning.generation.completions import CompletionStore
 from dgr_lightning.generation.headers import sampling_settings, store_header
-from dgr_lightning.generation.jobs import run_jobs
+from dgr_lightning.generation.jobs import Jobs, run_jobs
 from dgr_lightning.generation.shards import ShardedRows
 from dgr_lightning.hashes import content_hash
 from dgr_lightning.models.chat import Chat
@@ -106,9 +106,9 @@ def refine(
         rewriter = Rewriter(examples, cfg.refine, chat, control, asked, stores, verdicts, outcomes)
         if chosen:
             names = [ids[index] for index in chosen]
-            written, beside = list(stores.values()), list(verdicts.values())
-            run_jobs(names, lambda i: rewriter.job(chosen[i]), engine, sampling, written, "rewriting", beside)
-            if torn := sum(store.num_torn for store in written):
+            jobs = Jobs(names, lambda i: rewriter.job(chosen[i]), list(stores.values()), list(verdicts.values()))
+            run_jobs(jobs, engine, sampling, "rewriting")
+            if torn := sum(store.num_torn for store in stores.values()):
                 say(f"[yellow]{torn} torn lines were cut off, each the mark of a process that died while writing[/]")
         elif cfg.refine.strategy == "filters-only":
             rewriter.judge_sources()

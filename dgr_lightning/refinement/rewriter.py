@@ -10,7 +10,7 @@ from dgr_lightning.config import RefineConfig
 from dgr_lightning.errors import UserError
 from dgr_lightning.example import Example
 from dgr_lightning.generation.completions import CompletionStore
-from dgr_lightning.generation.jobs import Asked, Job, Wanted
+from dgr_lightning.generation.jobs import Job, Needs, StoredRequest
 from dgr_lightning.generation.shards import ShardedRows, shard_of
 from dgr_lightning.hashes import content_hash
 from dgr_lightning.models.chat import Chat
@@ -146,7 +146,7 @@ class Rewriter:
                     row = {"id": example.id, "part": part, "attempt": attempt, **asdict(verdict)}
                     yield row | {"nll": self._nll(part, key, outcome), "text": text}
 
-    def _wanted(self, index: int, example: Example, content: str, step: Step, attempt: int) -> Wanted:
+    def _wanted(self, index: int, example: Example, content: str, step: Step, attempt: int) -> StoredRequest:
         trace = self._trace(self._outcomes[example.id]) if step.sees_trace else None
 
         def prompt_ids() -> list[int]:
@@ -156,14 +156,14 @@ class Rewriter:
         # The noise does not follow from content, so that two templates are sampled with the same random numbers.
         noise = f"{example.id}/{step.part}/{attempt}"
         key = generation_key(example.id, step.part, attempt, content, trace)
-        return Wanted(self._stores[step.part], key, noise, prompt_ids)
+        return StoredRequest(self._stores[step.part], key, noise, prompt_ids)
 
     def _trace(self, outcome: Outcome) -> str | None:
         """Returns what identifies the accepted trace; None where it is the source's."""
         key = outcome.accepted.get(TRACE)
         return None if key is None else f"{self._stores[TRACE].folder.name}/{key}"
 
-    def _likeliest(self, index: int, step: Step, keys: Sequence[str]) -> Generator[Asked, list[list[float]], str | None]:
+    def _likeliest(self, index: int, step: Step, keys: Sequence[str]) -> Generator[Needs, list[list[float]], str | None]:
         """Of the tries that pass every check, returns the one with the lowest NLL per token; None where none passes.
 
         To be delegated to by a job, since it asks for scores.

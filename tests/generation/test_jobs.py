@@ -8,9 +8,9 @@ import sys
 import pytest
 
 from dgr_lightning.engines.engine import LENGTH, Completion, Request, Sampling
-from dgr_lightning.engines.request_queue import Feed
+from dgr_lightning.engines.request_queue import RequestQueue
 from dgr_lightning.generation.completions import CompletionStore, StoredCompletion
-from dgr_lightning.generation.jobs import Wanted, generate_stored, run_jobs
+from dgr_lightning.generation.jobs import Jobs, StoredRequest, generate_stored, run_jobs
 from dgr_lightning.generation.shards import shard_of
 from tests.helpers.runs import ROOT
 
@@ -28,10 +28,10 @@ class Letters:
         self.scored: list[int] = []
 
     def generate(self, requests, sampling):
-        feed, under_way = Feed(requests), []
+        queue, under_way = RequestQueue(requests), []
         rng = random.Random(0)
-        while under_way or not feed.ended:
-            under_way += feed.take(self.batch - len(under_way))
+        while under_way or not queue.exhausted:
+            under_way += queue.take(self.batch - len(under_way))
             self.most_under_way = max(self.most_under_way, len(under_way))
             if under_way:
                 if len(self.generated) == self.fail_after:
@@ -91,7 +91,7 @@ def chain(name, length, ended, store):
     """A job whose every request shows what the one before it brought."""
     ids = (int(name) % 20,)
     for link in range(length):
-        yield [Wanted(store, f"{name}/{link}", f"{name}/{link}", lambda ids=ids: ids)]
+        yield [StoredRequest(store, f"{name}/{link}", f"{name}/{link}", lambda ids=ids: ids)]
         ids = (*ids, store.get(f"{name}/{link}").num_tokens)
     ended[name] = ids
 
@@ -99,7 +99,7 @@ def chain(name, length, ended, store):
 def test_jobs_ask_in_turn_and_the_batch_stays_full(tmp_path):
     names, ended, letters = [str(number) for number in range(40)], {}, Letters(batch=8)
     with CompletionStore(tmp_path, HEADER) as store:
-        num = run_jobs(names, lambda i: chain(names[i], 3, ended, store), lambda: letters, SAMPLING, [store], "chains")
+        num = run_jobs(Jobs(names, lambda i: chain(names[i], 3, ended, store), [store]), lambda: letters, SAMPLING, "chains")
     assert num == 120 == len(set(letters.generated)) and letters.most_under_way == 8
     assert ended == {name: (int(name) % 20, 1, 2, 3) for name in names}
     # Later links join while other chains have not begun: no wave waits for the one before it.
@@ -112,10 +112,10 @@ def test_no_more_jobs_are_begun_than_the_engine_has_room_for(tmp_path):
     def job(index):
         begun.append(index)
         assert len(begun) <= len(letters.generated) + 5
-        yield [Wanted(store, f"{index}/0", f"{index}/0", lambda: (1, 2))]
+        yield [StoredRequest(store, f"{index}/0", f"{index}/0", lambda: (1, 2))]
 
     with CompletionStore(tmp_path, HEADER) as store:
-        run_jobs([str(i) for i in range(500)], job, lambda: letters, SAMPLING, [store], "jobs")
+        run_jobs(Jobs([str(i) for i in range(500)], job, [store]), lambda: letters, SAMPLING, "jobs")
     assert len(letters.generated) == 500
 
 
@@ -123,13 +123,13 @@ def test_scores_are_asked_for_in_batches_and_sent_back_to_those_who_asked(tmp_pa
     found, letters = {}, Letters(batch=8)
 
     def job(index):
-        yield [Wanted(store, f"{index}/{n}", f"{index}/{n}", lambda: (1, 2)) for n in range(3)]
+        yield [StoredRequest(store, f"{index}/{n}", f"{index}/{n}", lambda: (1, 2)) for n in range(3)]
         scores = yield [((1,), (index, n)) for n in range(3)]
         found[index] = [score for (score,) in scores]
-        yield [Wanted(store, f"{index}/last", f"{index}/last", lambda: (3,))]
+        yield [StoredRequest(store, f"{index}/last", f"{index}/last", lambda: (3,))]
 
     with CompletionStore(tmp_path, HEADER) as store:
-        run_jobs([str(i) for i in range(200)], job, lambda: letters, SAMPLING, [store], "jobs")
+        run_jobs(Jobs([str(i) for i in range(200)], job, [store]), lambda: letters, SAMPLING, "jobs")
     assert found == {i: [-float(i), -float(i + 1), -float(i + 2)] for i in range(200)}
     assert len(letters.generated) == 800 and sum(letters.scored) == 600 and len(letters.scored) < 30
 
@@ -137,13 +137,14 @@ def test_scores_are_asked_for_in_batches_and_sent_back_to_those_who_asked(tmp_pa
 def test_interrupted_anywhere_and_taken_up_nothing_is_generated_twice(tmp_path):
     names, once = [str(number) for number in range(12)], Letters()
     with CompletionStore(tmp_path / "whole", HEADER) as store:
-        run_jobs(names, lambda i: chain(names[i], 3, {}, store), lambda: once, SAMPLING, [store], "chains")
+        run_jobs(Jobs(names, lambda i: chain(names[i], 3, {}, store), [store]), lambda: once, SAMPLING, "chains")
     for stop in (0, 1, 7, 20, 35):
         broken, letters, ended = Letters(fail_after=stop), Letters(), {}
         for engine in (broken, letters):
             with CompletionStore(tmp_path / str(stop), HEADER) as store:
+                jobs = Jobs(names, lambda i: chain(names[i], 3, ended, store), [store])  # noqa: B023
                 try:
-                    run_jobs(names, lambda i: chain(names[i], 3, ended, store), lambda: engine, SAMPLING, [store], "chains")  # noqa: B023
+                    run_jobs(jobs, lambda: engine, SAMPLING, "chains")  # noqa: B023
                 except RuntimeError:
                     assert engine is broken
         assert sorted(broken.generated + letters.generated) == sorted(once.generated)
@@ -156,7 +157,7 @@ SHARING = """
 import sys, time
 from pathlib import Path
 from tests.generation.test_jobs import HEADER, SAMPLING, Letters, chain
-from dgr_lightning.generation.jobs import run_jobs
+from dgr_lightning.generation.jobs import Jobs, run_jobs
 from dgr_lightning.generation.completions import CompletionStore
 
 class Slow(Letters):
@@ -169,7 +170,7 @@ names, ended, letters = [str(n) for n in range(200)], {}, Slow()
 with CompletionStore(Path(sys.argv[1]), HEADER) as store:
     print("ready", flush=True)
     sys.stdin.readline()
-    run_jobs(names, lambda i: chain(names[i], 2, ended, store), lambda: letters, SAMPLING, [store], "chains")
+    run_jobs(Jobs(names, lambda i: chain(names[i], 2, ended, store), [store]), lambda: letters, SAMPLING, "chains")
 assert len(ended) == 200
 Path(sys.argv[2]).write_text(" ".join(letters.generated))
 """

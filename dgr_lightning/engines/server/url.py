@@ -1,4 +1,4 @@
-"""Checks the address of a server before anything is written: `engine.url` is saved in a run's config.yaml."""
+"""Checks the URL of a server before anything is written: `engine.url` is saved in a run's config.yaml."""
 
 from __future__ import annotations
 
@@ -9,24 +9,38 @@ from dgr_lightning.errors import UserError
 KEY_VARIABLE = "OPENAI_API_KEY"
 
 
-def check_address(url: str) -> str:
-    """Returns the address without a slash behind it.
+_EXAMPLE = "engine.url=http://127.0.0.1:8000/v1"
+
+
+def require_url(url: str | None) -> str:
+    """Returns `engine.url` as `check_url` does.
 
     Raises:
-        UserError: no http(s) address; or one with a user, a password, a query or a fragment, where keys are put by mistake. The
-            message does not repeat such an address.
+        UserError: as `check_url`, or there is none.
     """
-    example = "engine.url=http://127.0.0.1:8000/v1"
+    if url is None:
+        raise UserError(f"engine=server: name the server with engine.url=<URL>, such as {_EXAMPLE}.")
+    return check_url(url)
+
+
+def check_url(url: str) -> str:
+    """Returns the URL without a trailing slash.
+
+    Raises:
+        UserError: it is no http(s) URL, or it holds a user, a password, a query or a fragment, where keys are put by mistake.
+        The
+            message does not repeat such a URL.
+    """
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
-        raise UserError(f"engine.url: that is no address; write one such as {example}.") from None
+        raise UserError(f"engine.url is no URL; write one such as {_EXAMPLE}.") from None
     if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
         raise UserError(
-            "engine.url: no user, password, query or fragment belongs in it, since a run's config.yaml keeps it; put the key "
-            f"into the environment variable {KEY_VARIABLE}, and write the address alone, such as {example}."
+            "engine.url holds a user, password, query or fragment, and a run's config.yaml would keep it. Put the key into the "
+            f"environment variable {KEY_VARIABLE}, and write the URL alone, such as {_EXAMPLE}."
         )
     if parts.scheme not in ("http", "https") or not host:
-        raise UserError(f"engine.url={url}: that is no http:// or https:// address; write one such as {example}.")
+        raise UserError(f"engine.url={url} is no http:// or https:// URL; write one such as {_EXAMPLE}.")
     return url.rstrip("/")

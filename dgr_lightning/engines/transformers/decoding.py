@@ -1,11 +1,9 @@
-"""The decoding loop: rows that are generated together, and who moves in when one ends.
+"""Continuous batching: the rows that are decoded together, and the slots that they join and leave.
 
-When enough slots are free, the next requests move in; where none waits, the remaining rows close up, and slots are added
-again when others come.
-A prompt is read up to
-its last token, padded on the right, where causal attention needs no mask; the last token is the first that a decoding step
-takes in. So joining is nothing special, and a row that had to leave for want of memory comes back the same way, with what it
-had generated as part of its prompt.
+When enough slots are free, waiting rows are admitted; when none waits, the batch shrinks to the rows that are left, and grows
+again when others come. Prefill reads a prompt up to its last token, padded on the right, where causal attention needs no mask;
+the last token is the input of the row's first decoding step. So a row that was preempted for want of memory is admitted again
+like any other, with the tokens that it has generated as part of its prompt.
 """
 
 from __future__ import annotations
@@ -20,29 +18,29 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from dgr_lightning.engines.engine import LENGTH, STOP, Sampling
-from dgr_lightning.engines.sampling import choose, noise_stream, uniforms
-from dgr_lightning.engines.transformers.kv_cache import SlotCache
+from dgr_lightning.engines.engine import LENGTH, STOP, Sampling, noise_stream
+from dgr_lightning.engines.sampling import choose, uniforms
+from dgr_lightning.engines.transformers.kv_cache import KeyValueCache
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-# Prompt tokens that one forward reads: enough to fill a device, few enough for a large model's activations.
+# Prompt tokens of one prefill: enough to fill a device, few enough for a large model's activations.
 PREFILL_TOKENS = {"cpu": 4096, "cuda": 16384}
-# `run` comes back after so many steps at the earliest, since entering and leaving inference costs about one of a small model.
-_STEPS_AT_ONCE = 16
-_COLUMNS_AT_ONCE = 64
+# `run` returns after this many steps at the earliest: entering and preempted inference costs about one step of a small model.
+_MIN_STEPS = 16
+_MIN_GROWTH = 64
 
 
 @dataclass
-class Row:
-    """A request on its way.
+class DecodingRow:
+    """A request that is being decoded, or waits for that.
 
     Attributes:
         key: the request's.
-        ids: its prompt and what was generated so far.
-        num_prompt: tokens of the prompt.
-        budget: tokens that it may generate.
+        ids: its prompt and the tokens generated so far.
+        num_prompt: number of tokens of the prompt.
+        budget: number of tokens that it may generate.
         start: column of the cache that holds its first token.
     """
 
@@ -57,15 +55,15 @@ class Row:
         """Tokens generated so far."""
         return len(self.ids) - self.num_prompt
 
-    def take(self, token: int, stop_ids: frozenset[int]) -> str | None:
-        """Takes the next token; returns why the row has ended, or None if it goes on."""
+    def append(self, token: int, stop_ids: frozenset[int]) -> str | None:
+        """Appends the next token unless it is a stop token; returns the finish reason, or None if the row goes on."""
         if token in stop_ids:
             return STOP
         self.ids.append(token)
         return LENGTH if self.num_generated == self.budget else None
 
 
-class Slots:
+class ContinuousBatch:
     """The rows that are decoded together, and those that wait for a slot."""
 
     def __init__(
@@ -79,21 +77,21 @@ class Slots:
         """Has no rows yet.
 
         Args:
-            model: whenever `run` is called, in evaluation mode and with `grouped_attention`.
+            model: in evaluation mode and with `grouped_attention` whenever `run` is called.
             pad_id: any token of the vocabulary.
-            sampling: how tokens are chosen and what ends a row.
-            batch_size: rows that are decoded together at most.
-            cache_dtype: type in which keys and values are kept.
+            sampling: how tokens are chosen, and the stop tokens.
+            batch_size: largest number of rows decoded together.
+            cache_dtype: type of the cached keys and values.
         """
         self._model, self._pad_id, self._sampling = model, pad_id, sampling
         self._batch_size, self._dtype, self._device = batch_size, cache_dtype, model.device
         self._last_position = model.config.get_text_config().max_position_embeddings - 1
         self._stop_ids = frozenset(sampling.stop_ids)
-        self._waiting: deque[Row] = deque()
-        self._rows: list[Row | None] = []
-        # By slot: the token to take in, its position, tokens generated, stream of noise, first column.
+        self._waiting: deque[DecodingRow] = deque()
+        self._rows: list[DecodingRow | None] = []
+        # By slot: the next input token, its position, tokens generated, stream of noise, first column.
         self._state = torch.empty(5, 0, dtype=torch.long, device=self._device)
-        self._cache = SlotCache(cache_dtype, self._device, 0, 0)
+        self._cache = KeyValueCache(cache_dtype, self._device, 0, 0)
 
     @property
     def busy(self) -> bool:
@@ -105,28 +103,28 @@ class Slots:
         """Rows without a slot."""
         return len(self._waiting)
 
-    def add(self, rows: Sequence[Row]) -> None:
-        """Takes rows in, to be generated as slots come free."""
+    def add(self, rows: Sequence[DecodingRow]) -> None:
+        """Queues rows, to be decoded as slots become free."""
         if rows:
             self._waiting = _longest_first([*self._waiting, *rows])
 
-    def run(self) -> list[tuple[Row, str]]:
-        """Decodes until something is finished; returns it, with why each row ended."""
-        finished: list[tuple[Row, str]] = []
+    def run(self) -> list[tuple[DecodingRow, str]]:
+        """Decodes until something is finished; returns the finished rows, each with its finish reason."""
+        finished: list[tuple[DecodingRow, str]] = []
         for step in count(1):
-            self._arrange()
+            self._schedule()
             for slot, token in enumerate(self._step()):
                 row = self._rows[slot]
-                reason = row.take(token, self._stop_ids) if row else None
+                reason = row.append(token, self._stop_ids) if row else None
                 if row and reason:
                     finished.append((row, reason))
                     self._rows[slot] = None
-            if not self.busy or (finished and step >= _STEPS_AT_ONCE):
+            if not self.busy or (finished and step >= _MIN_STEPS):
                 break
         return finished
 
-    def _arrange(self) -> None:
-        """Fills free slots, adds some or closes them up, once it is worth while; makes room for the next column."""
+    def _schedule(self) -> None:
+        """Fills free slots, or adds or removes some, where enough of them are concerned; makes room for the next column."""
         num_free = self._rows.count(None)
         if self._waiting:
             if any(self._rows):
@@ -139,7 +137,7 @@ class Slots:
             self._make_room()
 
     def _add_slots(self, num_free: int) -> int:
-        """Adds slots for rows that wait, where they had been closed up before; returns how many."""
+        """Grows a batch that had shrunk, for the rows that wait; returns the number of slots added."""
         num_slots = len(self._rows)
         wanted = min(self._batch_size - num_slots, len(self._waiting) - num_free)
         if wanted * 8 < num_slots or wanted <= 0:
@@ -148,13 +146,13 @@ class Slots:
         num_new = min(wanted, self._cache.num_fitting(columns) - num_slots)
         if num_new <= 0:
             return 0
-        # What a new slot holds until a row is seated in it does not matter: a copy of the first slot's.
+        # Until a row is admitted to it, a new slot's content does not matter: a copy of the first slot's.
         self._repack([*range(num_slots), *[0] * num_new])
         self._rows[num_slots:] = [None] * num_new
         return num_new
 
     def _step(self) -> list[int]:
-        """Takes in one token of every slot and returns the next, that of free slots too."""
+        """Runs the model on one token of every slot and returns the next tokens, those of free slots too."""
         begin, end = self._cache.begin, self._cache.end
         tokens, positions, num_generated, streams, starts = self._state
         mask = None
@@ -171,35 +169,35 @@ class Slots:
         noise = uniforms(streams, num_generated)
         self._state[0] = choose(logits[:, -1], self._sampling.temperature, self._sampling.top_p, noise)
         self._state[1:3] += 1
-        # Free slots run on, and must not run past a table of learned positions.
+        # Free slots are decoded too, and must not run past a table of learned positions.
         self._state[1].clamp_(max=self._last_position)
         return self._state[0].tolist()
 
     def _admit(self) -> None:
-        """Moves waiting rows into free slots."""
+        """Prefills waiting rows into free slots."""
         if not any(self._rows):
             num_slots = min(self._batch_size, len(self._waiting))
             self._rows = [None] * num_slots
             self._state = torch.zeros(5, num_slots, dtype=torch.long, device=self._device)
-            self._cache = SlotCache(self._dtype, self._device, num_slots, end=len(self._waiting[0].ids) - 1)
+            self._cache = KeyValueCache(self._dtype, self._device, num_slots, end=len(self._waiting[0].ids) - 1)
         free = deque(slot for slot, row in enumerate(self._rows) if row is None)
         while self._waiting and free and free[0] < len(self._rows):
             num_rows = max(1, PREFILL_TOKENS[self._device.type] // len(self._waiting[0].ids))
             rows = [self._waiting.popleft() for _ in range(min(num_rows, len(free), len(self._waiting)))]
-            self._seat(rows, [free.popleft() for _ in rows])
+            self._prefill(rows, [free.popleft() for _ in rows])
         self._cache.begin = min(row.start for row in self._rows if row)
 
-    def _seat(self, rows: Sequence[Row], slots: Sequence[int]) -> None:
-        """Reads rows up to their last token and puts them into free slots."""
-        # A prompt of one token has nothing to be read; it is read all the same, for the shapes, and not used.
-        ids = padded([row.ids[:-1] or row.ids for row in rows], self._pad_id, self._device)
+    def _prefill(self, rows: Sequence[DecodingRow], slots: Sequence[int]) -> None:
+        """Reads rows up to their last token and writes them into free slots."""
+        # Of a prompt of one token nothing needs reading; the token is read all the same, for the shapes, and not used.
+        ids = pad_right([row.ids[:-1] or row.ids for row in rows], self._pad_id, self._device)
         read = DynamicCache()
         self._model(input_ids=ids, past_key_values=read, use_cache=True, logits_to_keep=1)
         layers = [layer for layer in read.layers if isinstance(layer, DynamicLayer)]
         states = [tensor for layer in layers for tensor in (layer.keys, layer.values) if tensor is not None]
         lengths = [len(row.ids) - 1 for row in rows]
         if not self._cache.num_columns:
-            self._cache.make(states, self._cache.end + self._growth(), at_least=len(rows))
+            self._cache.allocate(states, self._cache.end + self._growth(), min_slots=len(rows))
             self._rows, self._state = self._rows[: self._cache.num_slots], self._state[:, : self._cache.num_slots]
         missing = max(lengths) - self._cache.end
         if missing > 0:
@@ -213,23 +211,23 @@ class Slots:
             )
 
     def _growth(self) -> int:
-        """Columns to make room for: half of what is in use, and no more than the rows there may need."""
-        growth = max(_COLUMNS_AT_ONCE, (self._cache.end - self._cache.begin) // 2)
+        """Columns to make room for: half as many as are in use, and no more than the present rows can need."""
+        growth = max(_MIN_GROWTH, (self._cache.end - self._cache.begin) // 2)
         if self._waiting:
             return growth
         return min(growth, max((row.budget - row.num_generated for row in self._rows if row), default=growth))
 
     def _make_room(self) -> None:
-        """Makes the cache longer; where memory is not enough for that, the shortest rows go back to waiting."""
+        """Makes the cache wider; where memory is not enough for that, preempts the shortest rows."""
         num_columns = self._cache.end - self._cache.begin + self._growth()
         by_length = sorted(range(len(self._rows)), key=lambda slot: -len(row.ids) if (row := self._rows[slot]) else 0)
         num_kept = max(1, min(len(by_length), self._cache.num_fitting(num_columns)))
-        leaving = [row for slot in by_length[num_kept:] if (row := self._rows[slot])]
-        self._waiting = _longest_first([*self._waiting, *leaving])
+        preempted = [row for slot in by_length[num_kept:] if (row := self._rows[slot])]
+        self._waiting = _longest_first([*self._waiting, *preempted])
         self._repack(sorted(by_length[:num_kept]))
 
     def _repack(self, slots: Sequence[int], front: int = 0) -> None:
-        """Keeps only `slots`, behind `front` unused columns."""
+        """Keeps only `slots`, after `front` unused columns."""
         moved = self._cache.repack(slots, self._growth(), front)
         self._rows = [self._rows[slot] for slot in slots]
         self._state = self._state[:, torch.tensor(slots, device=self._device)]
@@ -239,12 +237,12 @@ class Slots:
                 row.start += moved
 
 
-def _longest_first(rows: Sequence[Row]) -> deque[Row]:
-    """Rows in the order in which they are seated: then a newcomer is seldom longer than the cache, and padding is little."""
+def _longest_first(rows: Sequence[DecodingRow]) -> deque[DecodingRow]:
+    """Orders rows for admission: the longest first, so that later ones seldom exceed the cache and padding is small."""
     return deque(sorted(rows, key=lambda row: -len(row.ids)))
 
 
-def padded(rows: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> Tensor:
+def pad_right(rows: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> Tensor:
     """Returns token rows as one tensor (rows, longest), padded on the right."""
     width = max(map(len, rows))
     return torch.tensor([[*row, *[pad_id] * (width - len(row))] for row in rows], device=device)

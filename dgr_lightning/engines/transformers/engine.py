@@ -1,7 +1,7 @@
 """Generation and scoring with a Hugging Face causal language model, on the CPU or on one GPU: the default engine.
 
-What a row generates does not depend on its company: masks are exact, and the noise of a token belongs to its request
-(`engines.sampling`). In fp32, greedy text is the same however batches are cut. How rows are decoded: `engines.slots`.
+A completion does not depend on the batch: masks are exact, and the noise of a token belongs to its request
+(`engines.sampling`). In fp32, greedy text is the same however batches are composed. The decoding loop is in `decoding`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from dgr_lightning.engines.engine import LENGTH, Completion, Decoder, Request, Sampling
-from dgr_lightning.engines.request_queue import Feed
-from dgr_lightning.engines.transformers.decoding import PREFILL_TOKENS, Row, Slots, padded
+from dgr_lightning.engines.engine import Completion, Decoder, Request, Sampling
+from dgr_lightning.engines.request_queue import RequestQueue, with_budgets
+from dgr_lightning.engines.transformers.decoding import PREFILL_TOKENS, ContinuousBatch, DecodingRow, pad_right
 from dgr_lightning.engines.transformers.kv_cache import grouped_attention
 from dgr_lightning.errors import UserError
 
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _ATTENTION = "dgr_lightning"
-# Logits that one forward of scoring makes: 0.5 GB and 4 GB in fp32.
+# Logits of one forward of scoring: 0.5 GB and 4 GB in fp32.
 _SCORED_LOGITS = {"cpu": 2**27, "cuda": 2**30}
-# Batches that wait for a slot: rows of like length are seated together, and the more there are to choose from, the more alike.
+# Batches that wait for slots: rows of similar length are admitted together, and more rows to choose from are more similar.
 _BATCHES_WAITING = 4
 
 
 class TransformersEngine:
-    """An `Engine` on a loaded model, where it is; that may be the live model of a training run, which is left as it was."""
+    """An `Engine` over a loaded model, on the model's device: also over one in training, which it leaves as it was."""
 
     def __init__(self, model: PreTrainedModel, decoder: Decoder, precision: str, batch_size: int = 128) -> None:
         """Wraps a model.
 
         Args:
-            model: any causal language model of transformers in which every layer attends to all that came before.
-            decoder: makes text of tokens.
+            model: any causal language model of transformers with full attention in every layer.
+            decoder: decodes tokens to text.
             precision: `bf16` or `fp32`, the type of the computation; fp32 weights compute in bf16 under autocast.
-            batch_size: rows that are decoded together at most.
+            batch_size: largest number of rows decoded together.
 
         Raises:
             ValueError: bf16 weights cannot compute in fp32.
@@ -49,7 +49,7 @@ class TransformersEngine:
             raise ValueError(f"precision fp32 takes fp32 weights, not {model.dtype}")
         config = model.config.get_text_config()
         settings = config.to_dict()
-        # Some families say it layer by layer, others by the size of the window alone.
+        # Some families name the kind of every layer, others give only the size of a window.
         kinds = settings.get("layer_types") or (["sliding_attention"] if settings.get("sliding_window") else [])
         other = set(kinds) - {"full_attention"}
         if other:
@@ -66,25 +66,20 @@ class TransformersEngine:
     def generate(self, requests: Iterable[Request | None], sampling: Sampling) -> Iterator[Completion]:
         """Yields one completion a request, in the order in which they finish.
 
-        A request gets at most the tokens that the model's positions leave it behind its prompt, possibly none; running into
-        that end is `length`, as is running into `sampling.max_new_tokens`.
+        A completion ends with `length` at `sampling.max_new_tokens` or at the model's last position; where the prompt leaves no
+        position, it is empty.
         """
-        feed = Feed(requests)
+        queue = RequestQueue(requests)
         cache_dtype = torch.bfloat16 if self._autocast else self.model.dtype
-        slots = Slots(self.model, self._decoder.pad_id, sampling, self.batch_size, cache_dtype)
-        while slots.busy or not feed.ended:
-            rows = []
-            for request in feed.take(_BATCHES_WAITING * self.batch_size - slots.num_waiting):
-                num_prompt = len(request.prompt_ids)
-                budget = min(sampling.max_new_tokens, self._max_positions - num_prompt)
-                if budget > 0:
-                    rows.append(Row(request.key, list(request.prompt_ids), num_prompt, budget))
-                else:
-                    yield Completion(request.key, (), "", LENGTH)
-            slots.add(rows)
-            if slots.busy:
+        batch = ContinuousBatch(self.model, self._decoder.pad_id, sampling, self.batch_size, cache_dtype)
+        while batch.busy or not queue.exhausted:
+            taken = queue.take(_BATCHES_WAITING * self.batch_size - batch.num_waiting)
+            budgeted, empty = with_budgets(taken, sampling.max_new_tokens, self._max_positions)
+            yield from empty
+            batch.add([DecodingRow(one.key, list(one.prompt_ids), len(one.prompt_ids), budget) for one, budget in budgeted])
+            if batch.busy:
                 with self._inference():
-                    finished = slots.run()
+                    finished = batch.run()
                 for row, finish_reason in finished:
                     token_ids = tuple(row.ids[row.num_prompt :])
                     yield Completion(row.key, token_ids, self._decoder.decode(token_ids), finish_reason)
@@ -101,8 +96,8 @@ class TransformersEngine:
             width = sum(map(len, pairs[waiting[0]]))
             num_tokens = min(PREFILL_TOKENS[device.type], _SCORED_LOGITS[device.type] // vocabulary)
             chosen = [waiting.popleft() for _ in range(min(len(waiting), max(1, num_tokens // width)))]
-            # Padded on the right: nothing attends to what comes behind it, so no mask is needed.
-            ids = padded([[*pairs[i][0], *pairs[i][1]] for i in chosen], self._decoder.pad_id, device)
+            # With padding on the right, no token attends to padding, so no mask is needed.
+            ids = pad_right([[*pairs[i][0], *pairs[i][1]] for i in chosen], self._decoder.pad_id, device)
             first = min(len(pairs[i][0]) for i in chosen) - 1
             with self._inference():
                 logits = self.model(
@@ -116,12 +111,12 @@ class TransformersEngine:
         return scores
 
     def close(self) -> None:
-        """Lets go of the model, which may be somebody else's; its memory is free when nobody holds it."""
+        """Drops the reference to the model; its memory is freed unless a training still holds it."""
         del self.model
 
     @contextmanager
     def _inference(self) -> Iterator[None]:
-        """No gradients, no dropout, this precision, this engine's attention; afterwards the model is as it was."""
+        """Turns off gradients and dropout, sets this precision and attention; afterwards the model is as it was."""
         from transformers import AttentionInterface
 
         AttentionInterface.register(_ATTENTION, grouped_attention)
@@ -132,7 +127,8 @@ class TransformersEngine:
             self.model.set_attn_implementation(_ATTENTION)
             if self.model.config._attn_implementation != _ATTENTION:
                 raise UserError(
-                    f"{type(self.model).__name__} brings attention of its own, which engine=transformers cannot use."
+                    f"{type(self.model).__name__} has its own attention code, which engine=transformers cannot replace. Take "
+                    "engine=vllm."
                 )
             with torch.inference_mode(), torch.autocast(self.model.device.type, torch.bfloat16, enabled=self._autocast):
                 yield

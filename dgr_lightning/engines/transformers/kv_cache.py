@@ -19,51 +19,51 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers.cache_utils import Cache, CacheLayerMixin
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-# Of the device's free memory, what the cache may take; the rest is for activations and logits.
+# Share of the device's free memory that the cache may take; the rest is for activations and logits.
 _MEMORY_SHARE = 0.8
 
 
-class SlotCache:
-    """Keys and values of all layers, for a number of slots, each with a row in it or free.
+class KeyValueCache:
+    """Keys and values of all layers for a number of slots, each of which holds a row or is free.
 
     Attributes:
         begin: first column in use; the longest row starts there.
         end: the column that is written next.
-        num_slots: rows that it has room for.
-        num_columns: columns that it has room for; 0 before `make`.
-        layers: what a model takes as `past_key_values`.
+        num_slots: number of rows that fit.
+        num_columns: number of columns that fit; 0 before `allocate`.
+        layers: the `past_key_values` of a model.
     """
 
     def __init__(self, dtype: torch.dtype, device: torch.device, num_slots: int, end: int) -> None:
-        """Has no memory yet: shapes are known only when the first prompts were read (`make`)."""
+        """Has no memory yet: shapes are known only after the first prefill (`allocate`)."""
         self.begin, self.end = 0, end
         self.num_slots, self.num_columns = num_slots, 0
         self.layers = Cache(layers=[])
         self._dtype, self._device = dtype, device
         self._tensors: list[Tensor] = []
 
-    def make(self, states: Sequence[Tensor], num_columns: int, at_least: int) -> None:
-        """Allocates the tensors; where the device's memory is not enough, for fewer slots, but `at_least` so many.
+    def allocate(self, states: Sequence[Tensor], num_columns: int, min_slots: int) -> None:
+        """Allocates the tensors, for fewer slots where the device's memory is not enough, down to `min_slots`.
 
         Args:
-            states: keys and values by turns, layer by layer, each (rows, heads, tokens, head size), for the shapes.
+            states: keys and values alternately, layer by layer, each (rows, heads, tokens, head size), for the shapes.
             num_columns: columns to make room for.
-            at_least: slots that it has in any case.
+            min_slots: slots to allocate whatever memory is free.
         """
         shapes = [(tensor.shape[1], num_columns, tensor.shape[3]) for tensor in states]
-        self.num_slots = min(self.num_slots, max(at_least, self._num_fitting(shapes)))
-        # What a mask hides must still be a number: zero times what uninitialised memory holds may not be one.
+        self.num_slots = min(self.num_slots, max(min_slots, self._num_fitting(shapes)))
+        # Masked columns must still hold numbers: uninitialised memory may hold NaN, and zero times NaN is NaN.
         self._tensors = [torch.zeros(self.num_slots, *shape, dtype=self._dtype, device=self._device) for shape in shapes]
         self.num_columns = num_columns
         self.layers = Cache(layers=[_Layer(self, 2 * i) for i in range(len(shapes) // 2)])
 
     def write(self, states: Sequence[Tensor], lengths: Sequence[int], slots: Sequence[int]) -> None:
-        """Writes rows, so that each ends with the last column in use.
+        """Writes rows so that each ends with the last column in use.
 
         Args:
-            states: as in `make`, rows padded on the right.
-            lengths: tokens of each row that count, at most `end`.
-            slots: which slot each row goes to.
+            states: as in `allocate`, rows padded on the right.
+            lengths: tokens of each row without padding, at most `end`.
+            slots: the slot of each row.
         """
         width = max(lengths)
         index = torch.tensor(slots, device=self._device)
@@ -74,10 +74,10 @@ class SlotCache:
             held[:, :, self.end - width : self.end].index_copy_(0, index, aligned.to(held.dtype))
 
     def repack(self, slots: Sequence[int], growth: int, front: int = 0) -> int:
-        """Copies some slots into a cache of their own: `front` columns, those in use, room for `growth` more.
+        """Keeps only some slots, in memory of a new width: `front` columns, those in use, room for `growth` more.
 
         Returns:
-            By how much every column has moved.
+            By how many columns everything has moved to the right.
         """
         index = torch.tensor(slots, device=self._device)
         for i, held in enumerate(self._tensors):
@@ -90,7 +90,7 @@ class SlotCache:
         return moved
 
     def num_fitting(self, num_columns: int) -> int:
-        """Returns how many slots of so many columns the device has memory for, the memory of this cache included."""
+        """Returns how many slots of `num_columns` fit into the device's memory, counting what this cache holds as free."""
         return self._num_fitting([(tensor.shape[1], num_columns, tensor.shape[3]) for tensor in self._tensors])
 
     def _num_fitting(self, shapes: Sequence[tuple[int, int, int]]) -> int:
@@ -110,28 +110,28 @@ class SlotCache:
 
 
 class _Layer(CacheLayerMixin):
-    """One layer of a `SlotCache`, as transformers' models see it."""
+    """One layer of a `KeyValueCache`, as transformers' models see it."""
 
     is_sliding = False
 
-    def __init__(self, slots: SlotCache, pair: int) -> None:
+    def __init__(self, cache: KeyValueCache, pair: int) -> None:
         super().__init__()
-        self._slots, self._pair, self.is_initialized = slots, pair, True
+        self._cache, self._pair, self.is_initialized = cache, pair, True
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        raise AssertionError("made before the first step")
+        raise AssertionError("allocated before the first step")
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        return self._slots.append(self._pair, key_states, value_states)
+        return self._cache.append(self._pair, key_states, value_states)
 
     def get_seq_length(self) -> int:
-        return self._slots.end - self._slots.begin
+        return self._cache.end - self._cache.begin
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.get_seq_length() + query_length, 0
 
     def get_max_length(self) -> int:
-        return self._slots.num_columns
+        return self._cache.num_columns
 
 
 def grouped_attention(

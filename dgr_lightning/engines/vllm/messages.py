@@ -1,19 +1,22 @@
-"""What `engines.vllm` and its worker processes say to each other: lists of these, pickled, over a socket.
+"""Messages between an engine and the processes that run vLLM: lists of these, pickled.
 
-The parent's first message is a `Setup`; the worker answers `Ready` or `Refused`, then each side sends what it has, in batches,
-and the parent ends the conversation by closing the socket. Numbers are the parent's, unique in the life of an engine.
+Over the socket of a `VllmProcess`, the parent's first message is a `Setup`; the worker answers `Ready` or `Refused`. Then each
+side sends what it has, in lists, until the parent closes the socket. Request ids are the parent's, unique in the life of an
+engine.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
+
+from dgr_lightning.engines.engine import Request, Sampling, noise_stream
 
 
 @dataclass(frozen=True)
 class Setup:
-    """The engine that a worker is to run: arguments of vLLM's `EngineArgs`, and `cpu` or `cuda`."""
+    """The engine that a worker runs: arguments of vLLM's `EngineArgs`, and `cpu` or `cuda`."""
 
     arguments: dict[str, Any]
     device: str
@@ -28,17 +31,22 @@ class Ready:
 
 @dataclass(frozen=True)
 class Refused:
-    """There is no engine, and why, in vLLM's words; the worker ends. `mendable`: the settings are to blame, not the program."""
+    """The engine did not start, with vLLM's reason, and the worker ends.
+
+    Attributes:
+        reason: vLLM's message.
+        is_user_error: settings, memory or the model are to blame, not the program.
+    """
 
     reason: str
-    mendable: bool
+    is_user_error: bool
 
 
 @dataclass(frozen=True)
 class Generate:
     """A prompt to complete; `stream` is the request's stream of noise, a signed 64-bit integer."""
 
-    number: int
+    request_id: int
     prompt_ids: Sequence[int]
     max_tokens: int
     temperature: float
@@ -46,39 +54,52 @@ class Generate:
     stop_ids: Sequence[int]
     stream: int
 
+    @classmethod
+    def of(cls, request_id: int, request: Request, budget: int, sampling: Sampling) -> Self:
+        """Returns the message for a request that may generate `budget` tokens."""
+        return cls(
+            request_id,
+            request.prompt_ids,
+            budget,
+            sampling.temperature,
+            sampling.top_p,
+            sampling.stop_ids,
+            noise_stream(sampling.seed, request.key),
+        )
+
 
 @dataclass(frozen=True)
 class Generated:
-    """What became of it: the new tokens without the stop token, and `stop` or `length`."""
+    """The result of a `Generate`: the new tokens without the stop token, and `stop` or `length`."""
 
-    number: int
+    request_id: int
     token_ids: tuple[int, ...]
     finish_reason: str
 
 
 @dataclass(frozen=True)
 class Score:
-    """A prompt and what follows it, in one, to be scored from token `num_prompt` on; at least one token on either side."""
+    """A prompt and its target in one sequence, to be scored from token `num_prompt` on; neither is empty."""
 
-    number: int
+    request_id: int
     ids: Sequence[int]
     num_prompt: int
 
 
 @dataclass(frozen=True)
 class Scored:
-    """The natural-log probability of every token behind the prompt."""
+    """The result of a `Score`: the natural-log probability of every token of the target."""
 
-    number: int
+    request_id: int
     log_probabilities: list[float]
 
 
 @dataclass(frozen=True)
 class Drop:
-    """Nobody waits for these any more."""
+    """Requests whose results are no longer wanted."""
 
-    numbers: Sequence[int]
+    request_ids: Sequence[int]
 
 
-Work = Generate | Score
-Done = Generated | Scored
+VllmRequest = Generate | Score
+VllmResult = Generated | Scored

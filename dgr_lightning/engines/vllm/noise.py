@@ -1,9 +1,9 @@
 """Sampling for vLLM's CPU build, with the noise of `engines.sampling`.
 
-On GPUs vLLM draws a token's noise from the request's seed and the position, as it should be. On a CPU it keeps a generator for
-every request, which it cannot turn back when a prompt was read in pieces (release 0.32 then fails with "CPU Generator does not
-use offset"), and draws row by row. So there the token is chosen here, in vLLM's own place for such code, and vLLM's greedy
-sampling finds it: a sampled text is then the same as engine=transformers', however batches are cut or rows are preempted.
+On GPUs vLLM draws a token's noise from the request's seed and the position, as it should. On a CPU it keeps a generator for
+every request, which it cannot rewind when a prompt was read in chunks (release 0.32 then fails with "CPU Generator does not use
+offset"), and draws row by row. So on a CPU the token is chosen here, by a logits processor, and vLLM's greedy sampling takes
+it: a sampled text is then that of engine=transformers, however batches are composed or rows are preempted.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _ARGUMENT = "noise"
 
 
 def noise_arguments(stream: int, temperature: float, top_p: float) -> dict[str, Any]:
-    """Returns the `extra_args` of a request that is to be sampled here; for vLLM itself its temperature is 0."""
+    """Returns the `extra_args` of a request that is sampled here; vLLM itself is given a temperature of 0."""
     return {_ARGUMENT: (stream, temperature, top_p)}
 
 
 @dataclass
-class _Row:
-    """A request in the batch: how to sample it, and the tokens it has, a list that vLLM appends to."""
+class _SampledRequest:
+    """A request in the batch: how to sample it, and its generated tokens, a list that vLLM appends to."""
 
     stream: int
     temperature: float
@@ -46,18 +46,18 @@ class RequestNoise(LogitsProcessor):
 
     def __init__(self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool) -> None:
         """Starts with an empty batch; vLLM calls this."""
-        self._rows: dict[int, _Row] = {}
+        self._rows: dict[int, _SampledRequest] = {}
 
     def is_argmax_invariant(self) -> bool:
-        """It is not: greedy sampling has to see it."""
+        """Returns False: this changes the most probable token."""
         return False
 
     def update_state(self, batch_update: BatchUpdate | None) -> None:
-        """Follows the rows as they come, go and move."""
-        process_dict_updates(self._rows, batch_update, _row)
+        """Keeps track of the rows as they are added, removed and moved."""
+        process_dict_updates(self._rows, batch_update, _sampled_request)
 
     def apply(self, logits: Tensor) -> Tensor:
-        """Returns the logits, (rows, vocabulary), with the chosen tokens' at infinity."""
+        """Returns the logits, (rows, vocabulary), with those of the chosen tokens set to infinity."""
         alike: dict[tuple[float, float], list[int]] = defaultdict(list)
         for index, row in self._rows.items():
             alike[row.temperature, row.top_p].append(index)
@@ -69,8 +69,8 @@ class RequestNoise(LogitsProcessor):
         return logits
 
 
-def _row(params: SamplingParams, prompt_ids: list[int] | None, token_ids: list[int]) -> _Row | None:
+def _sampled_request(params: SamplingParams, prompt_ids: list[int] | None, token_ids: list[int]) -> _SampledRequest | None:
     if not params.extra_args or _ARGUMENT not in params.extra_args:
         return None
     stream, temperature, top_p = params.extra_args[_ARGUMENT]
-    return _Row(stream, temperature, top_p, token_ids)
+    return _SampledRequest(stream, temperature, top_p, token_ids)

@@ -1,7 +1,7 @@
-"""The vLLM processes of an engine, and the work that they have.
+"""The vLLM processes of an engine, and the requests that they have.
 
-Whoever hands work over collects its own numbers alone; what arrives meanwhile for somebody else is kept for them. So scores can
-be had in the midst of a generation, which goes on meanwhile.
+Every caller collects the results of its own requests; results that arrive meanwhile for another caller are kept for that one.
+So pairs can be scored while a generation goes on.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from itertools import count
 from multiprocessing.connection import Connection, wait
 
 from dgr_lightning.console import progress
-from dgr_lightning.engines.vllm.messages import Done, Drop, Setup, Work
+from dgr_lightning.engines.vllm.messages import Drop, Setup, VllmRequest, VllmResult
 from dgr_lightning.engines.vllm.process import VllmProcess
 
 
@@ -36,14 +36,14 @@ class VllmPool:
             UserError: vLLM cannot serve this model with these settings.
             RuntimeError: a process has died.
         """
-        self._numbers = count()
+        self._ids = count()
         self._open: dict[int, VllmProcess] = {}
-        self._arrived: dict[int, Done] = {}
+        self._arrived: dict[int, VllmResult] = {}
         self._processes: list[VllmProcess] = []
         atexit.register(self.close)
         try:
-            for place, environment in enumerate(environments):
-                self._processes.append(VllmProcess(f"vLLM's engine {place}", setup, environment))
+            for index, environment in enumerate(environments):
+                self._processes.append(VllmProcess(f"vLLM's engine {index}", setup, environment))
             lengths = []
             with progress("vLLM's engines", total=len(environments)) as advance:
                 for process in self._processes:
@@ -55,55 +55,55 @@ class VllmPool:
         self.max_length = min(lengths)
 
     def __len__(self) -> int:
-        """How many processes there are."""
+        """Returns the number of processes."""
         return len(self._processes)
 
     def num_open(self) -> list[int]:
-        """Returns for each process how much it has that is not done."""
+        """Returns for each process the number of its unfinished requests."""
         return [process.num_open for process in self._processes]
 
-    def number(self) -> int:
-        """Returns a number that no work has had."""
-        return next(self._numbers)
+    def next_id(self) -> int:
+        """Returns an id that no request has had."""
+        return next(self._ids)
 
-    def submit(self, work: Sequence[tuple[int, Work]]) -> None:
-        """Hands work over, each piece to the process at a place.
+    def submit(self, requests: Sequence[tuple[int, VllmRequest]]) -> None:
+        """Sends requests, each to the process with the given index.
 
         Raises:
             RuntimeError: a process has died.
         """
-        batches: dict[int, list[Work]] = defaultdict(list)
-        for place, piece in work:
-            batches[place].append(piece)
-            process = self._open[piece.number] = self._processes[place]
+        batches: dict[int, list[VllmRequest]] = defaultdict(list)
+        for index, request in requests:
+            batches[index].append(request)
+            process = self._open[request.request_id] = self._processes[index]
             process.num_open += 1
-        for place, batch in batches.items():
-            self._processes[place].send(batch)
+        for index, batch in batches.items():
+            self._processes[index].send(batch)
 
-    def collect(self, numbers: Collection[int], *, wait_for_any: bool) -> list[Done]:
-        """Returns what is finished of the work with these numbers.
+    def collect(self, request_ids: Collection[int], *, wait_for_any: bool) -> list[VllmResult]:
+        """Returns the results that have arrived for these requests.
 
         Args:
-            numbers: work that was submitted and not collected.
-            wait_for_any: if nothing is finished yet, wait until something is, be it of this work or of another's.
+            request_ids: of requests that were submitted and not collected.
+            wait_for_any: if none has arrived yet, wait until a result of these or of another caller's requests does.
 
         Raises:
             RuntimeError: a process has died.
         """
         self._receive(timeout=0)
-        if wait_for_any and not any(number in numbers for number in self._arrived):
+        if wait_for_any and not any(request_id in request_ids for request_id in self._arrived):
             assert self._open, "waiting for nothing"
             self._receive(timeout=None)
-        return [self._arrived.pop(number) for number in list(self._arrived) if number in numbers]
+        return [self._arrived.pop(request_id) for request_id in list(self._arrived) if request_id in request_ids]
 
-    def drop(self, numbers: Collection[int]) -> None:
-        """Forgets work that nobody waits for any more; does nothing where a process has died or was ended."""
+    def drop(self, request_ids: Collection[int]) -> None:
+        """Cancels requests whose results are no longer wanted; ignores processes that have died or ended."""
         batches: dict[VllmProcess, list[int]] = defaultdict(list)
-        for number in numbers:
-            self._arrived.pop(number, None)
-            if process := self._open.pop(number, None):
+        for request_id in request_ids:
+            self._arrived.pop(request_id, None)
+            if process := self._open.pop(request_id, None):
                 process.num_open -= 1
-                batches[process].append(number)
+                batches[process].append(request_id)
         for process, dropped in batches.items():
             with suppress(RuntimeError):
                 process.send([Drop(dropped)])
@@ -126,8 +126,8 @@ class VllmPool:
         for ready in wait([process.connection for process in self._processes], timeout):
             assert isinstance(ready, Connection)
             process = next(process for process in self._processes if process.connection is ready)
-            for done in process.receive():
-                # What was dropped may have been on its way.
-                if self._open.pop(done.number, None):
+            for result in process.receive():
+                # The result of a dropped request may have been on its way.
+                if self._open.pop(result.request_id, None):
                     process.num_open -= 1
-                    self._arrived[done.number] = done
+                    self._arrived[result.request_id] = result

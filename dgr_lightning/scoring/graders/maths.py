@@ -13,11 +13,11 @@ import select
 import subprocess
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
+from dgr_lightning.distributed.processes import python_module
 from dgr_lightning.errors import UserError
 from dgr_lightning.scoring.final_answer import final_answer, is_words, normalise, number, numeral
 
@@ -111,16 +111,14 @@ class _Worker:
     """The process that runs math-verify: JSON lines in and out. See `maths_worker`."""
 
     def __init__(self) -> None:
-        # The package must be found from any working directory; -P keeps files that lie there from being imported instead.
-        root = str(Path(__file__).resolve().parents[3])
-        paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+        command, environment = python_module("dgr_lightning.scoring.maths_worker", str(os.getpid()))
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "dgr_lightning.scoring.maths_worker", str(os.getpid())],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             bufsize=0,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+            env=environment,
         )
         if self._reply(START_SECONDS) is None:
             self.kill()

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic
 
 import pytest
 
@@ -25,8 +20,8 @@ import psutil
 import ray
 from ray.cluster_utils import Cluster as ProcessCluster
 
-from dgr_lightning.engines.ray.cluster import Cluster, Engines, Node
 from dgr_lightning.engines.ray.engine import RayEngine
+from tests.helpers.processes import lives
 
 GREEDY = Sampling(temperature=0.0, top_p=1.0, max_new_tokens=40, seed=0, stop_ids=(1, 12))
 SAMPLED = Sampling(temperature=0.8, top_p=0.95, max_new_tokens=16, seed=3, stop_ids=(1, 12))
@@ -44,23 +39,6 @@ class Words:
         return " ".join(map(str, ids))
 
 
-@pytest.fixture
-def two_nodes() -> Iterator[ProcessCluster]:
-    """A head and a further node, a CPU each."""
-    node = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
-    # Ray misses a dead node after five seconds instead of fifteen.
-    health = {"health_check_period_ms": 1000, "health_check_initial_delay_ms": 1000}
-    cluster = ProcessCluster(
-        initialize_head=True, head_node_args={**node, "include_dashboard": False, "_system_config": health}
-    )
-    try:
-        cluster.add_node(**node)
-        yield cluster
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
-
-
 def keyed(completions: Iterator[Completion]) -> dict[str, Completion]:
     """By key, each once."""
     found: dict[str, Completion] = {}
@@ -70,27 +48,19 @@ def keyed(completions: Iterator[Completion]) -> dict[str, Completion]:
     return found
 
 
-def lives(process: psutil.Process) -> bool:
-    """Not where it waits to be reaped, nor where it went between two looks at it."""
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
 @pytest.mark.slow
 def test_two_nodes_make_what_one_process_makes_and_outlive_one_of_them(two_nodes: ProcessCluster, micro_folder: Path) -> None:
     from dgr_lightning.engines.transformers.engine import TransformersEngine
     from dgr_lightning.models import weights
 
     reference = TransformersEngine(weights.load_model(micro_folder, "fp32", "cpu"), Words(), "fp32", 8)
-    config = EngineConfig(name="ray", batch_size=8, max_length=256, compile=False, ray_address=two_nodes.address)
-    engine = RayEngine(micro_folder, Words(), config, "fp32", "cpu")
+    settings = {"precision": "fp32", "batch_size": 8, "max_length": 256, "compile": False}
+    engine = RayEngine(micro_folder, Words(), EngineConfig(name="ray", ray_address=two_nodes.address, **settings), "cpu")
     started: list[psutil.Process] = []
     try:
         # The second engine may be ready later than the first.
         begun = monotonic()
-        while "2 nodes used" not in engine.pipeline.dataset.stats():
+        while "2 nodes used" not in engine._pool.pipeline.dataset.stats():
             assert monotonic() < begun + 900, "one node does everything"
             list(engine.generate(REQUESTS[:16], GREEDY))
 
@@ -142,84 +112,3 @@ def test_two_nodes_make_what_one_process_makes_and_outlive_one_of_them(two_nodes
             if lives(process) and "EngineCore" in " ".join(process.cmdline()):
                 process.kill()
     assert not ray.is_initialized()
-
-
-@pytest.mark.slow
-def test_a_node_without_the_model_is_named(two_nodes: ProcessCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    driver = os.getpid()
-    (tmp_path / "config.json").write_text("{}")
-
-    def elsewhere(folder: str) -> tuple[list[tuple[str, int]], str]:
-        return ([("config.json", 2)] if os.getpid() == driver else []), "vllm 1"
-
-    cluster = Cluster(two_nodes.address, {})
-    try:
-        assert not cluster.started
-        cluster.check(tmp_path, "cpu")
-        monkeypatch.setattr(cluster, "_look", elsewhere)
-        with pytest.raises(UserError, match=r"is not on [\d.]+, or another model is.*model\.path="):
-            cluster.check(tmp_path, "cpu")
-        assert cluster.place(EngineConfig(), "cpu") == Engines(2, 1, 0)
-    finally:
-        cluster.leave()
-
-
-@pytest.mark.slow
-def test_a_cluster_started_here_dies_with_this_process() -> None:
-    program = (
-        "import psutil, time; from dgr_lightning.engines.ray.cluster import Cluster; cluster = Cluster('local', {});"
-        "print(*(child.pid for child in psutil.Process().children(recursive=True)), flush=True); time.sleep(600)"
-    )
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        children = []
-        for pid in process.stdout.readline().split():
-            with suppress(psutil.NoSuchProcess):  # some of them only look something up
-                children.append(psutil.Process(int(pid)))
-        assert len(children) > 3
-        os.kill(process.pid, signal.SIGKILL)
-    deadline = monotonic() + 60
-    while alive := [child for child in children if lives(child)]:
-        assert monotonic() < deadline, alive
-        sleep(0.2)
-
-
-def test_a_cluster_that_cannot_be_joined_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-
-    def init(address: str, **options: object) -> None:
-        asked.append((address, options.get("include_dashboard")))
-        raise ConnectionError("nobody there")
-
-    monkeypatch.setattr(ray, "init", init)
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    with pytest.raises(UserError, match=r"engine\.ray_address=10\.0\.0\.1:6379: .*nobody there.*ray start --head"):
-        Cluster("10.0.0.1:6379", {})
-    with pytest.raises(UserError):
-        Cluster(None, {})
-    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.2:6379")
-    with pytest.raises(UserError):
-        Cluster(None, {})
-    assert asked == [("10.0.0.1:6379", None), ("local", False), ("10.0.0.2:6379", None)]
-    with pytest.raises(UserError, match=r"engine\.ray_address=ray://10\.0\.0\.1:10001.*engine\.ray_address=auto"):
-        Cluster("ray://10.0.0.1:10001", {})
-
-
-def test_engines_are_placed_by_devices(monkeypatch: pytest.MonkeyPatch) -> None:
-    cluster = object.__new__(Cluster)
-    nodes = [Node("a", "10.0.0.1", 16, 8), Node("b", "10.0.0.2", 32, 6), Node("c", "10.0.0.3", 0, 0)]
-    monkeypatch.setattr(Cluster, "nodes", lambda self: nodes)
-    assert cluster.place(EngineConfig(), "cuda") == Engines(14, 1, 1)
-    # Groups do not cross nodes: two on the first, one on the second.
-    assert cluster.place(EngineConfig(tensor_parallel=4), "cuda") == Engines(3, 1, 4)
-    assert cluster.place(EngineConfig(), "cpu") == Engines(2, 16, 0)
-    assert cluster.place(EngineConfig(replicas=4), "cpu") == Engines(4, 8, 0)
-    with pytest.raises(UserError, match=r"replicas=4 engine\.tensor_parallel=4: the Ray cluster has 14 GPU.*room for 3"):
-        cluster.place(EngineConfig(replicas=4, tensor_parallel=4), "cuda")
-    # After a death, what is left is right too, but something has to be left.
-    assert cluster.place(EngineConfig(replicas=4, tensor_parallel=4), "cuda", at_most=True) == Engines(3, 1, 4)
-    nodes[:] = nodes[2:]
-    with pytest.raises(UserError, match="has 0 GPU"):
-        cluster.place(EngineConfig(), "cuda", at_most=True)
-    with pytest.raises(UserError, match=r"engine\.tensor_parallel=1"):
-        cluster.place(EngineConfig(tensor_parallel=2), "cpu")

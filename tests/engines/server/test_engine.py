@@ -10,16 +10,20 @@ import time
 import pytest
 
 from dgr_lightning.config import EngineConfig
-from dgr_lightning.engines.engine import LENGTH, STOP, Completion, Request, Sampling
+from dgr_lightning.engines.engine import LENGTH, Completion, Request, Sampling
 from dgr_lightning.engines.server.engine import ServerEngine
 from dgr_lightning.errors import UserError
 from tests.helpers.runs import ROOT
-from tests.helpers.stand_in import OTHER_STOP_ID, SAMPLING, STOP_ID, encode, expected, request, texts, wait_until
-
-
-def endpoint_threads() -> set[threading.Thread]:
-    return {thread for thread in threading.enumerate() if thread.name == "endpoint"}
-
+from tests.helpers.stand_in import (
+    OTHER_STOP_ID,
+    SAMPLING,
+    STOP_ID,
+    client_threads,
+    expected,
+    request,
+    texts,
+    wait_until,
+)
 
 # Generation
 
@@ -110,64 +114,6 @@ def test_a_request_may_depend_on_an_earlier_completion_without_draining_the_rest
     assert seen == ["key of first", "key of second", "key of waits"]
 
 
-def test_text_alone_is_enough_where_control_tokens_show_in_it(stand_in, connect):
-    stand_in.token_ids = False
-    completions = {one.key: one for one in connect(stand_in).generate(map(request, texts(9)), SAMPLING)}
-    assert completions == {f"key of {text}": expected(text) for text in texts(9)}
-
-
-def test_a_server_that_knows_openais_fields_alone_is_cut_by_the_engine(stand_in, connect):
-    stand_in.takes_extras = False
-    engine = connect(stand_in)
-    output = "ab</think>c<over>d"
-    stand_in.answer = lambda body: (200, {}, {"choices": [{"text": output, "finish_reason": "length"}]})
-    assert list(engine.generate([request("x")], SAMPLING)) == [
-        Completion("key of x", tuple(encode("ab</think>c")), "ab</think>c", STOP)
-    ]
-    assert not stand_in.bodies[0].keys() & {"stop_token_ids", "top_k", "ignore_eos", "return_token_ids"}
-
-
-# What is found out at the start
-
-
-def test_one_of_several_models_has_to_be_named(stand_in, connect):
-    stand_in.models.append({"id": "model-b"})
-    with pytest.raises(UserError, match=r"2 models; write engine.served_model=model-a or engine.served_model=model-b"):
-        connect(stand_in)
-    with pytest.raises(UserError, match=r"does not serve model-c; write engine.served_model=model-a"):
-        connect(stand_in, served_model="model-c")
-    engine = connect(stand_in, served_model="model-b")
-    list(engine.generate([request("a" * 500)], SAMPLING))
-    assert stand_in.bodies[0]["model"] == "model-b"
-    stand_in.models.clear()
-    with pytest.raises(UserError, match="0 models"):
-        connect(stand_in)
-
-
-@pytest.mark.parametrize(
-    ("habit", "message"),
-    [
-        ({"token_ids": False, "keeps_controls": False}, "does not give <think> back"),
-        ({"token_ids": False, "knows_bias": False}, "does not give <think> back"),
-        ({"shift": 1, "token_ids": False}, "another tokenizer"),
-        ({"takes_ids": False}, "does not take a prompt of token ids.*must be a string"),
-        ({"extra_prompt_tokens": 1}, "it changes prompts"),
-    ],
-    ids=str,
-)
-def test_a_server_that_harms_prompts_or_marks_is_refused(stand_in, connect, habit, message):
-    before = endpoint_threads()
-    vars(stand_in).update(habit)
-    with pytest.raises(UserError, match=message):
-        connect(stand_in)
-    assert endpoint_threads() <= before
-
-
-def test_token_ids_prove_themselves(stand_in, connect):
-    stand_in.keeps_controls, stand_in.knows_bias = False, False
-    assert list(connect(stand_in).generate([request("a")], SAMPLING)) == [expected("a")]
-
-
 # Scores
 
 
@@ -185,7 +131,7 @@ def test_scores_are_those_of_the_target(stand_in, connect, way):
 def test_a_server_without_scores_still_generates(stand_in, connect, capsys):
     stand_in.logprobs = ()
     engine = connect(stand_in)
-    assert "NLL cannot be had" in capsys.readouterr().out
+    assert "cannot compute NLL" in capsys.readouterr().out
     assert list(engine.generate([request("a")], SAMPLING)) == [expected("a")]
     with pytest.raises(UserError, match="engine=transformers or engine=vllm"):
         engine.score([([1], [2])])
@@ -224,7 +170,7 @@ def test_a_refused_score_ends_the_rest(stand_in, connect):
 
 
 def test_closing_cancels_what_is_under_way(stand_in, connect):
-    before = endpoint_threads()
+    before = client_threads()
     engine = connect(stand_in, batch_size=4)
     may_end = threading.Event()
     stand_in.answer = lambda body: may_end.wait(10) and None if body["prompt"][0] == ord("s") else None
@@ -235,7 +181,7 @@ def test_closing_cancels_what_is_under_way(stand_in, connect):
     engine.close()
     engine.close()
     assert time.monotonic() - begun < 8
-    assert endpoint_threads() <= before
+    assert client_threads() <= before
     may_end.set()
     assert len(stand_in.bodies) == 4
 

