@@ -32,8 +32,9 @@ import yaml
 
 from dgr_lightning.files import write_text
 from dgr_lightning.hashes import content_hash
-from dgr_lightning.report import plots
-from dgr_lightning.report.plots import Axis, Point, Series
+from dgr_lightning.number_format import short
+from dgr_lightning.report import svg
+from dgr_lightning.report.svg import Axis, Point, Series
 
 ROOT = Path(__file__).resolve().parents[2]
 ARMS = ("vanilla", "dgr")
@@ -150,7 +151,7 @@ def missing_points(runs: Sequence[Run], lrs: Sequence[float], seeds: Sequence[in
     """Returns the points of a grid that have no finished run."""
     there = {(run.arm, run.lr, run.seed) for run in runs}
     points = ((arm, lr, seed) for arm in ARMS for lr in lrs for seed in seeds)
-    return [f"{arm}, learning rate {plots.number(lr)}, seed {seed}" for arm, lr, seed in points if (arm, lr, seed) not in there]
+    return [f"{arm}, learning rate {short(lr)}, seed {seed}" for arm, lr, seed in points if (arm, lr, seed) not in there]
 
 
 def pool(measures: Sequence[Measure]) -> Estimate:
@@ -203,7 +204,7 @@ def markdown(runs: Sequence[Run]) -> str:
             else "–"
         )
         cells = [_cell(tables[metric].get(arm, {}).get(lr)) for metric in METRICS]
-        lines.append(" | ".join([arm, plots.number(lr), str(num_seeds[arm, lr]), *cells, tax]))
+        lines.append(" | ".join([arm, short(lr), str(num_seeds[arm, lr]), *cells, tax]))
     rows = "\n".join(f"| {line} |" for line in lines)
     return (
         "# Frontier\n\n"
@@ -227,24 +228,24 @@ def drawing(runs: Sequence[Run]) -> str:
             low, value, high = (base[metric][key] for key in ("low", "value", "high"))
             ends = [Point(x, value, low, high) for x in (rate_axis.low, rate_axis.high)]
             lines.insert(0, Series("base", ends, 5, look="thin dashed", band=True))
-        charts.append(plots.chart(title, [line for line in lines if line.points], rate_axis, plots.rates(""), legend=False))
+        charts.append(svg.chart(title, [line for line in lines if line.points], rate_axis, svg.rate_axis(""), legend=False))
     reasoning, over_refusal = tables["reasoning_accuracy"], tables["over_refusal_rate"]
     lines = []
     for arm in ARMS:
         both = [lr for lr in lrs if lr in reasoning.get(arm, {}) and lr in over_refusal.get(arm, {})]
         points = [
-            Point(over_refusal[arm][lr].value, reasoning[arm][lr].value, label=plots.number(lr) if arm == "vanilla" else "")
+            Point(over_refusal[arm][lr].value, reasoning[arm][lr].value, label=short(lr) if arm == "vanilla" else "")
             for lr in both
         ]
         lines.append(Series(arm, points, _color(arm), _marker(arm), "thin"))
     lines = [line for line in lines if line.points]
     if lines:
         title = "reasoning accuracy against over-refusal"
-        charts.append(plots.chart(title, lines, plots.rates("over-refusal of benign"), plots.rates(""), legend=False))
+        charts.append(svg.chart(title, lines, svg.rate_axis("over-refusal of benign"), svg.rate_axis(""), legend=False))
     legend = [Series("base", (), 5, look="thin dashed"), *(Series(arm, (), _color(arm), _marker(arm)) for arm in ARMS)]
     num_seeds = len({run.seed for run in runs})
     title = f"Vanilla SFT and DGR over learning rates, {num_seeds} seeds, 95 % intervals"
-    return plots.picture(title, charts, legend, columns=2)
+    return svg.picture(title, charts, legend, columns=2)
 
 
 def _arm(arm: str, points: Sequence[tuple[float, Estimate]]) -> Series:
