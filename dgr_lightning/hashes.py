@@ -1,4 +1,4 @@
-"""Content hashes: equal content, equal hash, on every machine."""
+"""Content hashes of values and files: equal content has an equal hash on every machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def content_hash(*parts: Any) -> str:
-    """Returns 16 hex digits over any JSON-able values: equal content, equal hash, on every machine."""
+    """Returns the content hash of any JSON-able values, 16 hex digits."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
 
