@@ -1,4 +1,4 @@
-"""Where everything lies that runs share: miniatures, rewrites, evaluations, traces, hashes of large files."""
+"""The cache folder, which all runs share: miniatures, rewrites, evaluations, traces, hashes of large files."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from dgr_lightning.errors import UserError
 
 
 def cache_dir() -> Path:
-    """Returns `$DGR_CACHE`, by default ~/.cache/dgr_lightning; it need not exist yet."""
+    """Returns `$DGR_CACHE`, by default ~/.cache/dgr_lightning; it may not exist yet."""
     return Path(os.environ.get("DGR_CACHE") or "~/.cache/dgr_lightning").expanduser()
 
 
 def require_cache() -> None:
-    """Makes the cache if it is not there. One that can only be read is one: what it holds need not be made.
+    """Creates the cache folder unless it exists. A read-only one is accepted, because its entries still save work.
 
     Raises:
-        UserError: there can be none.
+        UserError: the folder cannot be created.
     """
     folder = cache_dir()
     try:

@@ -1,13 +1,13 @@
-"""The terminal: one console, one kind of progress bar, one voice.
+"""The terminal: the console that everything prints to, and progress bars.
 
-On a terminal, bars move in place; in a log file, each bar is one line when it ends, and one every few minutes until then, so
-that logs stay readable and a job of hours shows that it is alive.
+On a terminal, bars move in place. In a log file, a bar is a line when it ends and one every two minutes until then: logs stay
+readable, and a job of hours shows that it is alive.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from time import monotonic
 from typing import Protocol
 
@@ -28,40 +28,30 @@ _SECONDS_BETWEEN_LINES = 120.0
 
 
 def say(text: str) -> None:
-    """Prints one line of the run's story; rich markup is understood, so model text must be escaped first."""
+    """Prints a line about the run. Rich markup is interpreted, so text of models and data sets must be escaped first."""
     console.print(text, soft_wrap=True)
 
 
 class Advance(Protocol):
-    """Moves a progress bar on by a number of units, and may put a note behind it, such as the loss at that point."""
+    """Advances a progress bar."""
 
     def __call__(self, units: int = 1, note: str | None = None) -> None:
-        """Moves the bar; a note stays until the next one."""
+        """Advances by some units; a note, such as the current loss, stays behind the bar until the next one."""
+
+
+def progress(description: str, total: int, before: int = 0) -> AbstractContextManager[Advance]:
+    """Returns a progress bar to enter, which gives the function that advances it.
+
+    Args:
+        description: text in front of the bar.
+        total: number of units.
+        before: how many of them were done earlier, which the estimated time leaves out.
+    """
+    return (_drawn_bar if console.is_terminal else _logged_bar)(description, total, before)
 
 
 @contextmanager
-def progress(description: str, total: int, before: int = 0) -> Iterator[Advance]:
-    """A progress bar over `total` units, of which `before` were done earlier; the context value advances it by some more."""
-    if not console.is_terminal:
-        done, last_note, start = before, "", monotonic()
-        said = start
-
-        def line() -> None:
-            passed = monotonic() - start
-            left = f", about {passed * (total - done) / (done - before) / 60:.0f} min left" if before < done < total else ""
-            console.print(f"{description}: {done}/{total} in {passed:.1f} s{left}{last_note}", soft_wrap=True)
-
-        def count(units: int = 1, note: str | None = None) -> None:
-            nonlocal done, last_note, said
-            done += units
-            last_note = last_note if note is None else f", {note}"
-            if monotonic() - said > _SECONDS_BETWEEN_LINES:
-                said = monotonic()
-                line()
-
-        yield count
-        line()
-        return
+def _drawn_bar(description: str, total: int, before: int) -> Iterator[Advance]:
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -80,3 +70,25 @@ def progress(description: str, total: int, before: int = 0) -> Iterator[Advance]
                 bars.update(task, note=note)
 
         yield advance
+
+
+@contextmanager
+def _logged_bar(description: str, total: int, before: int) -> Iterator[Advance]:
+    done, last_note, start = before, "", monotonic()
+    last_line = start
+
+    def print_line() -> None:
+        passed = monotonic() - start
+        left = f", about {passed * (total - done) / (done - before) / 60:.0f} min left" if before < done < total else ""
+        console.print(f"{description}: {done}/{total} in {passed:.1f} s{left}{last_note}", soft_wrap=True)
+
+    def advance(units: int = 1, note: str | None = None) -> None:
+        nonlocal done, last_note, last_line
+        done += units
+        last_note = last_note if note is None else f", {note}"
+        if monotonic() - last_line > _SECONDS_BETWEEN_LINES:
+            last_line = monotonic()
+            print_line()
+
+    yield advance
+    print_line()

@@ -1,12 +1,12 @@
-"""The one exception meant for people, and how other libraries' messages are quoted.
+"""The exception for mistakes that the user can correct, and how other libraries' messages are quoted.
 
-A `UserError` says what is wrong, where, and what to write instead. The entry points print its message alone, without a
-traceback, and end with exit code 2; inside a sweep it fails its own point and lets the others run.
+Its message says what is wrong, where, and what to write instead. The entry points print the message without a traceback and end
+with exit code 2; in a sweep it fails its own point, and the others run on.
 """
 
 
 class UserError(Exception):
-    """A bad config, a bad input file, or something missing on this machine that the user can put right."""
+    """A bad config, a bad input file, or something that is missing on this machine."""
 
 
 def one_line(text: object, limit: int | None = None) -> str:

@@ -1,4 +1,4 @@
-"""What travels between the stages: a safety example, before and after refinement, and a file of them."""
+"""An example of a safety set, before and after refinement, and a file of examples."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ BENIGN = "benign"
 
 @dataclass(frozen=True)
 class Example:
-    """One row of a safety set: a prompt, the reasoning trace and the answer that a model is to learn.
+    """An example of a safety set: a prompt, and the reasoning trace and the answer that a model is trained on.
 
     Attributes:
-        id: unique within its source and stable across machines, such as `star1-68`.
-        prompt: what the user asks.
+        id: unique within its source and the same on every machine, such as `star1-68`.
+        prompt: the user's request.
         trace: the reasoning between the think marks, without the marks; may be empty.
-        answer: what follows the reasoning; never empty.
+        answer: the text after the reasoning; never empty.
         label: `harmful` (the answer should refuse) or `benign` (it should not).
-        source: name of the set that the row comes from.
+        source: name of the set that the example comes from.
     """
 
     id: str
@@ -37,11 +37,11 @@ class Example:
 
 @dataclass(frozen=True)
 class RefinedExample(Example):
-    """An example after refinement: rewritten by the target model, or the original with the reason why not.
+    """An example after refinement: rewritten by the target model, or the original with the reason why it was not.
 
     Attributes:
-        refined: whether any part of it is the target model's own text.
-        reason: why a rewrite was not kept (a check's name); None where nothing failed.
+        refined: whether any part of it was written by the target model.
+        reason: the check for which a rewrite was not kept; None where nothing failed.
     """
 
     refined: bool = False
@@ -49,23 +49,22 @@ class RefinedExample(Example):
 
     @classmethod
     def of(cls, example: Example, *, refined: bool = False, reason: str | None = None, **changes: str) -> RefinedExample:
-        """Returns `example` with `changes` to its text and the outcome of refinement."""
-        return cls(
-            **{field.name: getattr(example, field.name) for field in fields(Example)} | changes, refined=refined, reason=reason
-        )
+        """Returns `example` with `changes` to its texts and the outcome of refinement."""
+        original = {field.name: getattr(example, field.name) for field in fields(Example)}
+        return cls(**original | changes, refined=refined, reason=reason)
 
 
 class ExampleFile(Sequence[Example]):
-    """The examples of a JSONL file, read from the disk one by one: a set of any size costs the memory of its ids.
+    """The examples of a JSONL file, read from disk one by one: only the ids are in memory.
 
     Attributes:
-        ids: of the examples, in the file's order.
+        ids: of the examples, in the order of the file.
     """
 
     def __init__(self, path: Path) -> None:
-        """Reads through the file once; it must not change afterwards."""
+        """Scans the file once; it must not change afterwards."""
         self.ids: list[str] = []
-        self._file = open(path, "rb")  # noqa: SIM115 - open for as long as the examples are
+        self._file = open(path, "rb")  # noqa: SIM115 - stays open for random access
         self._offsets: list[int] = []
         position = 0
         for line in self._file:

@@ -1,6 +1,6 @@
 """Text, JSON and JSON lines on disk, and folders that appear as a whole.
 
-These few functions are the only way records reach the disk, so that every file is either whole under its final name or absent.
+Every record is written by these functions, so a file or a folder is either complete under its final name or absent.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from typing import Any, TextIO
 
 from dgr_lightning.errors import UserError
 
-# What a file or folder is called until it is whole.
+# Suffix of a file or folder until it is complete.
 PARTIAL = ".partial"
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file atomically: readers see the old content or the new, never half of it."""
+    """Writes a file atomically: readers see either the old content or the new."""
     with _whole(path) as file:
         file.write(text)
 
 
 @contextmanager
 def _whole(path: Path) -> Iterator[TextIO]:
-    """A file to write that takes its name when it is whole and on the disk."""
+    """Opens a file for writing that takes its name once it is complete and synced to disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     with open(partial, "w", encoding="utf-8", newline="\n") as file:
@@ -38,13 +38,13 @@ def _whole(path: Path) -> Iterator[TextIO]:
 
 
 def partial_of(folder: Path) -> Path:
-    """Returns where a folder is filled until it is whole."""
+    """Returns the path under which a folder is filled until it is complete."""
     return folder.with_name(folder.name + PARTIAL)
 
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """A folder to fill that takes its name when it is whole and on the disk, in place of one that has that name."""
+    """Makes a folder to fill that takes its name once it is complete and synced to disk, and replaces one of that name."""
     partial = partial_of(folder)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -53,7 +53,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 
 def put_in_place(partial: Path, folder: Path) -> None:
-    """Gives a folder its name once all of it is on the disk; one that has the name makes way as a whole, and is deleted."""
+    """Syncs a folder to disk and gives it its name; a folder of that name is first moved away, then deleted."""
     for path in (*partial.rglob("*"), partial):
         _sync(path)
     old = folder.with_name(f"{folder.name}.old{PARTIAL}")
@@ -66,7 +66,7 @@ def put_in_place(partial: Path, folder: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Returns when a file, or the list of a folder's entries, is on the disk."""
+    """Waits until a file, or the entries of a folder, are on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -75,7 +75,7 @@ def _sync(path: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes one JSON value atomically. NaN and infinity are a ValueError: what is undefined is null."""
+    """Writes a JSON value atomically. NaN and infinity raise ValueError: an undefined number is null."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -85,7 +85,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
-    """Writes rows (dicts or flat dataclasses), a line each, atomically; no more than one of them is held in memory."""
+    """Writes rows (dicts or flat dataclasses), a line each, atomically, with one row in memory at a time."""
     with _whole(path) as file:
         for row in rows:
             plain = row if isinstance(row, dict) else vars(row)
@@ -103,7 +103,7 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
+                row = json.loads(line.rstrip("\n"))
             except json.JSONDecodeError as error:
                 raise UserError(f"{path}, line {number}: not JSON ({error.msg} at column {error.colno}).") from error
             if not isinstance(row, dict):

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def content_hash(*parts: Any) -> str:
-    """Returns 16 hex digits over any JSON-able values: equal content, equal hash, on every machine."""
+    """Returns the content hash of any JSON-able values, 16 hex digits."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
 

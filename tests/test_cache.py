@@ -1,4 +1,4 @@
-"""Where the cache is, and what is said where there can be none."""
+"""Where the cache lies, and the message where it cannot be created."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def test_the_cache_is_where_the_environment_says(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["file", "file/below"])
-def test_a_cache_that_cannot_be_ends_a_run_at_the_door(tmp_path, monkeypatch, capsys, name):
+def test_an_unusable_cache_ends_a_run_before_it_starts(tmp_path, monkeypatch, capsys, name):
     (tmp_path / "file").touch()
     monkeypatch.setenv("DGR_CACHE", str(tmp_path / name))
     with pytest.raises(UserError, match=rf"{tmp_path / name}: cannot be used as the cache \(.+\); .*DGR_CACHE="):

@@ -1,1 +1,1 @@
-"""Many runs: grids over finished runs, the frontier over learning rates, the table of strategies."""
+"""Many runs: grids started and read back, and the findings over them: the frontier, the table of strategies."""

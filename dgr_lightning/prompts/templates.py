@@ -15,7 +15,7 @@ from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError
 from jinja2.sandbox import SandboxedEnvironment
 
 from dgr_lightning.errors import UserError
-from dgr_lightning.text_files import read_shipped
+from dgr_lightning.text_files import read_text_file
 
 TRACE = "trace"
 ANSWER = "answer"
@@ -70,7 +70,7 @@ def load_template(name: str, part: str, path: str | None) -> RewritingTemplate:
     file = Path(path).expanduser() if path is not None else SHIPPED / f"{name}.jinja"
     place = f"refine.{part}_template={file}"
     given = ", ".join(f"{{{{ {variable} }}}}" for variable in PLACEHOLDERS[name])
-    text = read_shipped(place, file)
+    text = read_text_file(place, file)
     try:
         used = meta.find_undeclared_variables(_ENVIRONMENT.parse(text))
     except TemplateSyntaxError as error:

@@ -1,1 +1,1 @@
-"""A finished run told: tables in the terminal, a page with charts and examples, `summary.json`."""
+"""The report of a finished run: `summary.json`, tables in the terminal, a page with charts and examples."""

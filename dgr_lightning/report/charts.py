@@ -1,4 +1,4 @@
-"""The charts of a run's page: curves of the training, and the distributions of the shift."""
+"""The charts of a run's page: training curves, and the distributions of the shift."""
 
 from __future__ import annotations
 
@@ -7,45 +7,31 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dgr_lightning.report import plots
+from dgr_lightning.report import svg
 from dgr_lightning.report.lines import PART_TITLES, SIMILARITY_TITLES
-from dgr_lightning.report.plots import Axis, Point, Series
+from dgr_lightning.report.svg import Axis, Point, Series
 from dgr_lightning.training.curves import STEP
 
 _LOSS_POINTS = 160
 _BARS = 40
 
+# --- Curves ---------------------------------------------------------------------------------------------------------------
 
-def curves(metrics: Path) -> list[str]:
-    """Returns the charts of a metrics.csv: loss, and what the probes measured; none where there is no file or no row."""
-    if not metrics.exists():
-        return []
-    with open(metrics, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    columns: dict[str, list[Point]] = {}
-    for row in rows:
-        for name, cell in row.items():
-            if name != STEP and cell:
-                columns.setdefault(name, []).append(Point(float(row[STEP]), float(cell)))
+
+def curve_charts(metrics: Path) -> list[str]:
+    """Returns the charts of a metrics.csv: loss, and the rates of the probes; none without a file or without a row."""
+    columns = _read_columns(metrics) if metrics.exists() else {}
     if not columns:
         return []
     last = max(point.x for points in columns.values() for point in points)
     steps = Axis("optimizer step", 0, max(last, 1))
     charts = []
     if loss := columns.get("train/loss"):
-        top = max(point.y for point in loss) or 1.0
-        width = max(1, len(loss) // _LOSS_POINTS)
-        title = "Training loss" if width == 1 else f"Training loss, mean of {width} steps"
-        charts.append(plots.chart(title, [Series("", _means(loss, width))], steps, Axis("", 0, 1.05 * top)))
-    by_task = [(name, points) for name, points in columns.items() if name.startswith("probe/") and name.endswith("/accuracy")]
-    tasks = [
-        Series(name.split("/")[1], points, 2 + index % (plots.NUM_COLORS - 2), look="thin dashed")
-        for index, (name, points) in enumerate(by_task)
-    ]
-    if mean := columns.get("probe/reasoning_accuracy"):
-        lines = [*(tasks if len(tasks) > 1 else []), Series("mean", mean, 0, "circle")]
-        charts.append(plots.chart("Reasoning accuracy, probes", lines, steps, plots.rates("")))
-    safety = [
+        charts.append(_loss_chart(loss, steps))
+    if accuracy := columns.get("probe/reasoning_accuracy"):
+        lines = [*_task_lines(columns), Series("mean", accuracy, 0, "circle")]
+        charts.append(svg.chart("Reasoning accuracy, probes", lines, steps, svg.rate_axis("")))
+    refusals = [
         Series(title, columns[name], color, marker)
         for name, title, color, marker in (
             ("probe/refusal_rate", "refusal of harmful", 0, "circle"),
@@ -53,9 +39,27 @@ def curves(metrics: Path) -> list[str]:
         )
         if name in columns
     ]
-    if safety:
-        charts.append(plots.chart("Refusals, probes", safety, steps, plots.rates("")))
+    if refusals:
+        charts.append(svg.chart("Refusals, probes", refusals, steps, svg.rate_axis("")))
     return charts
+
+
+def _read_columns(metrics: Path) -> dict[str, list[Point]]:
+    """Returns column → its points over the optimizer steps, empty cells left out."""
+    columns: dict[str, list[Point]] = {}
+    with open(metrics, encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            for name, cell in row.items():
+                if name != STEP and cell:
+                    columns.setdefault(name, []).append(Point(float(row[STEP]), float(cell)))
+    return columns
+
+
+def _loss_chart(loss: Sequence[Point], steps: Axis) -> str:
+    width = max(1, len(loss) // _LOSS_POINTS)
+    title = "Training loss" if width == 1 else f"Training loss, mean of {width} steps"
+    top = max(point.y for point in loss) or 1.0
+    return svg.chart(title, [Series("", _means(loss, width))], steps, Axis("", 0, 1.05 * top))
 
 
 def _means(points: Sequence[Point], width: int) -> list[Point]:
@@ -63,24 +67,38 @@ def _means(points: Sequence[Point], width: int) -> list[Point]:
     return [Point(group[-1].x, sum(point.y for point in group) / len(group)) for group in groups]
 
 
+def _task_lines(columns: Mapping[str, Sequence[Point]]) -> list[Series]:
+    """Returns the accuracy of each reasoning task; nothing for a single one, which is the mean itself."""
+    by_task = [(name, points) for name, points in columns.items() if name.startswith("probe/") and name.endswith("/accuracy")]
+    if len(by_task) < 2:
+        return []
+    return [
+        Series(name.split("/")[1], points, 2 + index % (svg.NUM_COLORS - 2), look="thin dashed")
+        for index, (name, points) in enumerate(by_task)
+    ]
+
+
+# --- Distributions --------------------------------------------------------------------------------------------------------
+
+
 def nll_charts(record: Mapping[str, Any]) -> list[str]:
-    """Returns for trace, answer and both the distribution of the examples' mean NLLs, before and after laid over each other.
+    """Returns for trace, answer and both the distribution of the examples' mean NLLs, before and after in one chart.
 
     Args:
-        record: `before` and `after`, as `shift.nll.record_nll` returned them.
+        record: `before` and `after`, each from `shift.nll.record_nll`.
     """
     charts = []
     for part, title in PART_TITLES.items():
-        sides = {when: record[when][part] for when in ("before", "after") if record[when][part] is not None}
-        if sides and record["before"] == record["after"]:
-            sides = {"": sides["before"]}
-        if sides:
-            charts.append(_histogram(f"NLL of the {title}", sides, "nats per token, mean of an example", begin=0.0))
+        sets = {when: record[when][part] for when in ("before", "after") if record[when][part] is not None}
+        if sets and record["before"] == record["after"]:
+            sets = {"": sets["before"]}
+        if sets:
+            charts.append(_histogram(f"NLL of the {title}", sets, "nats per token, mean of an example", begin=0.0))
     return charts
 
 
 def similarity_charts(record: Mapping[str, Any]) -> list[str]:
-    """Returns the distribution of the cosines of what was compared; `record` is `similarity` of the shift's record."""
+    """Returns the distribution of cosines of each comparison; `record` is `similarity` of the shift's record."""
     return [
         _histogram(f"Similarity: {title}", {"": record[key]}, "cosine", end=1.0)
         for key, title in SIMILARITY_TITLES.items()
@@ -89,18 +107,18 @@ def similarity_charts(record: Mapping[str, Any]) -> list[str]:
 
 
 def _histogram(
-    title: str, sides: Mapping[str, Mapping[str, Any]], label: str, begin: float | None = None, end: float | None = None
+    title: str, sets: Mapping[str, Mapping[str, Any]], label: str, begin: float | None = None, end: float | None = None
 ) -> str:
-    """Returns a chart of histograms that have their bins in common; neighbouring bins are merged to what can be told apart.
+    """Returns histograms with common bins in one chart; neighbouring bins are merged until at most `_BARS` remain.
 
     Args:
         title: heading.
-        sides: name in the legend → what `bootstrap.distribution` returned.
-        label: of the values.
-        begin: where the axis begins; None: before the first value.
-        end: where it ends; None: behind the last value.
+        sets: name in the legend → result of `bootstrap.distribution`.
+        label: of the horizontal axis.
+        begin: where the axis begins; None: at the first bin that is not empty.
+        end: where it ends; None: after the last bin that is not empty.
     """
-    histograms = {name: figures["histogram"] for name, figures in sides.items()}
+    histograms = {name: figures["histogram"] for name, figures in sets.items()}
     low, width = (next(iter(histograms.values()))[key] for key in ("low", "width"))
     filled = [i for histogram in histograms.values() for i, count in enumerate(histogram["counts"]) if count]
     first = min(filled) if begin is None else round((begin - low) / width)
@@ -112,8 +130,8 @@ def _histogram(
         shares = [sum(counts[i : i + merged]) / sum(counts) for i in range(first, last, merged)]
         edges = [low + width * (first + merged * i) for i in range(len(shares) + 1)]
         steps = [Point(edge, share) for i, share in enumerate(shares) for edge in (edges[i], edges[i + 1])]
-        foot = [Point(edges[0], 0.0), *steps, Point(edges[-1], 0.0)]
-        series.append(Series(name, foot, color, fill=True))
+        outline = [Point(edges[0], 0.0), *steps, Point(edges[-1], 0.0)]
+        series.append(Series(name, outline, color, fill=True))
         highest = max(highest, *shares)
     x = Axis(label, low + width * first, low + width * (first + merged * len(shares)))
-    return plots.chart(title, series, x, Axis("", 0, 1.05 * highest, percent=True))
+    return svg.chart(title, series, x, Axis("", 0, 1.05 * highest, percent=True))

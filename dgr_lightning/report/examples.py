@@ -1,6 +1,6 @@
-"""What a run's page shows of the texts: rewrites that were kept, those that failed each check, and outputs of the models.
+"""Texts for the page of a run: rewrites that were kept, rewrites that failed each check, and outputs of the models.
 
-A run may have 40,000 examples and several tries of each, so files are read through line by line and only what is shown is kept.
+A run may have 40,000 examples and several tries of each, so files are streamed and only the texts shown stay in memory.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from dgr_lightning.engines.engine import STOP
 from dgr_lightning.evaluation.subjects import SUBJECTS, outputs_file
 from dgr_lightning.files import read_jsonl
+from dgr_lightning.number_format import UNDEFINED
 from dgr_lightning.report.summary import Summary
 from dgr_lightning.tasks.metrics import KINDS
 
@@ -25,11 +26,11 @@ class Rewrite:
     """A rewrite beside its source.
 
     Attributes:
-        id: the example's.
-        label: its label.
-        prompt: its prompt.
-        note: what else there is to say of it.
-        parts: (name, source, rewrite); a rewrite of None was not kept.
+        id: of the example.
+        label: of the example.
+        prompt: of the example.
+        note: `kept`, or the checks that failed.
+        parts: (name, source, rewrite); None where the text of the rewrite was not stored.
     """
 
     id: str
@@ -40,8 +41,8 @@ class Rewrite:
 
 
 @dataclass(frozen=True)
-class CheckShown:
-    """A check of quality control: how many rewrites it was asked about, how many failed it, and the first few of these."""
+class QualityCheck:
+    """A check of quality control: how many rewrites it judged, how many failed, and the first few of those that failed."""
 
     name: str
     num_judged: int
@@ -50,48 +51,48 @@ class CheckShown:
 
 
 def kept_rewrites(run_dir: Path, num_each: int = 2) -> list[Rewrite]:
-    """Returns the first `num_each` rewrites of each label that were kept as they should be."""
+    """Returns the first `num_each` rewrites of each label that passed every check in full."""
     chosen: list[dict[str, Any]] = []
     counts = Counter[str]()
-    for row in _rows(run_dir / "refined.jsonl"):
-        if row["refined"] and row["reason"] is None and counts[row["label"]] < num_each:
-            counts[row["label"]] += 1
-            chosen.append(row)
-    sources = _sources(run_dir, {row["id"] for row in chosen})
-    return [
-        Rewrite(
-            row["id"], row["label"], row["prompt"], "kept", [(part, source[part], row[part]) for part in ("trace", "answer")]
-        )
-        for row in chosen
-        if (source := sources.get(row["id"])) is not None
-    ]
+    for refined in _read(run_dir / "refined.jsonl"):
+        if refined["refined"] and refined["reason"] is None and counts[refined["label"]] < num_each:
+            counts[refined["label"]] += 1
+            chosen.append(refined)
+    sources = _sources(run_dir, {refined["id"] for refined in chosen})
+    return [_kept(refined, sources[refined["id"]]) for refined in chosen if refined["id"] in sources]
 
 
-def checks_shown(run_dir: Path, num_each: int = 3) -> list[CheckShown]:
-    """Returns every check that was asked, with the first `num_each` rewrites that failed it, in the order of the file."""
+def _kept(refined: Mapping[str, Any], source: Mapping[str, Any]) -> Rewrite:
+    parts = [(part, source[part], refined[part]) for part in ("trace", "answer")]
+    return Rewrite(refined["id"], refined["label"], refined["prompt"], "kept", parts)
+
+
+def quality_checks(run_dir: Path, num_each: int = 3) -> list[QualityCheck]:
+    """Returns every check that ran, with the first `num_each` rewrites that failed it, in the order of the file."""
     judged, failed = Counter[str](), Counter[str]()
-    verdicts: dict[str, list[dict[str, Any]]] = {}
-    for row in _rows(run_dir / "stages" / "verdicts.jsonl"):
-        for name, has_failed in row["checks"].items():
+    shown: dict[str, list[dict[str, Any]]] = {}
+    for verdict in _read(run_dir / "stages" / "verdicts.jsonl"):
+        for name, has_failed in verdict["checks"].items():
             judged[name] += 1
             failed[name] += has_failed
-            if has_failed and failed[name] <= num_each:
-                verdicts.setdefault(name, []).append(row)
-    sources = _sources(run_dir, {row["id"] for rows in verdicts.values() for row in rows})
+            verdicts = shown.setdefault(name, [])
+            if has_failed and len(verdicts) < num_each:
+                verdicts.append(verdict)
+    sources = _sources(run_dir, {verdict["id"] for verdicts in shown.values() for verdict in verdicts})
     return [
-        CheckShown(
+        QualityCheck(
             name,
             judged[name],
             failed[name],
-            [_rejected(row, sources[row["id"]]) for row in verdicts.get(name, []) if row["id"] in sources],
+            [_failed(verdict, sources[verdict["id"]]) for verdict in verdicts if verdict["id"] in sources],
         )
-        for name in judged
+        for name, verdicts in shown.items()
     ]
 
 
-def _rejected(verdict: Mapping[str, Any], source: Mapping[str, Any]) -> Rewrite:
+def _failed(verdict: Mapping[str, Any], source: Mapping[str, Any]) -> Rewrite:
     part = verdict["part"]
-    # A step that asks for both at once is called otherwise.
+    # A step that rewrites trace and answer in one generation has another name.
     original = source[part] if part in ("trace", "answer") else f"{source['trace']}\n\n{source['answer']}".strip()
     failed = ", ".join(name.replace("_", " ") for name, has_failed in verdict["checks"].items() if has_failed)
     note = f"failed: {failed} · try {verdict['attempt'] + 1} · {verdict['num_tokens']:,} tokens"
@@ -99,22 +100,23 @@ def _rejected(verdict: Mapping[str, Any], source: Mapping[str, Any]) -> Rewrite:
 
 
 def _sources(run_dir: Path, ids: set[str]) -> dict[str, dict[str, Any]]:
-    return {row["id"]: row for row in _rows(run_dir / "stages" / "sources.jsonl") if row["id"] in ids}
+    return {source["id"]: source for source in _read(run_dir / "stages" / "sources.jsonl") if source["id"] in ids}
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
+def _read(path: Path) -> Iterator[dict[str, Any]]:
     if path.exists():
         yield from read_jsonl(path)
 
 
 # --- Outputs --------------------------------------------------------------------------------------------------------------
 
-Rows = dict[tuple[str, int], dict[str, Any]]
+Samples = dict[tuple[str, int], dict[str, Any]]
+"""(id, sample) → line of `<task>.jsonl`."""
 
 
 @dataclass(frozen=True)
 class OutputPair:
-    """One sample of a problem, as the models answered it: `outputs` holds subject → line of `<task>.jsonl`."""
+    """One sample of a problem, as each model answered it: `outputs` holds subject → line of `<task>.jsonl`."""
 
     change: str
     prompt: str
@@ -122,9 +124,9 @@ class OutputPair:
     outputs: dict[str, dict[str, Any]]
 
 
-def outputs(run_dir: Path, summary: Summary) -> dict[str, dict[str, Rows]]:
-    """Returns task → subject → (id, sample) → line, as far as it is on disk."""
-    found: dict[str, dict[str, Rows]] = {}
+def read_outputs(run_dir: Path, summary: Summary) -> dict[str, dict[str, Samples]]:
+    """Returns task → subject → samples, of the tasks whose outputs are on disk."""
+    found: dict[str, dict[str, Samples]] = {}
     for subject in SUBJECTS:
         for task in summary.get(subject, {}).get("tasks", {}):
             path = outputs_file(run_dir, subject, task)
@@ -133,33 +135,34 @@ def outputs(run_dir: Path, summary: Summary) -> dict[str, dict[str, Rows]]:
     return found
 
 
-def length_cells(sides: Mapping[str, Rows]) -> list[str]:
-    """Returns mean tokens and the verdicts of the finished outputs alone, `base → tuned`."""
+def length_cells(sides: Mapping[str, Samples]) -> list[str]:
+    """Returns the mean number of tokens, and the rate of positive verdicts among finished outputs, `base → tuned`."""
     tokens, finished = [], []
-    for rows in sides.values():
-        tokens.append(f"{sum(row['num_tokens'] for row in rows.values()) / len(rows):,.0f}")
-        verdicts = [row[KINDS[row["kind"]].verdict] for row in rows.values() if row["finish_reason"] == STOP]
-        finished.append(f"{100 * sum(verdicts) / len(verdicts):.1f}" if verdicts else "–")
+    for samples in sides.values():
+        outputs = list(samples.values())
+        tokens.append(f"{sum(output['num_tokens'] for output in outputs) / len(outputs):,.0f}")
+        verdicts = [output[KINDS[output["kind"]].verdict] for output in outputs if output["finish_reason"] == STOP]
+        finished.append(f"{100 * sum(verdicts) / len(verdicts):.1f}" if verdicts else UNDEFINED)
     return [" → ".join(tokens), " → ".join(finished)]
 
 
-def choose_outputs(sides: Mapping[str, Rows], num_each: int = 1, num_same: int = 1) -> Iterator[OutputPair]:
-    """Yields a few samples of a task: for each change of the verdict `num_each`, and `num_same` where it did not change."""
-    counts: dict[str, int] = {}
+def choose_outputs(sides: Mapping[str, Samples], num_each: int = 1, num_same: int = 1) -> Iterator[OutputPair]:
+    """Yields a few samples of a task, changed verdicts first: `num_each` per change, `num_same` per verdict that stayed."""
+    counts = Counter[str]()
     first = next(iter(sides.values()))
     pairs = []
-    for key, row in first.items():
-        outputs = {side: rows[key] for side, rows in sides.items() if key in rows}
+    for key, sample in first.items():
+        outputs = {side: samples[key] for side, samples in sides.items() if key in samples}
         verdicts = [_verdict(output) for output in outputs.values()]
         change = " → ".join(dict.fromkeys(verdicts))
         most = num_each if len(set(verdicts)) > 1 else num_same
-        if counts.get(change, 0) < most:
-            counts[change] = counts.get(change, 0) + 1
-            pairs.append(OutputPair(change, row["prompt"], row.get("gold"), outputs))
+        if counts[change] < most:
+            counts[change] += 1
+            pairs.append(OutputPair(change, sample["prompt"], sample.get("gold"), outputs))
     yield from sorted(pairs, key=lambda pair: "→" not in pair.change)
 
 
-def _verdict(row: Mapping[str, Any]) -> str:
-    if row["kind"] == "reasoning":
-        return "right" if row["correct"] else "wrong"
-    return "refused" if row["refused"] else "not refused"
+def _verdict(output: Mapping[str, Any]) -> str:
+    if output["kind"] == "reasoning":
+        return "right" if output["correct"] else "wrong"
+    return "refused" if output["refused"] else "not refused"

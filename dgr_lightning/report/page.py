@@ -1,21 +1,24 @@
-"""`report.html`: the result of a run on one page that needs nothing else, no network and no script.
+"""`report.html`: the result of a run as one self-contained page, without scripts and without network access.
 
-Prompts and outputs are data that somebody else wrote. They reach the page through the template's escaping alone, a content
-security policy forbids scripts and every outside resource, and they are folded away until a reader asks for them.
+Prompts and outputs are untrusted text. They reach the page only through the template's escaping, a content security policy
+forbids scripts and every outside resource, and they stay folded until a reader opens them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from dgr_lightning.config.keys import is_private
 from dgr_lightning.files import read_json, write_text
-from dgr_lightning.report import charts, examples, lines, plots
+from dgr_lightning.report import charts, estimates, examples, lines, svg
 from dgr_lightning.report.summary import Summary
+
+if TYPE_CHECKING:
+    import jinja2
 
 _SHOWN_CHARACTERS = 4000
 
@@ -23,12 +26,46 @@ _SHOWN_CHARACTERS = 4000
 def write_html(run_dir: Path, summary: Summary) -> Path:
     """Writes `report.html` into a run directory and returns its path.
 
-    The page is made of the summary and of what the stages left there: config.yaml, metrics.csv, the shift's record, the
-    examples before and after refinement with the verdicts on them, and the outputs of the evaluation. What a run does not have
-    is not on its page.
+    The page shows the summary and what the stages left in the directory: config.yaml, metrics.csv, the record of the shift, the
+    examples before and after refinement with their verdicts, and the outputs of the evaluation. Sections without data are left
+    out.
     """
-    import jinja2
     from markupsafe import Markup
+
+    config = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
+    outputs = examples.read_outputs(run_dir, summary)
+    shift = read_json(run_dir / "stages" / "shift.json") if "shift" in summary else None
+    text = (
+        _environment()
+        .get_template("page.html.jinja")
+        .render(
+            summary=summary,
+            both="tuned" in summary,
+            title=_title(summary, config),
+            subtitle=_subtitle(summary, config),
+            style=Markup(svg.palette_style() + svg.CHART_STYLE),
+            results=list(lines.result_lines(summary)),
+            tax={name: estimates.estimate_of(value) for name, value in summary.get("tax", {}).items()},
+            judge_note=lines.judge_note(config),
+            health_titles=[*lines.HEALTH_TITLES.values(), "mean tokens", "of finished ones"],
+            health=[
+                (task, [*cells, *examples.length_cells(outputs.get(task, {}))]) for task, cells in lines.health_lines(summary)
+            ],
+            facts=list(lines.run_facts(summary)),
+            charts=[Markup(drawn) for drawn in charts.curve_charts(run_dir / "metrics.csv")],
+            shift=shift and _shift(summary, shift),
+            rewrites=examples.kept_rewrites(run_dir) if "refinement" in summary else [],
+            checks=examples.quality_checks(run_dir) if "refinement" in summary else [],
+            tasks=[(task, list(examples.choose_outputs(sides))) for task, sides in outputs.items()],
+            settings=list(_settings(config)),
+        )
+    )
+    write_text(run_dir / "report.html", text)
+    return run_dir / "report.html"
+
+
+def _environment() -> jinja2.Environment:
+    import jinja2
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -37,49 +74,26 @@ def write_html(run_dir: Path, summary: Summary) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": lines.percent, "plain": lines.plain, "signed": lines.signed}
-    environment.filters |= {"stack": _stack, "cut": _cut}
-    config = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
-    outputs = examples.outputs(run_dir, summary)
-    shift = read_json(run_dir / "stages" / "shift.json") if "shift" in summary else None
-    text = environment.get_template("page.html.jinja").render(
-        summary=summary,
-        both="tuned" in summary,
-        title=_title(summary, config),
-        subtitle=_subtitle(summary, config),
-        style=Markup(plots.palette_style() + plots.CHART_STYLE),
-        rows=list(lines.result_rows(summary)),
-        tax={name: lines.measure_of(value) for name, value in summary.get("tax", {}).items()},
-        judge_note=lines.judge_note(config),
-        health_titles=[*lines.HEALTH_TITLES.values(), "mean tokens", "of finished ones"],
-        health=[(task, [*cells, *examples.length_cells(outputs.get(task, {}))]) for task, cells in lines.health_rows(summary)],
-        facts=list(lines.run_facts(summary)),
-        charts=[Markup(drawn) for drawn in charts.curves(run_dir / "metrics.csv")],
-        shift=shift and _shift(summary, shift),
-        rewrites=examples.kept_rewrites(run_dir) if "refinement" in summary else [],
-        checks=examples.checks_shown(run_dir) if "refinement" in summary else [],
-        tasks=[(task, list(examples.choose_outputs(sides))) for task, sides in outputs.items()],
-        settings=list(_settings(config)),
-    )
-    write_text(run_dir / "report.html", text)
-    return run_dir / "report.html"
+    environment.filters |= {"percent": estimates.percent, "number": estimates.number, "signed": estimates.signed}
+    environment.filters |= {"value": estimates.without_interval, "stack": _stack, "shorten": _shorten}
+    return environment
 
 
 def _shift(summary: Summary, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what the page says of the distribution shift."""
+    """Returns the section on the distribution shift; `record` is the stage's own, with the histograms."""
     from markupsafe import Markup
 
     similarity = record["similarity"]
-    drawn = [*charts.nll_charts(record), *(charts.similarity_charts(similarity) if similarity else [])]
+    distributions = [*charts.nll_charts(record), *(charts.similarity_charts(similarity) if similarity else [])]
     return {
         "num_examples": record["before"]["examples"],
-        "rows": list(lines.shift_rows(summary)),
-        "charts": [Markup(chart) for chart in drawn],
+        "parts": list(lines.shift_lines(summary)),
+        "charts": [Markup(chart) for chart in distributions],
         "similarities": [
-            (title, measure, similarity[key]["unrelated"], similarity[key]["cut"])
-            for key, title, measure in lines.similarity_rows(summary)
+            (title, cosine, similarity[key]["unrelated"], similarity[key]["cut"])
+            for key, title, cosine in lines.similarity_lines(summary)
         ],
-        "divergences": list(lines.divergence_rows(summary)),
+        "divergences": list(lines.divergence_lines(summary)),
     }
 
 
@@ -102,7 +116,7 @@ def _subtitle(summary: Summary, config: Mapping[str, Any]) -> str:
 
 
 def _settings(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yields the config's keys that are set, dotted, with their values; of those that say where a thing lies, only that."""
+    """Yields each key that is set, dotted, with its value; of private keys only that they are set."""
     for key, value in values.items():
         name = f"{prefix}{key}"
         if is_private(name) and value != "target":
@@ -115,15 +129,15 @@ def _settings(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
 
 
 def _stack(text: str) -> str:
-    """Returns `98.7 (97.1–99.4)` with the interval in small under the value."""
+    """Returns `98.7 (97.1–99.4)` with the interval in small print under the value."""
     from markupsafe import Markup
 
     value, bracket, interval = text.partition(" (")
     return Markup("{}<small>{}</small>").format(value, interval.rstrip(")")) if bracket else value
 
 
-def _cut(text: str) -> str:
-    """Returns a text with the middle of a very long one left out."""
+def _shorten(text: str) -> str:
+    """Returns a text, a very long one without its middle."""
     if len(text) <= _SHOWN_CHARACTERS:
         return text
     half = _SHOWN_CHARACTERS // 2

@@ -1,9 +1,9 @@
-"""`summary.json`, schema 1: what a run came to, for scripts and dashboards. Its presence means that the run is done.
+"""`summary.json`, schema 1: the results of a run, for scripts and dashboards. Its presence means that the run is done.
 
-Rates lie in 0 … 1, the tax is in points (hundredths) and in per cent of the base's accuracy, times are in seconds. A measure is
-`{"value", "low", "high", "n"}` with its 95 % interval. What is undefined is null,
-of a measure its `value`. A run of a part of the stages holds the parts
-that apply: `refine.py` no `base`, `tuned`, `tax` and `training`; `evaluate.py` only `base`, which is the model it was given.
+Rates lie in 0 … 1, the tax is in points (hundredths) and in per cent of the base's accuracy, times are in seconds. An estimate
+is `{"value", "low", "high", "n"}` with its 95 % interval. A number that is undefined is null, an undefined estimate has the
+`value` null. A run of some of the stages holds only their parts: `refine.py` writes no `base`, `tuned`, `tax` and `training`,
+`evaluate.py` only `base`, the model that it evaluated.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 import platform
 from collections.abc import Mapping
 from importlib import metadata
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from dgr_lightning.evaluation.subjects import SUBJECTS
 from dgr_lightning.shift.nll import PARTS
@@ -23,7 +23,7 @@ Summary = Mapping[str, Any]
 """The parsed JSON of a summary."""
 
 SUMMARY = "summary.json"
-"""Its name in a run directory."""
+"""Name of the file in a run directory."""
 
 SCHEMA = 1
 PACKAGES = ("dgr-lightning", "torch", "lightning", "transformers", "tokenizers", "datasets", "hydra-core", "math-verify")
@@ -45,54 +45,63 @@ _HEADLINES = tuple(kind.headline for kind in KINDS.values())
 _RATES = (*(kind.metric for kind in KINDS.values()), *HEALTH)
 
 
-def build_summary(
-    config_hash: str,
-    wall_seconds: Mapping[str, float],
-    *,
-    rejected: Mapping[str, int] | None = None,
-    base: Estimates | None = None,
-    tuned: Estimates | None = None,
-    tax: Mapping[str, Estimate] | None = None,
-    refinement: Mapping[str, Any] | None = None,
-    shift: Mapping[str, Any] | None = None,
-    training: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Returns the summary of a run; a part that is None is left out of it.
+class StageResults(TypedDict, total=False):
+    """Results of the stages, as the stages return them; a stage that did not run has none.
+
+    Attributes:
+        rejected: reason → rows of the source set that were rejected.
+        base: task → metric → estimate, of the model before training.
+        tuned: the same of the trained model.
+        tax: `evaluation.tax` of the two.
+        refinement: the fields of `RefinementStats`, with `nll_before` and `nll_after` (mean nats per target token).
+        shift: the record of the stage, of which only the estimates go into a summary: `before` and `after` (part → `nll`, nats
+            per token, and `perplexity`), `similarity` (`rewrites` and `outputs`: mean cosines) and `kl` (`all` or kind of
+            prompt → `kl` and `k3`, nats per token); null where nothing was measured.
+        training: the fields of `TrainingResult`.
+    """
+
+    rejected: Mapping[str, int]
+    base: Estimates
+    tuned: Estimates
+    tax: Mapping[str, Estimate]
+    refinement: Mapping[str, Any]
+    shift: Mapping[str, Any]
+    training: Mapping[str, Any]
+
+
+def build_summary(config_hash: str, wall_seconds: Mapping[str, float], **results: Unpack[StageResults]) -> dict[str, Any]:
+    """Returns the summary of a run.
 
     Args:
         config_hash: the run hash.
         wall_seconds: stage → seconds of wall clock.
-        rejected: reason → rows of the source set that were rejected.
-        base: what the model before training measures, by task.
-        tuned: the same of the trained one.
-        tax: `evaluation.tax` of the two.
-        refinement: the fields of `RefinementStats`, with `nll_before` and `nll_after` (mean nats per target token).
-        shift: the record of the stage, whose measures alone go into a summary: `before` and `after` (part → `nll`, nats per
-            token, and `perplexity`), `similarity` (`rewrites` and `outputs`: mean cosines) and `kl` (`all` or kind of prompt →
-            `kl` and `k3`, nats per token); null is what was not measured.
-        training: the fields of `TrainingResult`.
+        **results: results of the stages that ran.
 
     Raises:
-        ValueError: the parts do not make a summary of this schema; see `check_summary`.
+        ValueError: the results do not make a summary of this schema; see `check_summary`.
     """
-    parts = {
-        "data": None if rejected is None else {"rejected": dict(rejected)},
-        "base": None if base is None else _model_part(base),
-        "tuned": None if tuned is None else _model_part(tuned),
-        "tax": None if tax is None else {name: measure.to_json() for name, measure in tax.items()},
-        "refinement": None if refinement is None else {key: _finite(refinement[key]) for key in _REFINEMENT},
-        "shift": None if shift is None else _shift_part(shift),
-        "training": None if training is None else {key: _finite(training[key]) for key in _TRAINING},
-    }
-    summary = {"schema": SCHEMA, "config_hash": config_hash, "versions": versions()}
-    summary |= {name: part for name, part in parts.items() if part is not None}
+    summary: dict[str, Any] = {"schema": SCHEMA, "config_hash": config_hash, "versions": versions()}
+    if "rejected" in results:
+        summary["data"] = {"rejected": dict(results["rejected"])}
+    if "base" in results:
+        summary["base"] = _model_part(results["base"])
+    if "tuned" in results:
+        summary["tuned"] = _model_part(results["tuned"])
+    if "tax" in results:
+        summary["tax"] = {name: estimate.to_json() for name, estimate in results["tax"].items()}
+    if "refinement" in results:
+        summary["refinement"] = {key: _finite(results["refinement"][key]) for key in _REFINEMENT}
+    if "shift" in results:
+        summary["shift"] = _shift_part(results["shift"])
+    if "training" in results:
+        summary["training"] = {key: _finite(results["training"][key]) for key in _TRAINING}
     summary["wall_seconds"] = {stage: round(seconds, 3) for stage, seconds in wall_seconds.items()}
     check_summary(summary)
     return summary
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions of Python and of the packages that have a say in the figures, where they are installed."""
+    """Returns the versions of Python and of the installed packages that can change the figures."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -103,10 +112,10 @@ def versions() -> dict[str, str]:
 
 
 def check_summary(summary: Summary) -> None:
-    """Holds a summary to schema 1: the keys, the shape of every measure, its range, and no NaN.
+    """Checks a summary against schema 1: its keys, the shape and range of every estimate, and that no number is NaN.
 
     Raises:
-        ValueError: it is not one; the message names the place.
+        ValueError: it does not follow the schema; the message names the place.
     """
     _check_keys(summary, "", required=("schema", "config_hash", "versions", "wall_seconds"), optional=_PARTS)
     if summary["schema"] != SCHEMA:
@@ -120,7 +129,7 @@ def check_summary(summary: Summary) -> None:
     if "tax" in summary:
         _check_keys(summary["tax"], "tax", required=("points", "relative_percent"))
         for name, value in summary["tax"].items():
-            _check_measure(value, f"tax.{name}", math.inf)
+            _check_estimate(value, f"tax.{name}", math.inf)
     if "shift" in summary:
         _check_shift_part(summary["shift"])
     for part, keys in (("refinement", _REFINEMENT), ("training", _TRAINING)):
@@ -135,26 +144,24 @@ def check_summary(summary: Summary) -> None:
         _check_number(seconds, f"wall_seconds.{stage}")
 
 
-def _model_part(measures: Estimates) -> dict[str, Any]:
+def _model_part(estimates: Estimates) -> dict[str, Any]:
     return {
-        "headline": {name: measure.to_json() for name, measure in headline(measures).items()},
-        "tasks": {task: {metric: value.to_json() for metric, value in metrics.items()} for task, metrics in measures.items()},
+        "headline": {name: estimate.to_json() for name, estimate in headline(estimates).items()},
+        "tasks": {task: {metric: value.to_json() for metric, value in metrics.items()} for task, metrics in estimates.items()},
     }
 
 
 def _shift_part(record: Mapping[str, Any]) -> dict[str, Any]:
-    def of(figures: Mapping[str, Any] | None, names: tuple[str, ...]) -> dict[str, Any] | None:
+    def select(figures: Mapping[str, Any] | None, names: tuple[str, ...]) -> dict[str, Any] | None:
         return None if figures is None else {name: figures[name] for name in names}
 
     similarity, kl = record["similarity"], record["kl"]
-    return {
-        "before": {part: of(record["before"][part], _NLL) for part in PARTS},
-        "after": {part: of(record["after"][part], _NLL) for part in PARTS},
-        "similarity": None
-        if similarity is None
-        else {key: similarity[key] and similarity[key]["cosine"] for key in _SIMILARITY},
-        "kl": None if kl is None else {kind: of(figures, _KL) for kind, figures in kl.items()},
-    }
+    if similarity is not None:
+        similarity = {key: similarity[key] and similarity[key]["cosine"] for key in _SIMILARITY}
+    if kl is not None:
+        kl = {kind: select(figures, _KL) for kind, figures in kl.items()}
+    before, after = ({part: select(record[when][part], _NLL) for part in PARTS} for when in ("before", "after"))
+    return {"before": before, "after": after, "similarity": similarity, "kl": kl}
 
 
 def _finite(value: Any) -> Any:
@@ -165,11 +172,11 @@ def _check_model_part(part: Any, place: str) -> None:
     _check_keys(part, place, required=("headline", "tasks"))
     _check_keys(part["headline"], f"{place}.headline", required=_HEADLINES)
     for name, value in part["headline"].items():
-        _check_measure(value, f"{place}.headline.{name}", 1.0)
+        _check_estimate(value, f"{place}.headline.{name}", 1.0)
     for task, metrics in part["tasks"].items():
         _check_keys(metrics, f"{place}.tasks.{task}", optional=_RATES)
         for metric, value in metrics.items():
-            _check_measure(value, f"{place}.tasks.{task}.{metric}", 1.0)
+            _check_estimate(value, f"{place}.tasks.{task}.{metric}", 1.0)
 
 
 def _check_shift_part(part: Any) -> None:
@@ -186,11 +193,11 @@ def _check_shift_part(part: Any) -> None:
     for key, names in (("before", _NLL), ("after", _NLL), ("kl", _KL)):
         for name, figures in (part[key] or {}).items():
             check(figures, f"shift.{key}.{name}", names)
-            for measure, value in (figures or {}).items():
-                _check_measure(value, f"shift.{key}.{name}.{measure}", math.inf)
+            for metric, value in (figures or {}).items():
+                _check_estimate(value, f"shift.{key}.{name}.{metric}", math.inf)
     for name, value in (part["similarity"] or {}).items():
         if value is not None:
-            _check_measure(value, f"shift.similarity.{name}", math.inf)
+            _check_estimate(value, f"shift.similarity.{name}", math.inf)
 
 
 def _check_keys(value: Any, place: str, required: tuple[str, ...] = (), optional: tuple[str, ...] = ()) -> None:
@@ -202,8 +209,8 @@ def _check_keys(value: Any, place: str, required: tuple[str, ...] = (), optional
         raise ValueError(f"{place or 'summary'}: missing keys {missing}, unknown keys {unknown}")
 
 
-def _check_measure(value: Any, place: str, most: float) -> None:
-    """Checks a measure; of a rate (`most` is 1) also that it lies in 0 … 1."""
+def _check_estimate(value: Any, place: str, most: float) -> None:
+    """Checks an estimate, and that a rate (`most` is 1) lies in 0 … 1."""
     _check_keys(value, place, required=("value", "low", "high", "n"))
     for key in value:
         _check_number(value[key], f"{place}.{key}")

@@ -1,6 +1,6 @@
-"""The end of a run: `report.html`, then `summary.json`, then the tables in the terminal.
+"""The end of a run in the terminal: writes `report.html`, then `summary.json`, and prints the tables.
 
-Everything is read from the run directory, so that a finished run is shown again without its models.
+Everything is read from the run directory, so a finished run is shown again without its models.
 """
 
 from __future__ import annotations
@@ -16,16 +16,8 @@ from rich.text import Text
 
 from dgr_lightning.console import console
 from dgr_lightning.files import read_json, write_json
-from dgr_lightning.report.lines import (
-    HEALTH_TITLES,
-    health_rows,
-    judge_note,
-    measure_of,
-    percent,
-    result_rows,
-    run_facts,
-    signed,
-)
+from dgr_lightning.report.estimates import estimate_of, percent, signed
+from dgr_lightning.report.lines import HEALTH_TITLES, health_lines, judge_note, result_lines, run_facts
 from dgr_lightning.report.page import write_html
 from dgr_lightning.report.summary import SUMMARY, Summary
 from dgr_lightning.tasks.metrics import HEALTH
@@ -34,27 +26,27 @@ _TONES = {"better": "green", "worse": "red", "same": "dim"}
 
 
 def write(run_dir: Path, summary: Summary) -> None:
-    """Writes the report and then the summary, whose presence means that the run is done, and shows the result."""
+    """Writes the page, then the summary, whose presence means that the run is done, and prints the result."""
     write_html(run_dir, summary)
     write_json(run_dir / SUMMARY, summary)
     show(run_dir)
 
 
 def show(run_dir: Path) -> None:
-    """Prints the result of a finished run and where its report lies."""
+    """Prints the result of a finished run and the path of its report."""
     config = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
     show_summary(read_json(run_dir / SUMMARY), judge_note(config))
     console.print(Text.assemble(("report  ", "bold"), str(run_dir / "report.html")))
 
 
 def show_summary(summary: Summary, note: str) -> None:
-    """Prints the tables of a summary: results, tax, the rates beside them, refinement, training, and seconds by stage.
+    """Prints the tables of a summary: results, tax, health of the outputs, and the facts of the run.
 
     Args:
         summary: of a finished run.
         note: the judge's, on what kind of measure the rates are.
     """
-    if any(result_rows(summary)):
+    if any(result_lines(summary)):
         console.print(_results_table(summary))
         if "tax" in summary:
             console.print(_tax_line(summary["tax"]))
@@ -75,13 +67,13 @@ def _results_table(summary: Summary) -> Table:
     if both:
         table.add_column("tuned", justify="right")
         table.add_column("difference", justify="right")
-    for row in result_rows(summary):
-        look = "bold" if row.is_headline else "dim"
-        cells = [Text(row.title if row.is_headline else f"  {row.title}", style=look), Text(percent(row.base), style=look)]
+    for line in result_lines(summary):
+        look = "bold" if line.is_headline else "dim"
+        cells = [Text(line.title if line.is_headline else f"  {line.title}", style=look), Text(percent(line.base), style=look)]
         if both:
-            color = _TONES[row.tone]
-            cells.append(Text(percent(row.tuned), style=look))
-            cells.append(Text(signed(row.difference), style=f"bold {color}" if row.is_headline else color))
+            color = _TONES[line.tone]
+            cells.append(Text(percent(line.tuned), style=look))
+            cells.append(Text(signed(line.difference), style=f"bold {color}" if line.is_headline else color))
         table.add_row(*cells)
     return table
 
@@ -92,13 +84,13 @@ def _health_table(summary: Summary) -> Table:
     table.add_column("")
     for metric in HEALTH:
         table.add_column(HEALTH_TITLES[metric], justify="right")
-    for task, cells in health_rows(summary):
+    for task, cells in health_lines(summary):
         table.add_row(Text(task), *(Text(cell) for cell in cells))
     return table
 
 
 def _tax_line(tax: Mapping[str, Any]) -> Text:
-    points, relative = measure_of(tax["points"]), measure_of(tax["relative_percent"])
+    points, relative = estimate_of(tax["points"]), estimate_of(tax["relative_percent"])
     return Text.assemble(
         ("safety tax  ", "bold"),
         f"{signed(points, 1)} points of reasoning accuracy, {signed(relative, 1)} % of the base's",

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import pytest
 
 from dgr_lightning.config import Config
-from dgr_lightning.experiments import frontier
+from dgr_lightning.experiments import frontier, grid
 from dgr_lightning.files import write_json
 from dgr_lightning.pipeline.identity import identify
 from dgr_lightning.pipeline.run_directory import Place, RunDir
@@ -17,7 +17,7 @@ from dgr_lightning.tasks.metrics import Estimates
 LRS, SEEDS = (3e-4, 1e-3), (1, 2)
 
 
-def _measures(accuracy: float, over_refusal: float) -> Estimates:
+def _estimates(accuracy: float, over_refusal: float) -> Estimates:
     def share(value: float) -> Estimate:
         return rate([[index < round(100 * value)] for index in range(100)])
 
@@ -36,59 +36,48 @@ def _run(root: Path, arm: str, lr: float, seed: int, accuracy: float, *, model: 
     with RunDir.open(cfg, identify(cfg, {"model": model, "data": "d"}), Place(root)) as run:
         points = Estimate(100 * (0.9 - accuracy), -100.0, 100.0, 100)
         tax = {"points": points, "relative_percent": points}
-        parts = {"base": _measures(0.9, 0.0), "tuned": _measures(accuracy, 0.1), "tax": tax}
+        parts = {"base": _estimates(0.9, 0.0), "tuned": _estimates(accuracy, 0.1), "tax": tax}
         write_json(run.path / "summary.json", build_summary(run.hash, {}, **parts))
 
 
 @pytest.fixture
-def grid(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The runs of a whole grid, as `runs/grid` of the working directory."""
+    monkeypatch.chdir(tmp_path)
+    root = Path("runs")
     for lr in LRS:
         for seed in SEEDS:
-            _run(tmp_path, "dgr", lr, seed, 0.88 + seed / 100)
-            _run(tmp_path, "vanilla", lr, seed, (0.8 if lr < 5e-4 else 0.4) + seed / 100)
-    return tmp_path / "grid"
+            _run(root, "dgr", lr, seed, 0.88 + seed / 100)
+            _run(root, "vanilla", lr, seed, (0.8 if lr < 5e-4 else 0.4) + seed / 100)
+    return root / "grid"
 
 
-def test_points_are_read_from_what_runs_leave_on_disk(grid):
-    runs = frontier.select(frontier.read_runs(grid), LRS, SEEDS)
-    points = [(arm, lr, seed) for arm in frontier.ARMS for lr in LRS for seed in SEEDS]
-    assert [(run.arm, run.lr, run.seed) for run in runs] == points
-    assert frontier.missing_points(runs, LRS, SEEDS) == []
-    assert frontier.missing_points(runs, (*LRS, 2e-3), (1,)) == [f"{arm}, learning rate 2e-3, seed 1" for arm in frontier.ARMS]
+def test_points_are_read_from_what_runs_leave_on_disk(folder):
+    points = frontier.select(frontier.read_points(folder), LRS, SEEDS)
+    expected = [(arm, lr, seed) for arm in frontier.ARMS for lr in LRS for seed in SEEDS]
+    assert [(point.arm, point.lr, point.seed) for point in points] == expected
+    assert frontier.missing_points(points, LRS, SEEDS) == []
+    missing = [f"{arm}, learning rate 2e-3, seed 1" for arm in frontier.ARMS]
+    assert frontier.missing_points(points, (*LRS, 2e-3), (1,)) == missing
 
 
 @pytest.mark.parametrize("change", [{"model": "another"}, {"temperature": 1.0}])
-def test_runs_of_another_setting_are_not_mixed_in(grid, capsys, change):
-    _run(grid.parent, "dgr", LRS[0], 1, 0.5, **change)
-    runs = frontier.select(frontier.read_runs(grid), LRS, SEEDS)
-    dgr = [run for run in runs if run.arm == "dgr"]
-    assert [run.summary["tuned"]["headline"]["reasoning_accuracy"]["value"] for run in dgr] == [0.5]
-    assert len(runs) == (1 if "model" in change else 5)
+def test_runs_of_another_setting_are_not_mixed_in(folder, capsys, change):
+    _run(folder.parent, "dgr", LRS[0], 1, 0.5, **change)
+    points = frontier.select(frontier.read_points(folder), LRS, SEEDS)
+    dgr = [point for point in points if point.arm == "dgr"]
+    assert [point.summary["tuned"]["headline"]["reasoning_accuracy"]["value"] for point in dgr] == [0.5]
+    assert len(points) == (1 if "model" in change else 5)
     assert "left out" in capsys.readouterr().err
 
 
-def test_unfinished_runs_and_other_points_do_not_count(grid):
-    next(grid.glob("*/summary.json")).unlink()
-    assert len(frontier.select(frontier.read_runs(grid), LRS, SEEDS)) == 7
-    assert frontier.select(frontier.read_runs(grid), (5e-5,), SEEDS) == []
+def test_unfinished_runs_and_other_points_do_not_count(folder):
+    next(folder.glob("*/summary.json")).unlink()
+    assert len(frontier.select(frontier.read_points(folder), LRS, SEEDS)) == 7
+    assert frontier.select(frontier.read_points(folder), (5e-5,), SEEDS) == []
 
 
-def test_interval_over_seeds_holds_both_sources_of_doubt():
-    one = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 100}
-    assert frontier.pool([one]) == frontier.Estimate(0.5, 0.4, 0.6)
-    # Seeds that agree do not shrink the doubt about the problems, which they share.
-    same = frontier.pool([one] * 3)
-    assert (same.low, same.high) == (pytest.approx(0.4), pytest.approx(0.6))
-    # Student's t for two degrees of freedom: 4.303 · 0.1 / √3, in quadrature with 0.1.
-    spread = frontier.pool([{**one, "value": 0.5 + d, "low": 0.4 + d, "high": 0.6 + d} for d in (-0.1, 0.0, 0.1)])
-    assert spread.high - spread.value == pytest.approx(((4.303 * 0.1 / 3**0.5) ** 2 + 0.1**2) ** 0.5)
-    assert frontier.pool([{**one, "value": 1.0, "high": 1.0}, {**one, "value": 0.8, "high": 0.9}]).high == 1.0
-
-
-def test_script_draws_what_is_there(grid, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(frontier, "ROOT", grid.parent)
-    (grid.parent / "runs").mkdir()
-    grid.rename(grid.parent / "runs" / "grid")
+def test_script_draws_what_is_there(folder, tmp_path, monkeypatch, capsys):
     options = ["--draw", "--name", "grid", "--lrs", "3e-4,1e-3", "--seeds", "1,2", "--out", str(tmp_path / "docs")]
     monkeypatch.setattr(sys, "argv", ["frontier.py", *options])
     assert frontier.main() == 0
@@ -101,20 +90,17 @@ def test_script_draws_what_is_there(grid, tmp_path, monkeypatch, capsys):
     assert len([line for line in table.splitlines() if line.startswith("| ")]) == 2 + 1 + 4
 
 
-def test_script_runs_the_whole_grid_as_one_sweep_and_fails_where_points_are_missing(grid, monkeypatch, capsys):
+def test_script_runs_the_whole_grid_as_one_sweep_and_fails_where_points_are_missing(folder, monkeypatch, capsys):
     commands = []
 
     def run(command, **options):
         commands.append(command)
         return subprocess.CompletedProcess(command, 0)
 
-    monkeypatch.setattr(frontier, "ROOT", grid.parent)
-    (grid.parent / "runs").mkdir()
-    grid.rename(grid.parent / "runs" / "grid")
-    monkeypatch.setattr(frontier.subprocess, "run", run)
-    options = ["--name", "grid", "--lrs", "3e-4,1e-3", "--seeds", "1,2,3", "--out", str(grid.parent), "--", "data=micro-r1act"]
+    monkeypatch.setattr(grid.subprocess, "run", run)
+    options = ["--name", "grid", "--lrs", "3e-4,1e-3", "--seeds", "1,2,3", "--out", "docs", "--", "data=micro-r1act"]
     monkeypatch.setattr(sys, "argv", ["frontier.py", *options])
     assert frontier.main() == 1
     overrides = ["name=grid", "refine=vanilla,dgr", "sft.lr=0.0003,0.001", "seed=1,2,3", "data=micro-r1act"]
-    assert commands == [[sys.executable, "train.py", "-m", *overrides]]
+    assert commands == [[sys.executable, str(grid.TRAIN), "-m", *overrides]]
     assert "vanilla, learning rate 3e-4, seed 3" in capsys.readouterr().err

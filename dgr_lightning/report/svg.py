@@ -1,7 +1,7 @@
 """Line charts as SVG text: crisp at any size, in light and dark, without a plotting library or a script.
 
-A chart is drawn from typed series; colours are CSS variables, so that the report styles them together with its page and a
-stand-alone picture brings its own style sheet, which follows the reader's colour scheme.
+A chart is drawn from typed series. Colours are CSS variables: the report defines them for its whole page, and a stand-alone
+picture brings its own style sheet, which follows the reader's colour scheme.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+
+from dgr_lightning.number_format import short
 
 # After the Okabe-Ito palette (https://jfly.uni-koeln.de/color/), which colour-blind readers can tell apart; darker on light
 # and lighter on dark backgrounds.
@@ -20,7 +22,7 @@ NUM_COLORS = len(_LIGHT)
 WIDTH, HEIGHT = 380, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 28, 40
 _LEGEND_ROW = 17
-# Width of a letter at 11 px, a little generous: SVG cannot measure text.
+# Width of a letter at 11 px, rounded up: SVG cannot measure text.
 _LETTER = 6.0
 
 CHART_STYLE = """
@@ -35,7 +37,7 @@ CHART_STYLE = """
 
 
 def palette_style() -> str:
-    """Returns the CSS variables of text, lines and series, for light and dark."""
+    """Returns the CSS variables of text, lines and series, for light and dark backgrounds."""
 
     def variables(names: dict[str, str], series: Sequence[str]) -> str:
         return " ".join(
@@ -50,7 +52,7 @@ def palette_style() -> str:
 
 @dataclass(frozen=True)
 class Point:
-    """A point of a series, with its interval where it has one and a word beside it where it is to have one."""
+    """A point of a series, with its interval and the label beside it, where it has them."""
 
     x: float
     y: float
@@ -64,13 +66,13 @@ class Series:
     """A line.
 
     Attributes:
-        name: in the legend; an empty one leaves the line out of it.
-        points: in drawing order; there is at least one.
+        name: text in the legend; empty: the legend leaves the line out.
+        points: in drawing order, at least one.
         color: index into the palette.
         marker: `circle`, `square`, or None for a line alone.
-        look: more CSS classes: `thin`, `dashed`.
-        band: draw intervals as one band, not as bars.
-        fill: colour the area between the line and the foot of the chart.
+        look: further CSS classes: `thin`, `dashed`.
+        band: draws the intervals as one band instead of bars.
+        fill: colours the area between the line and the foot of the chart.
     """
 
     name: str
@@ -84,15 +86,15 @@ class Series:
 
 @dataclass(frozen=True)
 class Axis:
-    """What lies along an axis: its label, its range, the numbers at its ticks, and whether it is logarithmic.
+    """An axis: its label, range and ticks.
 
     Attributes:
-        label: beside the axis.
-        low: value at its beginning; above 0 where it is logarithmic.
+        label: text beside the axis.
+        low: value at its beginning; above 0 on a logarithmic axis.
         high: value at its end, above `low`.
-        ticks: values that are written beside it; where there are none, round ones are chosen.
-        log: equal ratios at equal distances.
-        percent: values are shares and are written in percent.
+        ticks: values that are marked; round ones are chosen where none are given.
+        log: whether it is logarithmic.
+        percent: whether values are shares, written in per cent.
     """
 
     label: str
@@ -102,25 +104,25 @@ class Axis:
     log: bool = False
     percent: bool = False
 
-    def place(self, value: float) -> float:
-        """Returns where a value lies, 0 at the beginning and 1 at the end of the axis."""
+    def position(self, value: float) -> float:
+        """Returns where a value lies: 0 at the beginning of the axis, 1 at its end."""
         if self.log:
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)
 
-    def marks(self) -> list[tuple[float, str]]:
-        """Returns the ticks with their text."""
+    def labelled_ticks(self) -> list[tuple[float, str]]:
+        """Returns each tick with its text."""
         ticks = self.ticks or round_ticks(self.low, self.high)
-        return [(tick, f"{100 * tick:.3g}%" if self.percent else number(tick)) for tick in ticks]
+        return [(tick, f"{100 * tick:.3g}%" if self.percent else short(tick)) for tick in ticks]
 
 
-def rates(label: str) -> Axis:
-    """Returns an axis for rates from 0 to 100 %, with a little room for the markers at both ends."""
+def rate_axis(label: str) -> Axis:
+    """Returns an axis for rates from 0 to 100 %, with room for the markers at both ends."""
     return Axis(label, -0.03, 1.03, (0.0, 0.25, 0.5, 0.75, 1.0), percent=True)
 
 
 def round_ticks(low: float, high: float, num_wanted: int = 5) -> list[float]:
-    """Returns about `num_wanted` values within [low, high] at a distance of 1, 2 or 5 times a power of ten."""
+    """Returns about `num_wanted` values in [low, high], multiples of 1, 2 or 5 times a power of ten."""
     rough = (high - low) / num_wanted
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
@@ -128,27 +130,17 @@ def round_ticks(low: float, high: float, num_wanted: int = 5) -> list[float]:
     return [index * step for index in range(first, last + 1)]
 
 
-def number(value: float) -> str:
-    """Returns a number as people write it on an axis: 0.0003 as 3e-4, 12000 as 12k."""
-    if value and abs(value) < 0.01:
-        mantissa, exponent = f"{value:.2e}".split("e")
-        return f"{float(mantissa):g}e{int(exponent)}"
-    if abs(value) >= 10_000:
-        return f"{value / 1000:g}k"
-    return f"{value:.4g}"
-
-
 def chart(title: str, series: Sequence[Series], x: Axis, y: Axis, legend: bool = True) -> str:
     """Returns a chart as an inline `<svg class="chart">` of `WIDTH` × `HEIGHT` units that fills its container.
 
-    Title, names and labels are escaped. `palette_style` and `CHART_STYLE` belong on the page.
+    Title, names and labels are escaped. The page must hold `palette_style` and `CHART_STYLE`.
 
     Args:
         title: heading of the chart.
-        series: drawn in this order, later ones above.
+        series: drawn in this order, later ones on top.
         x: the horizontal axis.
-        y: the vertical axis; its label is left out, the title says what is measured.
-        legend: whether to explain the series that have a name, where there is more than one.
+        y: the vertical axis; its label is not drawn, because the title says what is measured.
+        legend: whether to draw a legend, where two or more series have a name.
     """
     named = [line for line in series if line.name]
     explained, rows = _legend(named, 6, 32, WIDTH - 6) if legend and len(named) > 1 else ("", 0)
@@ -164,13 +156,13 @@ def chart(title: str, series: Sequence[Series], x: Axis, y: Axis, legend: bool =
 def picture(title: str, charts: Sequence[str], legend: Sequence[Series], columns: int) -> str:
     """Returns a stand-alone SVG file: charts in a grid under a title and one legend.
 
-    It has a background of its own, so that it is readable on a page whatever that page's colours are.
+    It draws its own background, so it is readable whatever the colours of the page around it.
 
     Args:
         title: heading of the picture.
-        charts: what `chart` returned, drawn without legends.
-        legend: series whose name, colour and marker are explained.
-        columns: charts in a row.
+        charts: from `chart`, drawn without legends.
+        legend: series that the legend explains.
+        columns: charts per row.
     """
     gap, head = 16, 64
     width, height = columns * (WIDTH + gap) + gap, head + math.ceil(len(charts) / columns) * (HEIGHT + gap)
@@ -189,25 +181,25 @@ def picture(title: str, charts: Sequence[str], legend: Sequence[Series], columns
 
 
 class _Frame:
-    """The area between the axes of one chart, and what is drawn in it. Values beyond an axis lie on its edge."""
+    """The area between the axes of one chart. Values beyond the end of an axis are drawn at its edge."""
 
     def __init__(self, x: Axis, y: Axis, top: int) -> None:
         self.x, self.y, self.top = x, y, top
         self.right, self.bottom = WIDTH - _RIGHT, HEIGHT - _BOTTOM
 
     def at_x(self, value: float) -> float:
-        return round(_LEFT + min(max(self.x.place(value), 0.0), 1.0) * (self.right - _LEFT), 1)
+        return round(_LEFT + min(max(self.x.position(value), 0.0), 1.0) * (self.right - _LEFT), 1)
 
     def at_y(self, value: float) -> float:
-        return round(self.bottom - min(max(self.y.place(value), 0.0), 1.0) * (self.bottom - self.top), 1)
+        return round(self.bottom - min(max(self.y.position(value), 0.0), 1.0) * (self.bottom - self.top), 1)
 
     def grid(self) -> str:
         parts = []
-        for value, text in self.y.marks():
+        for value, text in self.y.labelled_ticks():
             height = self.at_y(value)
             parts.append(f'<line class="grid" x1="{_LEFT}" x2="{self.right}" y1="{height}" y2="{height}"/>')
             parts.append(f'<text class="tick" x="{_LEFT - 6}" y="{height + 4}" text-anchor="end">{escape(text)}</text>')
-        for value, text in self.x.marks():
+        for value, text in self.x.labelled_ticks():
             parts.append(
                 f'<text class="tick" x="{self.at_x(value)}" y="{self.bottom + 16}" text-anchor="middle">{escape(text)}</text>'
             )
@@ -216,22 +208,22 @@ class _Frame:
         return "".join(parts)
 
     def draw(self, line: Series) -> str:
-        places = [(self.at_x(point.x), self.at_y(point.y)) for point in line.points]
+        corners = [(self.at_x(point.x), self.at_y(point.y)) for point in line.points]
         parts = self._intervals(line)
         if line.fill:
-            edge = [(places[0][0], self.bottom), *places, (places[-1][0], self.bottom)]
+            edge = [(corners[0][0], self.bottom), *corners, (corners[-1][0], self.bottom)]
             parts.append(f'<polygon class="band f{line.color}" points="{" ".join(f"{x},{y}" for x, y in edge)}"/>')
-        if len(places) > 1:
-            path = " ".join(f"{x},{y}" for x, y in places)
+        if len(corners) > 1:
+            path = " ".join(f"{x},{y}" for x, y in corners)
             parts.append(f'<polyline class="mean s{line.color} {line.look}" points="{path}"/>')
-        # A single point has no line; without a marker it would not be seen.
-        marker = line.marker or ("circle" if len(places) == 1 else None)
+        # A single point has no line: without a marker it would be invisible.
+        marker = line.marker or ("circle" if len(corners) == 1 else None)
         labels: list[tuple[float, float]] = []
-        for point, (x, y) in zip(line.points, places, strict=True):
+        for point, (x, y) in zip(line.points, corners, strict=True):
             if marker is not None:
-                spoken = escape(f"{line.name} {number(point.x)}: {self._spoken(point)}".strip())
-                parts.append(f"<g><title>{spoken}</title>{_marker(marker, x, y, line.color)}</g>")
-            # A label that would lie on another one is left out; the marker's tooltip still tells the point.
+                tooltip = escape(f"{line.name} {short(point.x)}: {self._value_text(point)}".strip())
+                parts.append(f"<g><title>{tooltip}</title>{_marker(marker, x, y, line.color)}</g>")
+            # A label that would overlap another one is left out; the marker's tooltip still identifies the point.
             if point.label and all(abs(x - other) > 40 or abs(y - height) > 12 for other, height in labels):
                 labels.append((x, y))
                 side = ("end", x - 8) if x > self.right - 50 else ("start", x + 8)
@@ -251,13 +243,13 @@ class _Frame:
             return [f'<polygon class="band f{line.color}" points="{" ".join(edge)}"/>']
         return [f'<line class="bar s{line.color}" x1="{x}" x2="{x}" y1="{low}" y2="{high}"/>' for x, low, high in ends]
 
-    def _spoken(self, point: Point) -> str:
-        texts = [f"{100 * v:.1f}%" if self.y.percent else number(v) for v in (point.y, point.low, point.high) if v is not None]
+    def _value_text(self, point: Point) -> str:
+        texts = [f"{100 * v:.1f}%" if self.y.percent else short(v) for v in (point.y, point.low, point.high) if v is not None]
         return texts[0] if len(texts) < 3 else f"{texts[0]} ({texts[1]} to {texts[2]})"
 
 
 def _legend(series: Sequence[Series], left: float, top: float, right: float) -> tuple[str, int]:
-    """Returns the legend and how many rows it takes between `left` and `right`."""
+    """Returns the legend, wrapped between `left` and `right`, and its number of rows."""
     parts, x, row = [], left, 0
     for line in series:
         width = 28 + _LETTER * len(line.name) + 12

@@ -1,0 +1,83 @@
+import json
+import math
+
+import pytest
+
+from dgr_lightning.report.summary import check_summary
+from tests.helpers.finished_run import KL, REFINEMENT, SHIFT, SIMILAR, TRAINING, UNDEFINED, UNMEASURED, estimates, make_summary
+
+
+def test_summary_has_the_keys_of_schema_1_and_survives_json():
+    summary = json.loads(json.dumps(make_summary(), allow_nan=False))
+    assert set(summary) == {
+        "schema", "config_hash", "versions", "data", "base", "tuned", "tax", "refinement", "shift", "training", "wall_seconds"
+    }  # fmt: skip
+    assert summary["schema"] == 1
+    assert set(summary["base"]["headline"]) == {"reasoning_accuracy", "refusal_rate", "over_refusal_rate"}
+    assert set(summary["tuned"]["tasks"]["gsm8k"]) == {"accuracy", "cap_hit_rate", "missing_thinking_rate", "early_stop_rate"}
+    assert set(summary["tax"]["points"]) == {"value", "low", "high", "n"}
+    assert summary["data"] == {"rejected": {"no answer": 3}}
+    assert summary["base"]["headline"]["reasoning_accuracy"]["value"] == pytest.approx(0.98)
+    check_summary(summary)
+
+
+def test_parts_that_do_not_apply_are_left_out():
+    assert set(make_summary(refinement=REFINEMENT)) == {"schema", "config_hash", "versions", "refinement", "wall_seconds"}
+    assert set(make_summary(base=estimates(1.0, 0.0))) == {"schema", "config_hash", "versions", "base", "wall_seconds"}
+
+
+def test_what_is_undefined_is_null():
+    measures = {"gsm8k": {"accuracy": UNDEFINED}}
+    summary = make_summary(base=measures, training=TRAINING | {"loss_first": math.nan, "tokens_per_second": math.inf})
+    assert summary["base"]["tasks"]["gsm8k"]["accuracy"] == {"value": None, "low": None, "high": None, "n": 0}
+    assert summary["base"]["headline"]["refusal_rate"]["value"] is None
+    assert summary["training"]["loss_first"] is None and summary["training"]["tokens_per_second"] is None
+    assert "NaN" not in json.dumps(summary)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("schema",), 2),
+        (("extra",), 1),
+        (("base", "headline", "refusal_rate"), None),
+        (("base", "headline", "refusal_rate", "value"), math.nan),
+        (("base", "headline", "refusal_rate", "high"), 0.01),
+        (("base", "tasks", "gsm8k", "accuracy", "high"), 1.2),
+        (("base", "tasks", "gsm8k", "pass_at_1"), {"value": 1, "low": 1, "high": 1, "n": 1}),
+        (("tax", "euros"), {"value": 1, "low": 1, "high": 1, "n": 1}),
+        (("refinement", "fallback", "meta_thinking"), 0.5),
+        (("shift", "cosine"), None),
+        (("shift", "before", "answer", "nll", "low"), 9.9),
+        (("shift", "after", "both", "perplexity"), None),
+        (("shift", "similarity", "outputs"), 0.5),
+        (("shift", "kl", "all"), {"kl": KL}),
+        (("shift", "kl", "other"), None),
+        (("training", "steps"), "20"),
+        (("wall_seconds", "train"), math.inf),
+    ],
+)
+def test_check_names_the_place_of_what_is_wrong(place, value):
+    summary = make_summary()
+    part = summary
+    for key in place[:-1]:
+        part = part[key]
+    part[place[-1]] = value
+    with pytest.raises(ValueError, match=place[-1]):
+        check_summary(summary)
+
+
+def test_the_shift_is_in_a_summary_without_its_distributions_and_null_where_it_was_not_measured():
+    shift = json.loads(json.dumps(make_summary(refinement=REFINEMENT, shift=SHIFT)))["shift"]
+    assert shift["before"]["trace"] == {key: SHIFT["before"]["trace"][key] for key in ("nll", "perplexity")}
+    assert shift["similarity"] == {"rewrites": SIMILAR["cosine"], "outputs": None}
+    assert shift["kl"] == {kind: {"kl": KL, "k3": KL} for kind in ("all", "reasoning")}
+    shift = make_summary(refinement=REFINEMENT, shift=UNMEASURED)["shift"]
+    assert shift["after"]["trace"] is shift["similarity"] is shift["kl"] is None
+
+
+def test_a_missing_key_is_refused():
+    summary = make_summary()
+    del summary["refinement"]["nll_after"]
+    with pytest.raises(ValueError, match="nll_after"):
+        check_summary(summary)

@@ -1,0 +1,40 @@
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from dgr_lightning import console
+
+
+@pytest.fixture
+def output(monkeypatch):
+    """The text printed to a log file, on a clock that advances by 100 s whenever it is read."""
+    file, seconds = StringIO(), iter(range(0, 10**6, 100))
+    monkeypatch.setattr(console, "console", Console(file=file, width=40))
+    monkeypatch.setattr(console, "monotonic", lambda: next(seconds))
+    return file
+
+
+def test_a_log_shows_a_bar_when_it_ends_and_every_few_minutes_until_then(output):
+    with console.progress("training", total=6, before=2) as advance:
+        advance()
+        assert output.getvalue() == ""
+        advance(2, "loss 0.5")
+        (line,) = output.getvalue().splitlines()
+        assert line.startswith("training: 5/6 in ") and line.endswith(" min left, loss 0.5")
+        advance()
+    assert output.getvalue().splitlines()[-1].startswith("training: 6/6 in ")
+    assert output.getvalue().splitlines()[-1].endswith(" s, loss 0.5")
+
+
+def test_a_terminal_shows_a_bar_that_moves(monkeypatch):
+    file = StringIO()
+    monkeypatch.setattr(console, "console", Console(file=file, width=100, force_terminal=True, color_system=None))
+    with console.progress("training", total=4, before=1) as advance:
+        advance(3, "loss 0.5")
+    assert "4/4" in file.getvalue() and "loss 0.5" in file.getvalue()
+
+
+def test_lines_are_not_wrapped(output):
+    console.say("word " * 20)
+    assert len(output.getvalue().splitlines()) == 1

@@ -1,0 +1,97 @@
+"""Files and folders are complete under their name, or absent."""
+
+import math
+from dataclasses import dataclass
+
+import pytest
+
+from dgr_lightning.errors import UserError
+from dgr_lightning.files import (
+    partial_of,
+    put_in_place,
+    read_json,
+    read_jsonl,
+    whole_folder,
+    write_json,
+    write_jsonl,
+    write_text,
+)
+
+
+def test_a_file_replaces_the_one_before_and_leaves_nothing_beside_it(tmp_path):
+    path = tmp_path / "new" / "folder" / "text.md"
+    write_text(path, "old\n")
+    write_text(path, "naïve ‖\r\n")
+    assert path.read_bytes() == "naïve ‖\r\n".encode()
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_failed_write_keeps_the_old_content(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    write_jsonl(path, [{"id": "a"}])
+
+    def rows():
+        yield {"id": "b"}
+        raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        write_jsonl(path, rows())
+    assert list(read_jsonl(path)) == [{"id": "a"}]
+
+
+def test_json_is_indented_text_without_nan(tmp_path):
+    path = tmp_path / "value.json"
+    write_json(path, {"a": [1.5, None], "text": "ü"})
+    assert path.read_text() == '{\n  "a": [\n    1.5,\n    null\n  ],\n  "text": "ü"\n}\n'
+    assert read_json(path) == {"a": [1.5, None], "text": "ü"}
+    for write in (write_json, lambda path, value: write_jsonl(path, [{"a": value}])):
+        with pytest.raises(ValueError, match="JSON compliant"):
+            write(tmp_path / "nan.json", math.nan)
+    assert not (tmp_path / "nan.json").exists()
+
+
+def test_rows_are_dicts_or_dataclasses_a_line_each(tmp_path):
+    @dataclass
+    class Row:
+        id: str
+        number: int
+
+    path = tmp_path / "rows.jsonl"
+    write_jsonl(path, (row for row in (Row("a", 1), {"id": "line\u2028separator"})))
+    assert path.read_text() == '{"id": "a", "number": 1}\n{"id": "line\u2028separator"}\n'
+    assert list(read_jsonl(path)) == [{"id": "a", "number": 1}, {"id": "line\u2028separator"}]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"), [("{", r"line 3: not JSON \(.+ at column 2\)"), ("[1]", "line 3: expected a JSON object, found list")]
+)
+def test_a_line_that_is_no_row_is_named(tmp_path, line, message):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(f'{{"id": 1}}\n\n{line}\n')
+    with pytest.raises(UserError, match=rf"rows\.jsonl, {message}"):
+        list(read_jsonl(path))
+
+
+def test_a_folder_has_its_name_only_once_it_is_complete(tmp_path):
+    folder = tmp_path / "model"
+    with whole_folder(folder) as partial:
+        (partial / "sub").mkdir()
+        (partial / "sub" / "weights").write_text("first")
+        assert partial == partial_of(folder) and not folder.exists()
+    with pytest.raises(RuntimeError), whole_folder(folder) as partial:
+        (partial / "weights").write_text("half")
+        raise RuntimeError("stopped")
+    assert (folder / "sub" / "weights").read_text() == "first" and not (folder / "weights").exists()
+    with whole_folder(folder) as partial:
+        assert list(partial.iterdir()) == []  # nothing of the one that was interrupted
+        (partial / "weights").write_text("second")
+    assert [path.name for path in folder.iterdir()] == ["weights"]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_folder_that_was_moved_away_when_a_process_died_is_cleared_up(tmp_path):
+    old, folder = tmp_path / "model.old.partial", tmp_path / "model"
+    old.mkdir()
+    partial_of(folder).mkdir()
+    put_in_place(partial_of(folder), folder)
+    assert list(tmp_path.iterdir()) == [folder]
