@@ -21,7 +21,7 @@ from dgr_lightning.data.readers import Row, columns, read_rows
 from dgr_lightning.data.rows import check_column, format_counts, parse_rows
 from dgr_lightning.errors import UserError
 from dgr_lightning.example import BENIGN, HARMFUL, Example
-from dgr_lightning.hashes import content_hash, file_hash
+from dgr_lightning.hashes import content_hash, file_hashes, sorted_by_hash
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,7 @@ def _source_identity(source: DataConfig | BenignConfig, key: str) -> list[Any]:
         for row in _source_rows(source, key):
             digest.update(repr(row).encode())
         return [digest.hexdigest()]
-    path = _existing_path(source.path, key)
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    return [[file.relative_to(path).as_posix(), file_hash(file)] for file in files]
+    return file_hashes(_existing_path(source.path, key))
 
 
 # --- Rows -----------------------------------------------------------------------------------------------------------------
@@ -188,5 +186,5 @@ def _num_benign(total: int, ratio: float) -> int:
 
 def _draw_ids(examples: list[Example], count: int, seed: int) -> set[str]:
     """Ranks examples by a hash of seed and id and returns the ids of the first `count`."""
-    ranked = sorted(examples, key=lambda example: sha256(f"{seed} {example.id}".encode()).digest())
+    ranked = sorted_by_hash(examples, lambda example: f"{seed} {example.id}")
     return {example.id for example in ranked[:count]}
