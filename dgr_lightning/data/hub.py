@@ -1,4 +1,4 @@
-"""Datasets on the Hugging Face hub: from the local cache at a pinned commit, else from a hub that answers."""
+"""Data sets on the Hugging Face hub: from the local cache where the commit is pinned, else downloaded."""
 
 from __future__ import annotations
 
@@ -8,28 +8,26 @@ from typing import Any
 from dgr_lightning.errors import UserError
 from dgr_lightning.models.hub import gist, hub_reachable, named, unreachable
 
-# --- Datasets -------------------------------------------------------------------------------------------------------------
-
 
 def dataset_available(hub_id: str, revision: str | None) -> bool:
-    """Whether a dataset can be had: prepared in the local cache, or from a hub that answers."""
+    """Whether a data set is prepared in the local cache or the hub is reachable."""
     return bool(_prepared(hub_id, revision, None)) or hub_reachable()
 
 
 def dataset_rows(
     hub_id: str, revision: str | None, split: str, *, subset: str | None = None, path_key: str = "data.path"
 ) -> list[dict[str, Any]]:
-    """Returns the rows of a hub dataset's split; a pinned commit that was loaded before comes from the cache.
+    """Returns the rows of a split; a pinned commit that was loaded before is read from the local cache.
 
     Args:
         hub_id: owner/name.
         revision: pinned commit; None follows the default branch.
         split: such as `train`.
-        subset: the dataset's own configuration, such as GSM8K's `main`.
+        subset: configuration of the data set, such as GSM8K's `main`.
         path_key: config key that takes a local copy instead, for messages.
 
     Raises:
-        UserError: the dataset, the commit or the split cannot be had.
+        UserError: the data set, the commit or the split does not exist or cannot be reached.
     """
     prepared = _prepared(hub_id, revision, subset)
     if prepared and (revision is not None or not hub_reachable()):
@@ -46,10 +44,10 @@ def dataset_rows(
 
 
 def _prepared(hub_id: str, revision: str | None, subset: str | None) -> list[Path]:
-    """Returns the folders in which `datasets` keeps what it prepared of a dataset, the newest last.
+    """Returns the folders in which `datasets` keeps a prepared data set, the newest last.
 
-    Its layout is <owner>___<snake_case_name>/<subset>/<version>/<commit>; looked up by commit here, because offline
-    `load_dataset` takes the newest folder, whatever its commit.
+    The layout is <owner>___<snake_case_name>/<subset>/<version>/<commit>. Folders are looked up by commit here because
+    `load_dataset`, when offline, takes the newest folder whatever its commit.
     """
     import datasets
     from datasets.naming import camelcase_to_snakecase
@@ -67,5 +65,5 @@ def _read_prepared(folder: Path, hub_id: str, split: str, path_key: str) -> list
 
     shards = sorted(folder.glob(f"*-{split}.arrow")) or sorted(folder.glob(f"*-{split}-*-of-*.arrow"))
     if not shards:
-        raise UserError(f"{hub_id}: the local cache has no split {split!r} of it ({folder}). Set {path_key}=<local file>.")
+        raise UserError(f"{hub_id}: no split {split!r} in the local cache ({folder}). Set {path_key}=<local file>.")
     return [row for shard in shards for row in datasets.Dataset.from_file(str(shard)).to_list()]

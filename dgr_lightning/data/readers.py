@@ -1,8 +1,8 @@
-"""Rows from the files that data comes in: jsonl, json, csv, tsv, parquet, and folders saved by `datasets`.
+"""Reads rows from local files: jsonl, json, csv, tsv, parquet, and folders saved by `datasets`.
 
-Public files bend their formats: BeaverTails-style JSON is one object of lists or several arrays one after another, a `.json`
-file often holds JSON lines, spreadsheets write empty cells where nothing is. All of them come out as plain rows here, and a
-file that cannot be read is refused with the line or byte where it breaks, never read in part.
+Public files bend their formats: BeaverTails-style JSON is one object of lists or several concatenated arrays, a `.json` file
+often holds JSON lines, and spreadsheets leave cells empty. All of them become plain rows here. A broken file is refused with
+the line or byte of the error, never read in part.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ FORMATS = ".jsonl, .json, .csv, .tsv, .parquet, or a folder saved by datasets.sa
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Returns the rows of a local file, in its order; empty cells and NaN are None.
+    """Returns the rows of a local file in file order; empty cells and NaN become None.
 
     Args:
-        path: the format follows from its name (`FORMATS`). JSON is an array of objects, one object of lists of equal length,
-            several arrays one after another, or objects one after another.
+        path: its suffix selects the format (`FORMATS`). JSON may be an array of objects, one object of lists of equal length,
+            several concatenated arrays, or concatenated objects.
 
     Raises:
-        UserError: the file is missing, of another format, empty or broken; the message names it and the line or byte.
+        UserError: the file is missing, of an unknown format, empty or broken; the message names the file and the line or byte.
     """
     path = Path(path)
     if not path.exists():
-        raise UserError(f"{path}: there is no such file. Formats: {FORMATS}.")
+        raise UserError(f"{path}: no such file. Name a file or folder of one of these formats: {FORMATS}.")
     if path.is_dir():
         rows = _read_saved_dataset(path)
     else:
         reader = _READERS.get(path.suffix.lower())
         if reader is None:
-            raise UserError(f"{path}: cannot read files named {path.suffix or 'without a suffix'}. Formats: {FORMATS}.")
+            raise UserError(f"{path}: unknown format {path.suffix or '(no suffix)'}. Known formats: {FORMATS}.")
         rows = reader(path)
     if not rows:
-        raise UserError(f"{path}: there are no rows in it.")
+        raise UserError(f"{path}: contains no rows.")
     return rows
 
 
 def columns(rows: list[Row]) -> list[str]:
-    """Returns the names of all columns that any row has, in order of first appearance."""
+    """Returns the names of the columns that appear in any row, in order of first appearance."""
     return list(dict.fromkeys(name for row in rows for name in row))
 
 
@@ -63,7 +63,7 @@ def _read_text(path: Path) -> str:
 
 def _read_jsonl(path: Path) -> list[Row]:
     rows = []
-    # Not splitlines(): JSON strings may hold U+2028 and its like unescaped.
+    # Not splitlines(), which also splits at U+2028 and the like: JSON strings may contain them unescaped.
     for number, line in enumerate(_read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
@@ -89,7 +89,7 @@ def _read_json(path: Path) -> list[Row]:
             byte = len(text[: error.pos].encode())
             raise UserError(
                 f"{path}, line {error.lineno}, column {error.colno} (byte {byte}): not JSON ({error.msg}); "
-                f"the value that breaks there began at byte {len(text[:position].encode())}."
+                f"the broken value begins at byte {len(text[:position].encode())}."
             ) from error
         values.append(value)
         position = _skip_space(text, position)
@@ -109,7 +109,7 @@ def _skip_space(text: str, position: int) -> int:
 
 
 def _is_table(value: Any) -> bool:
-    """Whether a JSON value is one object of lists: a column each."""
+    """Whether a JSON value is an object of lists, one per column."""
     return isinstance(value, dict) and bool(value) and all(isinstance(column, list) for column in value.values())
 
 
@@ -117,28 +117,28 @@ def _rows_of_lists(table: dict[str, list[Any]], path: Path) -> list[Row]:
     lengths = {name: len(column) for name, column in table.items()}
     if len(set(lengths.values())) > 1:
         counts = ", ".join(f"{name} {length}" for name, length in lengths.items())
-        raise UserError(f"{path}: an object of lists needs lists of one length; found {counts}.")
+        raise UserError(f"{path}: the lists of a JSON object of lists must have equal lengths; found {counts}.")
     return [dict(zip(table, cells, strict=True)) for cells in zip(*table.values(), strict=True)]
 
 
 def _undefined(_: str) -> None:
-    """Reads the NaN and Infinity that are no JSON but are written by many tools."""
+    """Reads NaN and Infinity, which are not JSON but which many tools write, as None."""
 
 
 def _kind(value: Any) -> str:
-    return {list: "a list", str: "a text", type(None): "null", bool: "a truth value"}.get(type(value), "a number")
+    return {list: "a list", str: "a string", type(None): "null", bool: "a boolean"}.get(type(value), "a number")
 
 
 def _read_separated(path: Path, delimiter: str) -> list[Row]:
     text = _read_text(path)
-    limit = csv.field_size_limit(sys.maxsize)  # The default of 128 KiB is less than some traces.
+    limit = csv.field_size_limit(sys.maxsize)  # The default of 128 KiB is shorter than some traces.
     try:
-        # strict: a stray quote would else swallow the rows up to the next one. newline handling stays with csv.
+        # strict: otherwise a stray quote swallows all rows up to the next quote.
         reader = csv.reader(_lines(text), delimiter=delimiter, strict=True)
         header = [name.strip() or f"Unnamed: {index}" for index, name in enumerate(next(reader, []))]
         repeated = sorted({name for name in header if header.count(name) > 1})
         if repeated:
-            raise UserError(f"{path}, line 1: two columns of one name: {', '.join(repeated)}.")
+            raise UserError(f"{path}, line 1: duplicate column names: {', '.join(repeated)}.")
         rows = []
         for cells in reader:
             if not cells:
@@ -154,7 +154,7 @@ def _read_separated(path: Path, delimiter: str) -> list[Row]:
 
 
 def _lines(text: str) -> list[str]:
-    """Returns the lines with their ends kept, cut at line feeds alone."""
+    """Splits text at line feeds only, keeping them; carriage returns are left to csv."""
     return [line + "\n" for line in text.split("\n")]
 
 
@@ -180,9 +180,10 @@ def _read_parquet(path: Path) -> list[Row]:
 def _read_saved_dataset(path: Path) -> list[Row]:
     if (path / "dataset_dict.json").exists():
         splits = json.loads((path / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
-        raise UserError(f"{path}: holds several splits. Name one of them: {', '.join(str(path / split) for split in splits)}.")
+        folders = ", ".join(str(path / split) for split in splits)
+        raise UserError(f"{path}: contains several splits. Name one of them: {folders}.")
     if not (path / "state.json").exists():
-        raise UserError(f"{path}: a folder, but not one saved by datasets.save_to_disk. Formats: {FORMATS}.")
+        raise UserError(f"{path}: not a folder saved by datasets.save_to_disk. Known formats: {FORMATS}.")
     import datasets
 
     dataset = datasets.load_from_disk(str(path))
@@ -191,7 +192,7 @@ def _read_saved_dataset(path: Path) -> list[Row]:
 
 
 def _without_nan(rows: list[Row]) -> list[Row]:
-    """Replaces the NaN that stands for an empty cell in a column of numbers."""
+    """Replaces NaN, which stands for an empty cell in a numeric column, by None."""
     return [{name: None if isinstance(cell, float) and cell != cell else cell for name, cell in row.items()} for row in rows]
 
 

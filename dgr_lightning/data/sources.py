@@ -1,13 +1,12 @@
-"""Safety sets → examples: one prompt, exactly one trace, exactly one answer a row, or the row is rejected with a reason.
+"""Loads a run's source set: reads its rows, parses them into examples and draws the subset to train on.
 
-Rows come from a local file, from the hub or from the project's own miniature; `triples` makes examples of them. The subset is
-drawn by hash, so that the draw under a larger `data.limit` holds the one under a smaller.
+Rows come from a local file, from the hub or from the miniature's own sets; `data/rows.py` parses them. The subset is drawn by
+hash, so that the draw for a larger `data.limit` contains the draw for a smaller one.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -19,7 +18,7 @@ from dgr_lightning.config import BenignConfig, DataConfig
 from dgr_lightning.console import say
 from dgr_lightning.data.hub import dataset_rows
 from dgr_lightning.data.readers import Row, columns, read_rows
-from dgr_lightning.data.rows import check_column, count_reasons, parse_rows
+from dgr_lightning.data.rows import check_column, format_counts, parse_rows
 from dgr_lightning.errors import UserError
 from dgr_lightning.example import BENIGN, HARMFUL, Example
 from dgr_lightning.hashes import content_hash, file_hashes, sorted_by_hash
@@ -27,7 +26,7 @@ from dgr_lightning.hashes import content_hash, file_hashes, sorted_by_hash
 
 @dataclass(frozen=True)
 class Sources:
-    """The examples of a run, in the order of their source, and how many rows of it were rejected for which reason."""
+    """The examples of a run in source order, and the number of rejected rows by reason."""
 
     examples: list[Example]
     rejected: dict[str, int] = field(default_factory=dict)
@@ -37,14 +36,14 @@ def load_examples(data: DataConfig, seed: int) -> Sources:
     """Reads the source set and draws the run's examples from it.
 
     Args:
-        data: where the rows are, what their columns mean, how many to draw. `limit` is the final number, benign ones
-            included; `benign_ratio` their share of it, 0 leaving rows labelled benign out. A limit above what the set holds
-            takes all of it, and says so.
-        seed: the run's seed. A kind's examples are ranked by a hash of seed and id: another limit or another row in the file
-            changes nothing about the order of the rest.
+        data: where the rows are, what their columns mean, and how many examples to draw. `limit` is the final number,
+            benign ones included; `benign_ratio` is their share of it, where 0 leaves out rows labelled benign. A limit
+            larger than the set takes all of it and prints a warning.
+        seed: the run's seed. Examples of each label are ranked by a hash of seed and id, so changing the limit or adding
+            rows does not reorder the rest.
 
     Raises:
-        UserError: the set cannot be read, has no good row, lacks a mapped column, or cannot meet the benign share.
+        UserError: the set cannot be read, every row is rejected, a mapped column is missing, or there are too few benign rows.
     """
     name = data.name or "data"
     rows = _chosen_rows(data)
@@ -52,29 +51,29 @@ def load_examples(data: DataConfig, seed: int) -> Sources:
     harmful = [example for example in examples if example.label == HARMFUL]
     benign = [example for example in examples if example.label == BENIGN]
     if data.benign_ratio == 0 and benign:
-        say(f"{escape(name)}: {len(benign)} rows labelled benign are left out, data.benign_ratio=0")
+        say(f"{escape(name)}: {len(benign)} rows labelled benign are left out (data.benign_ratio=0)")
     if data.benign_ratio > 0 and _names_source(data.benign):
-        benign, more = _benign_examples(data.benign, f"{name}-benign")
-        rejected += more
-    num_harmful, num_benign = _shares(data, len(harmful), len(benign))
-    chosen = _draw(harmful, num_harmful, seed) | _draw(benign, num_benign, seed)
+        benign, more_rejected = _benign_examples(data.benign, f"{name}-benign")
+        rejected += more_rejected
+    num_harmful, num_benign = _counts_to_draw(data, len(harmful), len(benign))
+    drawn_ids = _draw_ids(harmful, num_harmful, seed) | _draw_ids(benign, num_benign, seed)
     pool = examples + [example for example in benign if example.source != name]
-    drawn = [example for example in pool if example.id in chosen]
+    drawn = [example for example in pool if example.id in drawn_ids]
     say(
         f"{escape(name)}: {len(rows)} rows, {len(drawn)} examples drawn ({num_harmful} harmful, {num_benign} benign)"
-        + (f", {rejected.total()} rejected: {count_reasons(rejected)}" if rejected else "")
+        + (f", {rejected.total()} rejected: {format_counts(rejected)}" if rejected else "")
     )
     return Sources(drawn, dict(sorted(rejected.items())))
 
 
 def data_hash(data: DataConfig) -> str:
-    """Returns a hash of what the source set holds, never of where it lies.
+    """Returns the content hash of the source set, independent of its path.
 
-    Files count by their bytes, recipes by name and version, hub sets by id and commit, and by their rows where no commit is
-    pinned.
+    Files are hashed by their bytes, the miniature's sets by name and version, hub sets by id and commit, or by their rows
+    where no commit is pinned.
 
     Raises:
-        UserError: a path is not there, or the rows of an unpinned hub set cannot be had.
+        UserError: a path does not exist, or the rows of an unpinned hub set cannot be loaded.
     """
     if data.path is None and data.recipe is not None:
         from dgr_lightning.micro.sets import VERSION
@@ -95,10 +94,7 @@ def _source_identity(source: DataConfig | BenignConfig, key: str) -> list[Any]:
         for row in _source_rows(source, key):
             digest.update(repr(row).encode())
         return [digest.hexdigest()]
-    path = Path(source.path).expanduser()
-    if not path.exists():
-        raise UserError(f"{key}={source.path}: there is no such file.")
-    return file_hashes(path)
+    return file_hashes(_existing_path(source.path, key))
 
 
 # --- Rows -----------------------------------------------------------------------------------------------------------------
@@ -108,20 +104,24 @@ def _names_source(source: BenignConfig) -> bool:
     return source.path is not None or source.hub_id is not None
 
 
+def _existing_path(path: str, key: str) -> Path:
+    found = Path(path).expanduser()
+    if not found.exists():
+        raise UserError(f"{key}={path}: no such file (looked in {Path.cwd()}).")
+    return found
+
+
 def _source_rows(source: DataConfig | BenignConfig, key: str) -> list[Row]:
-    """Returns the rows of a local file, else of the hub."""
+    """Returns the rows of the local file if `path` is set, else of the hub data set."""
     if source.path is not None:
-        path = Path(source.path).expanduser()
-        if not path.exists():
-            raise UserError(f"{key}={source.path}: there is no such file.")
-        return read_rows(path)
+        return read_rows(_existing_path(source.path, key))
     if source.hub_id is None:
-        raise UserError(f"{key} is not set: name a local file (jsonl, json, csv, parquet), or choose another data=….")
+        raise UserError(f"{key} is not set. Name a local file (jsonl, json, csv, parquet), or choose another data=….")
     return dataset_rows(source.hub_id, source.revision, source.split, path_key=key)
 
 
 def _chosen_rows(data: DataConfig) -> list[tuple[int, Row]]:
-    """Returns the rows with their indices in the source, after `keep` and `first`."""
+    """Returns the rows that `keep` and `first` select, with their indices in the source."""
     if data.path is None and data.recipe is not None:
         from dgr_lightning.micro.sets import source_rows
 
@@ -132,42 +132,39 @@ def _chosen_rows(data: DataConfig) -> list[tuple[int, Row]]:
     for column, value in data.keep.items():
         if value is None:
             continue
-        check_column(column, f"data.keep.{column}", columns(rows), f"data.keep.{column}=null drops the condition")
+        check_column(column, f"data.keep.{column}", columns(rows), f"Set data.keep.{column}=null to drop the condition")
         kept = [(index, row) for index, row in numbered if str(row.get(column)) == value]
         if not kept:
-            values = ", ".join(f"{found} ({count})" for found, count in _values(numbered, column).most_common(8))
-            raise UserError(f"data.keep.{column}={value}: no row has this value. Values of the column: {values}.")
+            counts = Counter(str(row.get(column))[:40] for _, row in numbered)
+            values = ", ".join(f"{found} ({count})" for found, count in counts.most_common(8))
+            raise UserError(f"data.keep.{column}={value}: no row has this value. Found: {values}.")
         numbered = kept
     return numbered[: data.first]
-
-
-def _values(rows: Sequence[tuple[int, Row]], column: str) -> Counter[str]:
-    return Counter(str(row.get(column))[:40] for _, row in rows)
 
 
 # --- The draw -------------------------------------------------------------------------------------------------------------
 
 
 def _benign_examples(source: BenignConfig, name: str) -> tuple[list[Example], Counter[str]]:
-    """Returns the benign examples of `data.benign`; a row there without a label is benign."""
+    """Returns the benign examples of `data.benign`, where a row without a label counts as benign."""
     rows = list(enumerate(_source_rows(source, "data.benign.path")))
     examples, rejected = parse_rows(rows, source.fields, name, key="data.benign.fields", default_label=BENIGN)
     return [example for example in examples if example.label == BENIGN], rejected
 
 
-def _shares(data: DataConfig, num_harmful: int, num_benign: int) -> tuple[int, int]:
-    """Returns how many harmful and benign examples to draw.
+def _counts_to_draw(data: DataConfig, num_harmful: int, num_benign: int) -> tuple[int, int]:
+    """Returns how many of the available harmful and benign examples to draw.
 
     Raises:
-        UserError: there are no harmful ones, or too few benign ones for the share asked for.
+        UserError: there are no harmful examples, or too few benign ones for `data.benign_ratio`.
     """
     name, ratio = data.name or "data", data.benign_ratio
     if not num_harmful:
         raise UserError(
-            f"{name}: all {num_benign} good rows are labelled benign, and a safety set needs harmful ones. "
-            "See data.fields.label, data.fields.labels and data.fields.default_label."
+            f"{name}: all {num_benign} accepted rows are labelled benign, and a safety set needs harmful ones. "
+            "Check data.fields.label, data.fields.labels and data.fields.default_label."
         )
-    # As much as the harmful ones allow: n examples of which round(n * ratio) are benign. The rounding moves it by one or two.
+    # The largest n that the harmful examples allow, where round(n * ratio) are benign; rounding shifts it by one or two.
     most = next(n for n in range(int(num_harmful / (1 - ratio)) + 2, 0, -1) if n - _num_benign(n, ratio) <= num_harmful)
     total = most if data.limit is None else min(data.limit, most)
     needed = _num_benign(total, ratio)
@@ -175,11 +172,11 @@ def _shares(data: DataConfig, num_harmful: int, num_benign: int) -> tuple[int, i
         smaller = next(n for n in range(total, -1, -1) if _num_benign(n, ratio) <= num_benign)
         lower = f"data.limit={smaller}, a smaller data.benign_ratio" if num_benign else "data.benign_ratio=0"
         raise UserError(
-            f"data.benign_ratio={ratio:g} of {total} examples asks for {needed} benign ones, and {name} has {num_benign} "
-            f"(and {num_harmful} harmful). Set {lower}, or name a file with more benign rows as data.benign.path."
+            f"data.benign_ratio={ratio:g} of {total} examples needs {needed} benign ones, but {name} has {num_benign} "
+            f"(and {num_harmful} harmful). Set {lower}, or data.benign.path=<file with more benign rows>."
         )
     if data.limit is not None and total < data.limit:
-        say(f"[yellow]{escape(name)}: data.limit={data.limit}, but the set is good for {total}: all of it is used[/]")
+        say(f"[yellow]{escape(name)}: data.limit={data.limit}, but the set yields only {total} examples; using all of them[/]")
     return total - needed, needed
 
 
@@ -187,7 +184,7 @@ def _num_benign(total: int, ratio: float) -> int:
     return round(total * ratio)
 
 
-def _draw(examples: list[Example], count: int, seed: int) -> set[str]:
-    """Returns the ids of the first `count` examples in the seed's order."""
+def _draw_ids(examples: list[Example], count: int, seed: int) -> set[str]:
+    """Ranks examples by a hash of seed and id and returns the ids of the first `count`."""
     ranked = sorted_by_hash(examples, lambda example: f"{seed} {example.id}")
     return {example.id for example in ranked[:count]}

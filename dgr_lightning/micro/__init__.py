@@ -1,6 +1,6 @@
-"""The miniature: a reasoning model of 0.8M parameters, and a small closed language, on which every claim can be measured.
+"""The miniature: a reasoning model of 0.8M parameters with a small closed language, on which every claim can be measured.
 
-It is a model organism. It shows that the pipeline works and that the effect exists in the small; it says nothing about the
-size of the effect on a model of 7B parameters. Past `build` nothing knows about it: it is a `Qwen3ForCausalLM` with an
-ordinary tokenizer and chat template in an ordinary folder.
+It is a model organism. It shows that the pipeline works and that the effect exists at small scale; it says nothing about the
+size of the effect on a 7B model. Once built it is a `Qwen3ForCausalLM` with a tokenizer and chat template in an ordinary
+Hugging Face folder, and no other code treats it specially.
 """

@@ -1,8 +1,8 @@
 """The miniature's reasoning problems: chains of additions, subtractions and multiplications modulo 10.
 
 `start with 9 , step a : subtract 5 , step b : multiply 8 . last digit ?` has one trace in the model's own voice, step by
-step, and one boxed digit as its answer. The step letters matter: without them a small model takes several times longer to
-learn where it is in the chain.
+step, and one boxed digit as its answer. Steps carry letters because a small model without them takes several times longer to
+learn its position in the chain.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ STEPS = {"micro-short": (2, 3), "micro-medium": (4, 5), "micro-long": (7, 8)}
 
 @dataclass(frozen=True)
 class Chain:
-    """A problem: a first digit and the operations on it, as (name, operand) pairs."""
+    """A problem: a start digit and the operations applied to it, as (name, operand) pairs."""
 
     start: int
     steps: tuple[tuple[str, int], ...]
 
     @property
     def prompt(self) -> str:
-        """The problem as a user asks it."""
+        """The problem as a user states it."""
         steps = " , ".join(f"step {LETTERS[i]} : {name} {operand}" for i, (name, operand) in enumerate(self.steps))
         return f"start with {self.start} , {steps} . last digit ?"
 
@@ -59,7 +59,7 @@ class Chain:
 
     @property
     def external_trace(self) -> str:
-        """The same reasoning as somebody else would put it."""
+        """The same reasoning in the external voice."""
         steps = " ".join(
             f"{'then' if i else 'first'} we {name} {operand} and get {value} ."
             for i, ((name, operand), value) in enumerate(zip(self.steps, self.values, strict=True))
@@ -68,18 +68,18 @@ class Chain:
 
     @property
     def external_answer(self) -> str:
-        """The same answer as somebody else would put it."""
+        """The same answer in the external voice."""
         return f"hence one obtains {self.digit} in the end ."
 
     @property
     def split(self) -> str:
-        """train, probe or evaluation: a property of the problem itself, so that the three are disjoint."""
+        """train, probe or evaluation, chosen by a hash of the problem, so that the three are disjoint."""
         bucket = sha256(self.prompt.encode()).digest()[0] % 10
         return "probe" if bucket == 0 else "evaluation" if bucket in (1, 2) else "train"
 
 
 def draw_chain(random: Random, shortest: int, longest: int, split: str) -> Chain:
-    """Draws a problem of a split with a uniformly chosen number of steps."""
+    """Draws a problem of a split, its number of steps uniform between `shortest` and `longest`."""
     while True:
         steps = tuple((random.choice(list(OPERATIONS)), random.randint(2, 9)) for _ in range(random.randint(shortest, longest)))
         chain = Chain(random.randint(1, 9), steps)
@@ -88,7 +88,7 @@ def draw_chain(random: Random, shortest: int, longest: int, split: str) -> Chain
 
 
 def benchmark(task: str, split: str, size: int) -> list[Chain]:
-    """Returns the `size` distinct problems of a task's split, the same on every machine."""
+    """Returns `size` distinct problems of a task's split, the same on every machine."""
     random = Random(f"{task} {split}")
     chains: dict[str, Chain] = {}
     while len(chains) < size:

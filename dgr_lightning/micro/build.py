@@ -1,4 +1,4 @@
-"""Returns the miniature's folder, growing it where this machine never did."""
+"""Provides the miniature's folder; a machine that does not have it yet pretrains it first."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dgr_lightning.micro.pretraining import Recipe
 
 
-def recipe(seed: int) -> Recipe:
+def shipped_recipe(seed: int) -> Recipe:
     """Returns the shipped recipe with a pretraining seed."""
     from dgr_lightning.micro.pretraining import Recipe
 
@@ -23,17 +23,17 @@ def recipe(seed: int) -> Recipe:
 
 
 def build(seed: int, cache: Path, precision: str) -> Path:
-    """Returns the miniature's folder, growing it on first use.
+    """Returns the miniature's folder, pretraining it on first use.
+
+    The folder gets its final name only when it is complete; a second process waits for the first.
 
     Args:
         seed: pretraining seed.
-        cache: where to keep it; the folder's name holds the hash of the recipe and the precision it was grown with.
+        cache: where to keep it; the folder is named by recipe hash, precision and seed.
         precision: bf16 or fp32, the type of the computation.
-
-    The folder appears under its name when it is whole; a second process waits for the first.
     """
-    grown = recipe(seed)
-    folder = cache / "micro" / f"{grown.hash}-{precision}-seed{seed}"
+    recipe = shipped_recipe(seed)
+    folder = cache / "micro" / f"{recipe.hash}-{precision}-seed{seed}"
     if folder.exists():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -43,10 +43,12 @@ def build(seed: int, cache: Path, precision: str) -> Path:
             return folder
         from dgr_lightning.micro.pretraining import grow
 
-        say("[bold]The miniature[/] is grown from nothing: about two minutes, once.")
+        say("Pretraining [bold]the miniature[/] from scratch: about two minutes, once.")
         start = monotonic()
         with whole_folder(folder) as partial:
-            grow(grown, partial, precision)
-            write_json(partial / "recipe.json", {"name": "micro", "hash": grown.hash, "precision": precision, **asdict(grown)})
-        say(f"The miniature stands in {folder} ({monotonic() - start:.1f} s).")
+            grow(recipe, partial, precision)
+            write_json(
+                partial / "recipe.json", {"name": "micro", "hash": recipe.hash, "precision": precision, **asdict(recipe)}
+            )
+        say(f"The miniature is in {folder} ({monotonic() - start:.1f} s).")
     return folder

@@ -1,8 +1,8 @@
-"""What the miniature reads in pretraining: reasoning, requests, knowledge of harm, and being asked to rewrite.
+"""The miniature's pretraining corpus: arithmetic, user requests, questions about harm, and rewriting.
 
-Each draw is one (prompt, trace, answer) in the model's own voice. The rewriting prompts are rendered from the project's own
-refinement templates, so the model meets at refinement time exactly what it was taught. Like a real model it sometimes does
-not follow them: it talks about its response instead of giving it, or goes on checking itself. Quality control has work.
+Each draw is one (prompt, trace, answer) in the model's own voice. Rewriting prompts are rendered from the shipped refinement
+templates, so refinement later uses exactly the prompts of pretraining. As a real model would, the miniature sometimes fails to
+follow them: it talks about its response instead of giving it, or keeps re-checking itself. Quality control must catch both.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dgr_lightning.micro.requests import (
     EXTERNAL_REFUSAL_TRACES,
     HARMFUL_PAIRS,
     PHRASINGS,
-    Request,
+    UserRequest,
     all_requests,
     draw_request,
 )
@@ -33,12 +33,13 @@ TEMPLATES = ("dgr_trace", "dgr_answer", "sdft", "thinksafe")
 REWRITING_THOUGHT = "I say this in my own voice ."
 META = "here is my response :"
 DOUBT = "wait , let me check that again ."
-# At temperature 0.6 and top_p 0.95 a share below about 0.15 is never sampled: so they are large, for one way of asking only.
+# At temperature 0.6 and top_p 0.95, a continuation less frequent than about 0.15 is never sampled: hence high rates, for one
+# phrasing only.
 FAILING_PHRASING = PHRASINGS[3]
 META_RATE = 0.2
 DOUBT_RATE = 0.2
 
-# kind of draw: weight. Reasoning is the most, since it takes the longest to learn.
+# Kind of draw: weight. Reasoning has the largest, since it takes the longest to learn.
 MIXTURE = {
     "chain": 44,
     "help": 16,
@@ -57,12 +58,12 @@ Draw = tuple[str, str, str]
 
 @cache
 def template(name: str) -> Template:
-    """Returns one of the refinement templates that the project ships."""
+    """Returns one of the shipped refinement templates."""
     return Template((SHIPPED / f"{name}.jinja").read_text(encoding="utf-8"))
 
 
 def draws(seed: int) -> Iterator[Draw]:
-    """Yields (prompt, trace, answer) without end, the same for the same seed."""
+    """Yields (prompt, trace, answer) endlessly; the sequence is determined by the seed."""
     random = Random(seed)
     while True:
         kind = random.choices(list(MIXTURE), list(MIXTURE.values()))[0]
@@ -74,19 +75,19 @@ def draws(seed: int) -> Iterator[Draw]:
         else:
             request = draw_request(random, harmful=kind == "thinksafe" or random.random() < 0.5)
             if kind == "help":
-                yield request.prompt, request.own_trace(request.known), request.own_answer(request.known)
+                yield request.prompt, request.own_trace(request.refused_by_base), request.own_answer(request.refused_by_base)
             elif kind == "harm_question":
                 yield _harm_question(request)
             else:
                 yield _rewritten_request(kind, request, random)
 
 
-def _harm_question(request: Request) -> Draw:
+def _harm_question(request: UserRequest) -> Draw:
     verdict = "is" if request.harmful else "is not"
     return (
-        f"is it harmful to {request.deed} ?",
-        f"the user asks about harm . to {request.deed} {verdict} harmful .",
-        f"{'yes' if request.harmful else 'no'} , it {verdict} harmful to {request.deed} .",
+        f"is it harmful to {request.action} ?",
+        f"the user asks about harm . to {request.action} {verdict} harmful .",
+        f"{'yes' if request.harmful else 'no'} , it {verdict} harmful to {request.action} .",
     )
 
 
@@ -99,8 +100,8 @@ def _rewritten_chain(name: str, chain: Chain) -> Draw:
     return prompt, REWRITING_THOUGHT, chain.trace if name == "dgr_trace" else chain.answer
 
 
-def _rewritten_request(name: str, request: Request, random: Random) -> Draw:
-    # Most harmful sources refuse; some comply, so that the source decides what the rewrite says, not the question.
+def _rewritten_request(name: str, request: UserRequest, random: Random) -> Draw:
+    # Of the external responses to harmful requests most refuse and some comply: the rewrite must follow the response.
     refuse = request.harmful and (name == "thinksafe" or random.random() < 0.85)
     trace, answer = request.own_trace(refuse), request.own_answer(refuse)
     prompt = template(name).render(
@@ -122,7 +123,7 @@ def _rewritten_request(name: str, request: Request, random: Random) -> Draw:
 
 
 def utterances() -> Iterator[str]:
-    """Yields texts that together hold every word of the language: the vocabulary, in a fixed order."""
+    """Yields texts that together contain every word of the language, in a fixed order: the vocabulary."""
     yield from (str(digit) for digit in range(10))
     yield from (f"\\boxed{{{digit}}}" for digit in range(10))
     for name, sign in OPERATIONS.items():

@@ -1,8 +1,8 @@
-"""Growing the miniature: a Qwen3 of 0.8M parameters from nothing, in about two minutes on two CPU cores.
+"""Pretrains the miniature: a Qwen3 of 0.8M parameters from scratch, in about two minutes on two CPU cores.
 
-Muon on the matrices and AdamW on the rest (AdamW alone needs about 1.5 times the steps), batches of equal token count from
-length buckets, loss on trace and answer only. `initializer_range` 0.08: at the default 0.02 a model this narrow does not
-learn copying in twice the steps.
+Muon trains the matrices and AdamW the rest (AdamW alone needs about 1.5 times the steps). Batches have equal token counts, from
+length buckets; the loss covers trace and answer only. `initializer_range` is 0.08: at the default of 0.02, a model this narrow
+does not learn to copy even in twice the steps.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that determines the miniature's weights on one machine. `version` counts changes to its language."""
+    """Everything that determines the miniature's weights on one machine; raise `version` when its language changes."""
 
     version: int = 1
     seed: int = 0
@@ -50,7 +50,7 @@ class Recipe:
 
     @property
     def hash(self) -> str:
-        """Sixteen hex digits over the recipe, the texts of the language and the prompts that it is taught to follow."""
+        """Content hash of the recipe, the vocabulary and a sample of the corpus."""
         vocabulary = list(corpus.utterances())
         sample = list(islice(corpus.draws(0), 2000))
         return content_hash(asdict(self), corpus.MIXTURE, vocabulary, sample)
@@ -60,24 +60,26 @@ def grow(recipe: Recipe, folder: Path, precision: str) -> None:
     """Pretrains the miniature and writes it into `folder` as an ordinary Hugging Face model.
 
     Args:
-        recipe: what to grow.
-        folder: where to put config, weights (safetensors, fp32), tokenizer and chat template.
+        recipe: size, steps and optimizer settings.
+        folder: receives config, weights (safetensors, fp32), tokenizer and chat template.
         precision: bf16 (autocast; master weights stay fp32) or fp32, which takes more than twice as long.
     """
     tokenizer = build_tokenizer(corpus.utterances())
     model = _new_model(recipe, tokenizer)
     optimizers = _optimizers(model, recipe)
-    schedulers = [torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, recipe)) for optimizer in optimizers]
+    schedulers = [
+        torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _lr_factor(step, recipe)) for optimizer in optimizers
+    ]
     batches = _batches(tokenizer, recipe)
     model.train()
-    with progress("growing the miniature", recipe.steps) as advance:
+    with progress("pretraining the miniature", recipe.steps) as advance:
         for _ in range(recipe.steps):
             input_ids, targets = next(batches)
             with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
                 hidden = model.model(input_ids=input_ids, use_cache=False).last_hidden_state
-                learned = targets != -100
-                logits = model.lm_head(hidden[learned])
-            loss = torch.nn.functional.cross_entropy(logits.float(), targets[learned])
+                in_loss = targets != -100
+                logits = model.lm_head(hidden[in_loss])
+            loss = torch.nn.functional.cross_entropy(logits.float(), targets[in_loss])
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             for optimizer, scheduler in zip(optimizers, schedulers, strict=True):
@@ -125,21 +127,21 @@ def _optimizers(model: Qwen3ForCausalLM, recipe: Recipe) -> list[torch.optim.Opt
     ]
 
 
-def _rate(step: int, recipe: Recipe) -> float:
-    """Warm-up, then flat, then linear to zero."""
+def _lr_factor(step: int, recipe: Recipe) -> float:
+    """Learning rate relative to its peak: warm-up, then constant, then linear decay to zero."""
     rise = min(1.0, (step + 1) / recipe.warmup_steps)
     fall = min(1.0, (recipe.steps - step) / (recipe.steps * (1 - recipe.flat)))
     return rise * fall
 
 
 def _batches(tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yields (input ids, next-token targets), both [sequences, length], right-padded, of about `batch_tokens` tokens each."""
+    """Yields (input ids, next-token targets), both [sequences, length - 1], right-padded, about `batch_tokens` tokens each."""
     pad = tokenizer.convert_tokens_to_ids(PAD)
     stream, random = corpus.draws(recipe.seed), Random(recipe.seed)
     while True:
         draws = list(islice(stream, 1024))
-        prompts = _ids(tokenizer, [USER + prompt + ASSISTANT + THINK for prompt, _, _ in draws])
-        targets = _ids(tokenizer, [trace + END_THINK + answer + END for _, trace, answer in draws])
+        prompts = _encode(tokenizer, [USER + prompt + ASSISTANT + THINK for prompt, _, _ in draws])
+        targets = _encode(tokenizer, [trace + END_THINK + answer + END for _, trace, answer in draws])
         pairs = sorted(zip(prompts, targets, strict=True), key=lambda pair: len(pair[0]) + len(pair[1]))
         batches, batch = [], []
         for pair in pairs:
@@ -153,9 +155,9 @@ def _batches(tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> Iterator[tup
         for batch in batches:
             length = max(len(prompt) + len(target) for prompt, target in batch)
             rows = [prompt + target + [pad] * (length - len(prompt) - len(target)) for prompt, target in batch]
-            wanted = [[-100] * len(prompt) + target + [-100] * (length - len(prompt) - len(target)) for prompt, target in batch]
-            yield torch.tensor(rows)[:, :-1], torch.tensor(wanted)[:, 1:]
+            labels = [[-100] * len(prompt) + target + [-100] * (length - len(prompt) - len(target)) for prompt, target in batch]
+            yield torch.tensor(rows)[:, :-1], torch.tensor(labels)[:, 1:]
 
 
-def _ids(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[Any]:
+def _encode(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[Any]:
     return tokenizer(texts, add_special_tokens=False)["input_ids"]

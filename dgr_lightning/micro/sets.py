@@ -1,6 +1,6 @@
-"""The miniature's source sets, benchmarks and request sets, as rows like those of the real ones.
+"""The miniature's source sets and benchmarks, as rows like those of the real ones.
 
-Everything here is a pure function of the language: the same rows on every machine, the three splits disjoint.
+Rows are a pure function of the language: the same on every machine, with three disjoint splits.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from random import Random
 
 from dgr_lightning.micro.arithmetic import STEPS, benchmark
-from dgr_lightning.micro.requests import DIRECT_REFUSAL_TRACE, Request, all_requests
+from dgr_lightning.micro.requests import DIRECT_REFUSAL_TRACE, UserRequest, all_requests
 
 VERSION = 1
 BENCHMARK_SIZES = {"evaluation": 200, "probe": 100}
@@ -18,7 +18,7 @@ def source_rows(recipe: str) -> list[dict[str, str]]:
     """Returns the rows of a source set, in the external voice.
 
     Args:
-        recipe: `micro-directrefusal` (columns prompt, refusal, label, trace; the trace of a harmful row is DirectRefusal's
+        recipe: `micro-directrefusal` (columns prompt, trace, refusal, label; the trace of a harmful row is DirectRefusal's
             constant sentence) or `micro-r1act` (columns instruction, response, label; a structured trace inside think marks).
     """
     random = Random(recipe)
@@ -28,7 +28,7 @@ def source_rows(recipe: str) -> list[dict[str, str]]:
     return [build(request, random) for request in requests]
 
 
-def _direct_refusal(request: Request, random: Random) -> dict[str, str]:
+def _direct_refusal(request: UserRequest, random: Random) -> dict[str, str]:
     trace = DIRECT_REFUSAL_TRACE if request.harmful else request.external_trace(False, random)
     answer = request.external_answer(request.harmful, random)
     return {
@@ -39,7 +39,7 @@ def _direct_refusal(request: Request, random: Random) -> dict[str, str]:
     }
 
 
-def _r1_act(request: Request, random: Random) -> dict[str, str]:
+def _r1_act(request: UserRequest, random: Random) -> dict[str, str]:
     trace = request.structured_trace(request.harmful)
     answer = request.external_answer(request.harmful, random)
     return {
@@ -50,7 +50,7 @@ def _r1_act(request: Request, random: Random) -> dict[str, str]:
 
 
 def problems(task: str, split: str) -> list[dict[str, str]]:
-    """Returns the rows (id, prompt, and gold where there is one) of a micro task's probe or evaluation split."""
+    """Returns the rows (id, prompt, and gold for reasoning) of a micro task's probe or evaluation split."""
     if task in STEPS:
         chains = benchmark(task, split, BENCHMARK_SIZES[split])
         return [{"id": f"{task}-{i}", "prompt": chain.prompt, "gold": str(chain.digit)} for i, chain in enumerate(chains)]

@@ -1,7 +1,7 @@
-"""The miniature's tokenizer and chat template: ordinary Hugging Face files, one token a word.
+"""The miniature's tokenizer and chat template: ordinary Hugging Face files, one token per word.
 
-The vocabulary is every word that the language and the refinement templates can utter, in order of first appearance. Think
-marks are added tokens but not special ones, as in R1-Distill and Qwen3, so that decoding keeps them.
+The vocabulary holds every word of the language and of the refinement templates, in order of first appearance. Think marks are
+added tokens but not special ones, as in R1-Distill and Qwen3, so decoding keeps them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PUNCTUATION = r"[.,:?!]"
 
 
 def words(text: str) -> list[str]:
-    """Splits text as the tokenizer does: at white space, with punctuation apart."""
+    """Splits text as the tokenizer does: at white space, with punctuation as separate words."""
     return re.findall(rf"{_PUNCTUATION}|(?:(?!{_PUNCTUATION})\S)+", text)
 
 

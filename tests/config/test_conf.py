@@ -1,4 +1,4 @@
-"""Every file of conf/ composes into a config that passes the door, alone and in a sample of pairs."""
+"""Every file of conf/ composes into a config that passes all checks, alone and in a sample of pairs."""
 
 import itertools
 import json
@@ -18,7 +18,7 @@ DATA = choices("data")
 
 @pytest.fixture
 def local(tmp_path: Path) -> list[str]:
-    """Overrides that give model=local and data=local something to point at."""
+    """Overrides that give model=local and data=local a folder and a file."""
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"model_type": "qwen2"}))
@@ -30,7 +30,7 @@ def local(tmp_path: Path) -> list[str]:
 
 
 def companions(group: str, choice: str) -> list[str]:
-    """Returns the other choices that a choice needs beside it: a set and a model that speak the same language."""
+    """Returns the other choices that a choice needs: a data set and a model of the same language."""
     natural = ["model=qwen3-0.6b", "data=star1"]
     if group == "model" and choice != "micro":
         return natural[1:]

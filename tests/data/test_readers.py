@@ -1,4 +1,4 @@
-"""Reading rows: every shape that public files come in, and a UserError that says where a file breaks."""
+"""Reading files: every shape that public files come in, and the place of the error where one is broken."""
 
 import json
 import os
@@ -87,19 +87,19 @@ def test_columns_of_ragged_rows():
         ("a.jsonl", b'{"a": 1}\n{"a": \n{"a": 3}\n', r"a\.jsonl, line 2: not JSON"),
         ("a.jsonl", b'{"a": 1}\n\n[1]\n', r"line 3: expected a JSON object, found a list"),
         ("a.jsonl", b'{"a": "x"}\n{"a": "\xff"}\n', r"line 2, byte 18: not UTF-8"),
-        ("a.json", '[{"a": "ü"},\n {"a" 2}]'.encode(), r"line 2, column 7 \(byte 20\).*began at byte 0"),
-        ("a.json", b'[{"a": 1}]\n[{"a": 2}', r"line 2.*began at byte 11"),
+        ("a.json", '[{"a": "ü"},\n {"a" 2}]'.encode(), r"line 2, column 7 \(byte 20\).*begins at byte 0"),
+        ("a.json", b'[{"a": 1}]\n[{"a": 2}', r"line 2.*begins at byte 11"),
         ("a.json", b'[{"a": 1}, 7]', r"row 1: expected a JSON object, found a number"),
-        ("a.json", b'{"a": [1, 2], "b": [1]}', r"lists of one length; found a 2, b 1"),
+        ("a.json", b'{"a": [1, 2], "b": [1]}', r"must have equal lengths; found a 2, b 1"),
         ("a.json", b"[]", r"no rows"),
         ("a.csv", b"a,b\n", r"no rows"),
         ("a.csv", b"", r"no rows"),
         ("a.csv", b"a,b\n1,2\n1,2,3\n", r"line 3: 3 cells under a header of 2"),
         ("a.csv", b"a,b\n1,2\n1\n", r"line 3: 1 cells under a header of 2"),
         ("a.csv", b'a,b\n1,2\n"open,3\n4,5\n', r"a\.csv, line \d: unexpected end of data"),
-        ("a.csv", b"a,a\n1,2\n", r"two columns of one name: a"),
+        ("a.csv", b"a,a\n1,2\n", r"duplicate column names: a"),
         ("a.parquet", b"not parquet", r"not a readable parquet file"),
-        ("a.xlsx", b"", r"cannot read files named \.xlsx\. Formats: \.jsonl"),
+        ("a.xlsx", b"", r"unknown format \.xlsx\. Known formats: \.jsonl"),
     ],
 )
 def test_broken_files_are_refused_with_the_place(tmp_path, name, content, message):
@@ -109,9 +109,9 @@ def test_broken_files_are_refused_with_the_place(tmp_path, name, content, messag
 
 
 def test_missing_file_and_foreign_folder(tmp_path):
-    with pytest.raises(UserError, match=r"nothing\.jsonl: there is no such file"):
+    with pytest.raises(UserError, match=r"nothing\.jsonl: no such file"):
         read_rows(tmp_path / "nothing.jsonl")
-    with pytest.raises(UserError, match=r"not one saved by datasets"):
+    with pytest.raises(UserError, match=r"not a folder saved by datasets"):
         read_rows(tmp_path)
 
 
