@@ -20,6 +20,8 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 STARTED = time.monotonic()
 TEXT = "the user asks how to do this and it would cause harm so a careful answer weighs what is safe before it says no"
@@ -119,9 +121,8 @@ def refine(folder: Path, tokenizer: Path, phase: str) -> None:
     write_jsonl(folder / "sources.jsonl", source.examples)
     del source
     cfg = Config(data=data, refine=RefineConfig(), engine=EngineConfig(name="transformers", precision="fp32"))
-    refinement = refine.refine(
-        ExampleFile(folder / "sources.jsonl"), cfg, chat, lambda: engine, "model", KeywordJudge(), folder / "cache"
-    )
+    target: Any = SimpleNamespace(chat=chat, engine=lambda: engine, model_hash="model")
+    refinement = refine.refine_set(ExampleFile(folder / "sources.jsonl"), cfg, target, KeywordJudge(), folder / "cache")
     write_jsonl(folder / "refined.jsonl", refinement.examples)
     quarter = max(1, engine.num_done // 4)
     if phase == "fill":

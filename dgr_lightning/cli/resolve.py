@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dgr_lightning.cli import checks
-from dgr_lightning.config import REFINE_KEYS, TUNING_KEYS, Config
+from dgr_lightning.config import TUNING_KEYS, Config
 
 BAD_CONFIG, FAILED, INTERRUPTED = 2, 1, 130
 
@@ -72,6 +72,7 @@ def _of(cfg: Config, key: str) -> Any:
 def _is_idle(key: str, section: str, cfg: Config) -> bool:
     """Whether a key of `engine.`, `refine.` or `tuning.` is one that the chosen engine, strategy or method has no use for."""
     from dgr_lightning.engines.registry import reads
+    from dgr_lightning.refinement.strategy import strategy_of
 
     if not key.startswith(section):
         return False
@@ -80,4 +81,4 @@ def _is_idle(key: str, section: str, cfg: Config) -> bool:
         return not reads(cfg.engine.name, name)
     if section == "tuning.":
         return name not in ("method", *TUNING_KEYS[cfg.tuning.method])
-    return name not in ("name", "strategy", *REFINE_KEYS[cfg.refine.strategy])
+    return name.partition(".")[0] not in ("name", "strategy", "options", *strategy_of(cfg.refine).keys)

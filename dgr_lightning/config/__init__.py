@@ -9,7 +9,7 @@ from dgr_lightning.config.engine import EngineConfig
 from dgr_lightning.config.evaluation import EvaluationConfig, JudgeConfig, ProbesConfig
 from dgr_lightning.config.logger import LoggerConfig
 from dgr_lightning.config.model import ModelConfig
-from dgr_lightning.config.refine import REFINE_KEYS, RefineConfig, read_by_strategy
+from dgr_lightning.config.refine import RefineConfig
 from dgr_lightning.config.run import Config
 from dgr_lightning.config.sft import OPTIMIZERS, SftConfig
 from dgr_lightning.config.shift import ShiftConfig
@@ -19,7 +19,6 @@ from dgr_lightning.config.tuning import LAYER_RANGE, TUNING_KEYS, TuningConfig
 __all__ = [
     "LAYER_RANGE",
     "OPTIMIZERS",
-    "REFINE_KEYS",
     "TUNING_KEYS",
     "BenignConfig",
     "Config",
@@ -36,5 +35,4 @@ __all__ = [
     "ShiftConfig",
     "TrainerConfig",
     "TuningConfig",
-    "read_by_strategy",
 ]

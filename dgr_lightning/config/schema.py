@@ -15,6 +15,7 @@ from functools import cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from dgr_lightning.config import Config
+from dgr_lightning.config.setting import facts
 from dgr_lightning.errors import UserError
 
 
@@ -77,7 +78,7 @@ def expected(field: Field[Any], hint: Any) -> str:
     """Returns what a key takes, in words: 'a number above 0 and at most 1, or null'."""
     hint, optional = _unwrap(hint)
     optional = optional or get_origin(hint) is dict
-    limits = field.metadata
+    limits = facts(field)
     if limits["choices"]:
         text = f"one of {', '.join(limits['choices'])}"
     else:
@@ -102,10 +103,20 @@ def build(plain: Any) -> Config:
     Raises:
         UserError: a key that no schema knows, a value of the wrong type or out of range; the message names the override.
     """
-    return _section(Config, plain, "")
+    return section(Config, plain, "")
 
 
-def _section(schema: type, plain: Any, prefix: str) -> Any:
+def section(schema: type, plain: Any, prefix: str) -> Any:
+    """Returns a dataclass filled from nested dicts; keys that are not in them have their default.
+
+    Args:
+        schema: the dataclass.
+        plain: what was given.
+        prefix: dotted name of the section, with a dot at its end: messages begin with it.
+
+    Raises:
+        UserError: as `build`.
+    """
     if not isinstance(plain, dict):
         inside = ", ".join(f"{prefix}{field.name}" for field in fields(schema))
         raise UserError(f"{prefix.rstrip('.')}={plain!r}: a section, not a value. Set one of its keys: {inside}.")
@@ -117,7 +128,7 @@ def _section(schema: type, plain: Any, prefix: str) -> Any:
     values: dict[str, Any] = {}
     for name, value in plain.items():
         if is_dataclass(hints[name]):
-            values[name] = _section(hints[name], value, f"{prefix}{name}.")
+            values[name] = section(hints[name], value, f"{prefix}{name}.")
         else:
             values[name] = _value(f"{prefix}{name}", value, known[name], hints[name])
     return schema(**values)
@@ -140,7 +151,7 @@ def _value(key: str, value: Any, field: Field[Any], hint: Any) -> Any:
         return {}  # a mapping on the command line adds to what is there: null is the way to empty it
     try:
         converted = _convert(value, kind)
-        limits = field.metadata
+        limits = facts(field)
         if limits["choices"] and converted not in limits["choices"]:
             raise ValueError
         if isinstance(converted, (int, float)) and not isinstance(converted, bool):
@@ -151,18 +162,19 @@ def _value(key: str, value: Any, field: Field[Any], hint: Any) -> Any:
                 raise ValueError
     except (ValueError, TypeError, OverflowError):
         shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else value
-        near = difflib.get_close_matches(str(value), field.metadata["choices"] or (), n=1)
+        near = difflib.get_close_matches(str(value), facts(field)["choices"] or (), n=1)
         hinted = f" Did you mean {near[0]}?" if near else ""
-        raise UserError(
-            f"{key}={shown}: expected {expected(field, hint)} ({field.metadata['help'].split(';')[0]}).{hinted}"
-        ) from None
+        meaning = facts(field)["help"].split(";")[0]
+        said = f" ({meaning})" if meaning else ""
+        raise UserError(f"{key}={shown}: expected {expected(field, hint)}{said}.{hinted}") from None
     return converted
 
 
 def _convert(value: Any, kind: Any) -> Any:
     origin = get_origin(kind)
     if origin is dict and isinstance(value, dict):
-        return {_convert(name, str): _convert(item, str) for name, item in value.items()}
+        kept = get_args(kind)[1] is Any  # read later, by the schema of whatever they are options of
+        return {_convert(name, str): item if kept else _convert(item, str) for name, item in value.items()}
     if origin is list and isinstance(value, list):
         return [_convert(item, str) for item in value]
     if kind is bool and isinstance(value, bool):

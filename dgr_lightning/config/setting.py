@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+from collections.abc import Mapping
+from dataclasses import Field, field
 from typing import Any
 
 
@@ -20,3 +21,8 @@ def setting(
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: default.copy(), metadata=metadata)
     return field(default=default, metadata=metadata)
+
+
+def facts(field: Field[Any]) -> Mapping[str, Any]:
+    """Returns what `setting` says of a field; for a field that was declared without it, that every value will do."""
+    return {"help": "", "low": None, "high": None, "above": None, "choices": None} | dict(field.metadata)

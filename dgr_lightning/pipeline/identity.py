@@ -12,9 +12,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from dgr_lightning.config import REFINE_KEYS, TUNING_KEYS, Config
+from dgr_lightning.config import TUNING_KEYS, Config
 from dgr_lightning.hashes import content_hash, file_hash
 from dgr_lightning.prompts.templates import SHIPPED
+from dgr_lightning.refinement.strategy import strategy_of
 
 Kind = Literal["train", "refine", "evaluate"]
 
@@ -43,13 +44,6 @@ _NOT_HASHED = (
     "judge",
     "logger",
 )
-# Keys that hold a path to a text, and the shipped text that null stands for: the content is hashed.
-_BY_CONTENT = {
-    "trace_template": SHIPPED / "dgr_trace.jinja",
-    "answer_template": SHIPPED / "dgr_answer.jinja",
-    "response_template": SHIPPED / "{strategy}.jinja",
-    "meta_thinking": SHIPPED / "meta_thinking.txt",
-}
 _JUDGE_PHRASES = SHIPPED / "refusal_phrases.txt"
 # What refine.py does not do. sft.max_length stays: it cuts the texts whose NLL the stage reports.
 _NOT_HASHED_BY_REFINE = ("tuning", "probes", "trainer", *(f"sft.{key}" for key in ("lr", "epochs", "max_steps", "batch_size")))
@@ -82,7 +76,7 @@ def describe(cfg: Config, identities: Mapping[str, Any], kind: Kind = "train") -
     """Returns what the run hash is made of, nested and JSON-able: the config without what does not determine the result.
 
     Of `refine` and `tuning` there is what the strategy and the method read; where nothing is generated, no engine is in it.
-    ThinkSafe's guard is the configured judge, which for every other strategy serves evaluation alone.
+    The configured judge is in it where it is the strategy's guard; for every other strategy it serves evaluation alone.
     """
     plain = asdict(cfg)
     if kind == "evaluate":
@@ -96,18 +90,18 @@ def describe(cfg: Config, identities: Mapping[str, Any], kind: Kind = "train") -
     else:
         for key in _NOT_HASHED + (_NOT_HASHED_BY_REFINE if kind == "refine" else ()):
             _drop(plain, key)
-        strategy = cfg.refine.strategy
-        refine = {key: plain["refine"][key] for key in REFINE_KEYS[strategy]}
-        for name in refine.keys() & _BY_CONTENT.keys():
-            refine[name] = _content_of(refine[name] or str(_BY_CONTENT[name]).format(strategy=strategy))
-        plain["refine"] = {"strategy": strategy} | refine
+        strategy = strategy_of(cfg.refine)
+        refine = {key: plain["refine"][key] for key in strategy.keys}
+        for key, shipped in strategy.shipped_texts.items():  # the content of a text is hashed, not its path
+            refine[key] = _content_of(plain["refine"][key] or str(shipped))
+        plain["refine"] = {"strategy": cfg.refine.strategy} | refine | strategy.identity
         if "tuning" in plain:
             read = ("method", *TUNING_KEYS[cfg.tuning.method])
             plain["tuning"] = {key: value for key, value in plain["tuning"].items() if key in read}
-        if "temperature" not in refine:
+        if not strategy.generates:
             for key in ("name", "served_model", "max_length"):
                 del plain["engine"][key]
-        if strategy == "thinksafe":
+        if strategy.uses_guard:
             plain["refine"]["guard"] = _judge(cfg)
         described = plain | {"content": {key: identities[key] for key in ("model", "data", "probes") if key in identities}}
         if kind == "refine":

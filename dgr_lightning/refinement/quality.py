@@ -14,13 +14,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from dgr_lightning.config import RefineConfig, read_by_strategy
+from dgr_lightning.config import RefineConfig
 from dgr_lightning.engines.engine import STOP
 from dgr_lightning.errors import UserError
 from dgr_lightning.example import HARMFUL, Example
 from dgr_lightning.models.chat import Chat
-from dgr_lightning.prompts.templates import ANSWER, SHIPPED, TRACE
-from dgr_lightning.refinement.strategies import steps
+from dgr_lightning.prompts.templates import ANSWER, SHIPPED
 from dgr_lightning.scoring.judges.keywords import KeywordJudge
 from dgr_lightning.text_files import read_lines
 
@@ -101,7 +100,7 @@ class QualityControl:
 
     def meta_phrases(self, text: str) -> set[str]:
         """Returns the meta-thinking phrases in a text, in lower case with single spaces."""
-        return {" ".join(found.split()) for found in self.pattern.findall(_plain(text))}
+        return {" ".join(found.split()) for found in self.pattern.findall(_casefolded(text))}
 
     def candidate(
         self,
@@ -192,49 +191,29 @@ def load_phrases(path: str | None) -> tuple[str, ...]:
     """
     file = Path(path).expanduser() if path is not None else SHIPPED_PHRASES
     place = f"refine.meta_thinking={file}"
-    phrases = tuple(_plain(line) for line in read_lines(place, file))
+    phrases = tuple(_casefolded(line) for line in read_lines(place, file))
     if not phrases:
         raise UserError(f"{place}: holds no phrase; write one a line, or take meta_thinking out of refine.checks.")
     return phrases
 
 
-def check_quality_config(refine: RefineConfig) -> None:
-    """Checks at the door all of `refine` that the schema cannot: check names, phrase list, templates, impossible pairs.
+def check_quality(refine: RefineConfig) -> None:
+    """Checks the names of `refine.checks` and the phrase list.
 
     Raises:
         UserError: naming the override and what may stand there.
     """
-    refine = read_by_strategy(refine)
-    known = ", ".join(CHECKS)
     if unknown := [name for name in refine.checks if name not in CHECKS]:
-        raise UserError(f"refine.checks: there is no check {', '.join(map(repr, unknown))}; there are {known}.")
-    if repeated := _repeated(refine.checks):
-        raise UserError(f"refine.checks: names {', '.join(repeated)} more than once.")
-    if repeated := _repeated(refine.parts):
-        raise UserError(f"refine.parts: names {', '.join(repeated)} more than once.")
-    if not refine.parts or set(refine.parts) - {TRACE, ANSWER}:
-        raise UserError(f"refine.parts=[{','.join(refine.parts)}]: expected [trace,answer], [trace] or [answer].")
-    if refine.strategy in ("thinksafe", "filters-only") and refine.on_failure == "keep":
-        why = "has no source trace to keep" if refine.strategy == "thinksafe" else "changes nothing where it keeps what fails"
-        raise UserError(f"refine.on_failure=keep: {refine.strategy} {why}; write refine.on_failure=drop.")
-    if refine.strategy in ("sdft", "thinksafe") and not refine.thinking:
-        raise UserError(
-            f"refine.thinking=false: with {refine.strategy} the trace is what the model thinks; write refine.thinking=true."
-        )
-    if refine.select == "nll" and refine.tries == 1:
-        raise UserError("refine.select=nll with refine.tries=1: there is nothing to choose from; give refine.tries=4, say.")
-    if refine.fallback_unit == "part" and refine.on_failure == "drop":
-        raise UserError(
-            "refine.fallback_unit=part keeps the original of a part that failed, refine.on_failure=drop keeps no example "
-            "with a failed part: write refine.fallback_unit=example, or refine.on_failure=keep."
-        )
+        raise UserError(f"refine.checks: there is no check {', '.join(map(repr, unknown))}; there are {', '.join(CHECKS)}.")
+    if twice := repeated(refine.checks):
+        raise UserError(f"refine.checks: names {', '.join(twice)} more than once.")
     load_phrases(refine.meta_thinking)
-    steps(refine)
 
 
-def _plain(text: str) -> str:
-    return text.replace("’", "'").casefold()
-
-
-def _repeated(names: Sequence[str]) -> list[str]:
+def repeated(names: Sequence[str]) -> list[str]:
+    """Returns the names that a list holds more than once."""
     return sorted({name for name in names if names.count(name) > 1})
+
+
+def _casefolded(text: str) -> str:
+    return text.replace("’", "'").casefold()

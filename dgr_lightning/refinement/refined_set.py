@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
-from typing import TYPE_CHECKING
 
 from dgr_lightning.config import RefineConfig
 from dgr_lightning.console import progress
@@ -11,9 +10,7 @@ from dgr_lightning.example import Example, RefinedExample
 from dgr_lightning.models.chat import Chat
 from dgr_lightning.refinement.length_matching import LengthMatch
 from dgr_lightning.refinement.outcome import Outcome
-
-if TYPE_CHECKING:
-    from dgr_lightning.refinement.rewriter import Rewriter
+from dgr_lightning.refinement.rewriter import Rewriter
 
 UNMATCHED = "unmatched"
 # So many examples take seconds to tokenize: they get a progress bar.
