@@ -144,7 +144,7 @@ def test_texts_count_by_content_and_not_by_path(tmp_path):
     second.write_text("{{ trace }}")
     hashes = [run_hash(config(refine__trace_template=str(file)), IDENTITIES) for file in (first, second)]
     assert hashes[0] == hashes[1] != run_hash(config(), IDENTITIES)
-    shipped = ROOT / "dgr_lightning" / "refinement" / "templates" / "dgr_trace.jinja"
+    shipped = ROOT / "dgr_lightning" / "prompts" / "dgr_trace.jinja"
     assert run_hash(config(refine__trace_template=str(shipped)), IDENTITIES) == run_hash(config(), IDENTITIES)
     first.write_text("{{ trace }}!")
     assert run_hash(config(refine__trace_template=str(first)), IDENTITIES) != hashes[0]
