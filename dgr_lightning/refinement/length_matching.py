@@ -1,8 +1,8 @@
-"""The length-matched comparison: originals and rewrites of one length distribution, so that length explains nothing.
+"""The length-matched comparison: originals and rewrites with the same distribution of length.
 
-Rewrites are longer or shorter than what they rewrite, and length alone changes what SFT does. So originals and rewrites are
-paired by length, not by example: an original may be paired with the rewrite of another. Either arm of the comparison is one
-side of the pairs.
+Rewrites are longer or shorter than their originals, and length alone changes what SFT does. To take length out of the
+comparison, originals and rewrites are paired by length, not by example: an original may be paired with another example's
+rewrite. Each arm of the comparison is one side of the pairs.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from dgr_lightning.refinement.outcome import Outcome
 from dgr_lightning.refinement.rewriter import Rewriter
 
 TOLERANCE = 0.02
-"""Lengths are paired where they differ by at most this share of the longer one."""
-# With fewer pairs, the arms are no sets to train on.
+"""Two lengths can be paired where they differ by at most this share of the longer one."""
+# Fewer pairs are too few to train on.
 _FEWEST_PAIRS = 8
 
 
@@ -89,14 +89,14 @@ def match_rewrites(examples: Sequence[Example], rewriter: Rewriter, outcomes: Ma
 
 
 def match_lengths(originals: Mapping[str, int], rewrites: Mapping[str, int], labels: Mapping[str, str]) -> LengthMatch:
-    """Pairs as many originals and rewrites as have the same length, within a label.
+    """Pairs as many originals with rewrites of the same length as possible, within each label.
 
     Both sides are gone through in order of length, and whichever length is too short for the other is passed over. That pairs
     as many as possible, since the lengths that one may be paired with are an interval whose ends grow with it.
 
     Args:
         originals: example id → length.
-        rewrites: the same for those that were rewritten.
+        rewrites: the same for their rewrites.
         labels: example id → `harmful` or `benign`; the two arms have as many of each.
     """
     pairs: list[tuple[str, str]] = []

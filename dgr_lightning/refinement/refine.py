@@ -1,9 +1,8 @@
 """Runs a refinement strategy over a source set: a job an example, stored completions, quality control, fallback.
 
-What the model generated is stored under a key that covers everything it depends on, and what quality control said of it under
-everything that this depends on. So nothing that is stored is generated again, whatever interrupted the run or changed since;
-where nothing is missing, the engine and its model are not even loaded. No text stays in memory: examples are read from their
-file, rewrites from the store, when they are needed.
+Completions are stored under everything that they depend on, and so are the verdicts of quality control on them. Nothing stored
+is generated again, whatever interrupted the run or changed since; where nothing is missing, the model is not even loaded. No
+text stays in memory: examples are read from their file, rewrites from the store, when they are needed.
 """
 
 from __future__ import annotations
@@ -40,19 +39,19 @@ from dgr_lightning.refinement.strategy import Strategy, strategy_of
 from dgr_lightning.scoring.judges.keywords import KeywordJudge
 
 GENERATION_VERSION = 2
-"""Part of the generation hash: one more whenever this code would send or sample something else for the same config."""
+"""Part of the generation hash. Raise it when this code sends or samples something else for the same config."""
 
 
 @dataclass(frozen=True)
 class Refinement:
-    """What the stage hands on.
+    """The result of the stage.
 
     Attributes:
-        examples: the refined set, in source order, read from the disk as it is gone through; without those that
-            `refine.on_failure=drop` took out. `refined.jsonl` holds these lines.
+        examples: the refined set, in source order, read from the disk while it is iterated; without those that
+            `refine.on_failure=drop` took out. These are the lines of `refined.jsonl`.
         stats: the figures of the stage.
-        verdicts: yields the lines of `verdicts.jsonl`: `id part attempt checks num_tokens nll text`, one for every completion
-            that was judged; `text` only where it failed a check.
+        verdicts: yields the lines of `verdicts.jsonl`: `id part attempt checks num_tokens nll text`, one for each judged
+            completion; `text` only where it failed a check.
         match: the two arms of a length-matched comparison; None for every other strategy.
     """
 
@@ -70,7 +69,7 @@ def refine_set(
     Args:
         examples: the source set, in source order.
         cfg: the run; `refine` says how, `engine.name` and `engine.precision` (values, not `auto`) are part of what is stored.
-        target: its engine is started only where a completion is missing from the store.
+        target: the model; its engine is started only where a completion is missing from the store.
         judge: says whether an answer refuses.
         cache_dir: rewrites are stored in `rewrites/<generation hash>/` under it, with the verdicts on them.
 
@@ -95,7 +94,7 @@ def refine_set(
             names = [ids[index] for index in chosen]
             run_jobs(names, lambda i: rewriter.job(chosen[i]), target.engine, sampling, written, "rewriting", judged)
             if torn := sum(store.num_torn for store in written):
-                say(f"[yellow]{torn} torn lines were cut off, each the mark of a process that died while writing[/]")
+                say(f"[yellow]{torn} half-written last lines were removed: processes had died while they wrote them[/]")
     rejected = judge_sources(examples, control, outcomes) if strategy.judges_source else {}
     match = match_rewrites(examples, rewriter, outcomes, chat) if strategy.pairs_by_length else None
     refined = RefinedSet(examples, rewriter, outcomes, cfg.refine, match)
@@ -116,11 +115,11 @@ def refine_set(
 def generation_header(
     cfg: Config, chat: Chat, step: Step, model_hash: str, strategy_identity: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Returns all that a completion of a step depends on besides its example and try; its hash is the generation hash.
+    """Returns everything that a step's completion depends on besides its example and try; its hash is the generation hash.
 
-    Other steps are not in it: trace-only arms and edits to the answer's template find the traces that are stored.
+    Other steps are left out, so that trace-only arms and edits to the answer's template reuse the traces that are stored.
     """
-    assert "auto" not in (cfg.engine.name, cfg.engine.precision), "the door resolves engine.name and engine.precision"
+    assert "auto" not in (cfg.engine.name, cfg.engine.precision), "the command line resolves engine.name and engine.precision"
     return {
         "version": GENERATION_VERSION,
         "model": model_hash,
@@ -161,8 +160,7 @@ def _sampling(cfg: Config, chat: Chat) -> Sampling:
 def _choose(ids: Sequence[str], fraction: float) -> list[int]:
     """Returns the indices of the share that is rewritten, in source order.
 
-    The order in which examples are taken follows from their ids alone, so a larger fraction takes what a smaller one took and
-    more, whatever the seeds.
+    Examples are ranked by a hash of their ids, so a larger fraction includes a smaller one, whatever the seeds.
     """
     if fraction == 1:
         return list(range(len(ids)))
@@ -178,10 +176,10 @@ def _warn_nothing_refined(reasons: Mapping[str, int], num_chosen: int) -> None:
     console.print(
         Panel(
             f"None of {num_chosen} examples could be rewritten ({_counts(reasons)}), so nothing in the set is the model's own "
-            "text: this run is vanilla in fact. The templates are what the model was asked, refine.checks how its text was "
-            "judged.",
+            "text: this run is vanilla in fact. See the templates for how the model was prompted, refine.checks for how its "
+            "text was judged.",
             title="Every rewrite fell back",
             style="bold red",
         ),
-        soft_wrap=False,  # a panel is cut, not wrapped, where the console wraps softly
+        soft_wrap=False,  # a console that wraps softly would truncate the panel
     )

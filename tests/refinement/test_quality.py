@@ -191,5 +191,7 @@ def test_meta_thinking_rarely_trips_on_real_safety_reasoning(shared):
 def test_a_phrase_list_without_phrases_is_refused(tmp_path, text):
     path = tmp_path / "phrases.txt"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(UserError, match=r"refine\.meta_thinking=.*holds no phrase"):
+    with pytest.raises(
+        UserError, match=r"refine\.meta_thinking=.*: holds no phrase; write one a line, or null for the shipped list\."
+    ):
         load_phrases(str(path))

@@ -86,7 +86,7 @@ class DGR(Strategy):
 def check_parts(refine: RefineConfig) -> None:
     """Raises a UserError where `refine.parts` names a part twice, one that no example has, or none."""
     if twice := repeated(refine.parts):
-        raise UserError(f"refine.parts: names {', '.join(twice)} more than once.")
+        raise UserError(f"refine.parts: names {', '.join(twice)} more than once; write it once.")
     if not refine.parts or set(refine.parts) - {TRACE, ANSWER}:
         raise UserError(f"refine.parts=[{','.join(refine.parts)}]: expected [trace,answer], [trace] or [answer].")
 
