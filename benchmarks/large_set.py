@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for `python benchmarks/large_set.py`
@@ -89,9 +90,8 @@ def refine(folder: Path, tokenizer: Path, phase: str) -> None:
     write_jsonl(folder / "sources.jsonl", source.examples)
     del source
     cfg = Config(data=data, refine=RefineConfig(), engine=EngineConfig(name="transformers", precision="fp32"))
-    refinement = refine.refine(
-        ExampleFile(folder / "sources.jsonl"), cfg, chat, lambda: engine, "model", KeywordJudge(), folder / "cache"
-    )
+    target: Any = SimpleNamespace(chat=chat, engine=lambda: engine, model_hash="model")
+    refinement = refine.refine_set(ExampleFile(folder / "sources.jsonl"), cfg, target, KeywordJudge(), folder / "cache")
     write_jsonl(folder / "refined.jsonl", refinement.examples)
     if phase == "fill":
         print_quarters(memory, max(1, engine.num_done // 4))

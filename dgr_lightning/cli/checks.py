@@ -10,7 +10,7 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
-from dgr_lightning.config import LAYER_RANGE, Config, FieldsConfig, TrainerConfig, read_by_strategy
+from dgr_lightning.config import LAYER_RANGE, Config, FieldsConfig, TrainerConfig
 from dgr_lightning.distributed import torchrun
 from dgr_lightning.errors import UserError
 from dgr_lightning.training.optimizer import OPTIMIZERS
@@ -254,9 +254,10 @@ def _check_columns(key: str, columns: FieldsConfig) -> None:
 
 
 def _check_refine(cfg: Config) -> None:
-    refine = cfg.refine
-    read = read_by_strategy(refine)
-    _check_sampling("refine", read.tries, "tries", read.temperature)
+    from dgr_lightning.refinement.strategy import strategy_of
+
+    refine, strategy = cfg.refine, strategy_of(cfg.refine)
+    _check_sampling("refine", strategy.refine.tries, "tries", strategy.refine.temperature)
     for key in ("trace_template", "answer_template", "response_template", "meta_thinking"):
         _check_file(f"refine.{key}", getattr(refine, key))
     shift = cfg.shift
@@ -265,9 +266,7 @@ def _check_refine(cfg: Config) -> None:
             from dgr_lightning.models.folder import check_folder
 
             check_folder(Path(path).expanduser(), f"shift.{key}={path}")
-    from dgr_lightning.refinement.quality import check_quality_config
-
-    check_quality_config(refine)
+    strategy.check()
 
 
 def _check_sampling(section: str, count: int, key: str, temperature: float) -> None:

@@ -9,7 +9,7 @@ from dgr_lightning.config.engine import EngineConfig
 from dgr_lightning.config.evaluation import EvaluationConfig, JudgeConfig, ProbesConfig
 from dgr_lightning.config.logger import LoggerConfig
 from dgr_lightning.config.model import ModelConfig
-from dgr_lightning.config.refine import REFINE_KEYS, RefineConfig, read_by_strategy
+from dgr_lightning.config.refine import RefineConfig
 from dgr_lightning.config.run import Config
 from dgr_lightning.config.setting import Kind
 from dgr_lightning.config.sft import SftConfig
@@ -19,7 +19,6 @@ from dgr_lightning.config.tuning import LAYER_RANGE, TuningConfig
 
 __all__ = [
     "LAYER_RANGE",
-    "REFINE_KEYS",
     "BenignConfig",
     "Config",
     "DataConfig",
@@ -36,5 +35,4 @@ __all__ = [
     "ShiftConfig",
     "TrainerConfig",
     "TuningConfig",
-    "read_by_strategy",
 ]

@@ -48,5 +48,4 @@ class JudgeConfig:
         "text file with refusal phrases, one a line; null: the shipped list",
         private=True,
         hashed=EVALUATION,
-        shipped="refusal_phrases.txt",
     )

@@ -1,9 +1,9 @@
-"""Keys of `refine`, those that strategies have in common."""
+"""Keys of `refine`: all that strategies of the package read; which strategy reads which stands in its file."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional
+from typing import Any, Optional
 
 from dgr_lightning.config.setting import NEVER, setting
 
@@ -13,11 +13,7 @@ class RefineConfig:
     """The refinement strategy: what the target model does to the source set before it is trained on it."""
 
     name: str = setting("", "short name, part of a run's directory name", hashed=NEVER)
-    strategy: str = setting(
-        "dgr",
-        "how examples are rewritten",
-        choices=("vanilla", "dgr", "sdft", "thinksafe", "filters-only", "length-matched"),
-    )
+    strategy: str = setting("dgr", "how examples are rewritten: a file of refinement/strategies/, or your package.module:Class")
     seed: int = setting(0, "seed of the sampling noise; independent of seed", low=0)
     temperature: float = setting(0.6, "sampling temperature; 0 is greedy", low=0.0, high=10.0)
     top_p: float = setting(0.95, "nucleus sampling: the smallest set of tokens with this probability", above=0.0, high=1.0)
@@ -33,20 +29,15 @@ class RefineConfig:
         "question", "content of the templates: question and part, or the part alone", choices=("question", "part")
     )
     parts: list[str] = setting(["trace", "answer"], "parts that dgr rewrites; [trace] or [answer] alone is a control arm")
-    trace_template: Optional[str] = setting(
-        None, "text file with dgr's trace template; null: the shipped one", private=True, shipped=""
-    )
-    answer_template: Optional[str] = setting(
-        None, "text file with dgr's answer template; null: the shipped one", private=True, shipped=""
-    )
+    trace_template: Optional[str] = setting(None, "text file with dgr's trace template; null: the shipped one", private=True)
+    answer_template: Optional[str] = setting(None, "text file with dgr's answer template; null: the shipped one", private=True)
     response_template: Optional[str] = setting(
-        None, "text file with the template of sdft or thinksafe; null: the shipped one", private=True, shipped=""
+        None, "text file with the template of sdft or thinksafe; null: the shipped one", private=True
     )
     meta_thinking: Optional[str] = setting(
         None,
         "text file with meta-thinking phrases, one a line; null: the shipped one",
         private=True,
-        shipped="meta_thinking.txt",
     )
     overthinking_tokens: int = setting(5000, "a kept text longer than this, in the target's tokens, has overthought", low=1)
     fallback_unit: str = setting(
@@ -61,29 +52,4 @@ class RefineConfig:
         ["unfinished", "empty", "think_marks", "overthinking", "meta_thinking", "refusal_lost"],
         "quality checks, in this order; the first that fails is the reason",
     )
-
-
-_GENERATION = ("seed", "temperature", "top_p", "max_new_tokens", "tries", "select", "thinking")
-
-
-_QUALITY = ("meta_thinking", "overthinking_tokens", "checks")
-
-
-_DGR = (*_GENERATION, *_QUALITY, "view", "parts", "trace_template", "answer_template")
-
-
-REFINE_KEYS: dict[str, tuple[str, ...]] = {
-    "vanilla": (),
-    "dgr": (*_DGR, "fallback_unit", "on_failure", "fraction"),
-    "sdft": (*_GENERATION, *_QUALITY, "response_template", "on_failure", "fraction"),
-    "thinksafe": (*_GENERATION, *_QUALITY, "response_template", "on_failure", "fraction"),
-    "filters-only": (*_QUALITY, "on_failure"),
-    "length-matched": (*_DGR, "arm"),
-}
-"""Which keys of `refine` a strategy reads, besides name and strategy: the others have no say in what it makes."""
-
-
-def read_by_strategy(refine: RefineConfig) -> RefineConfig:
-    """Returns a config in which every key that the strategy does not read has its default value."""
-    read = {key: getattr(refine, key) for key in REFINE_KEYS[refine.strategy]}
-    return RefineConfig(name=refine.name, strategy=refine.strategy, **read)
+    options: dict[str, Any] = setting({}, "options of a strategy's own, such as refine.options.sentences=3")

@@ -28,7 +28,6 @@ def setting(
     choices: tuple[str, ...] | None = None,
     private: bool = False,
     hashed: tuple[Kind, ...] = TRAINING_AND_REFINEMENT,
-    shipped: str | None = None,
     read_by: tuple[str, ...] | None = None,
 ) -> Any:
     """Returns a config field.
@@ -43,12 +42,10 @@ def setting(
         private: names a place on this machine, or a person: it never leaves the machine.
         hashed: the kinds of runs whose hash holds it: those whose result it determines. A key that a later version adds
             separates runs until somebody decides that it need not.
-        shipped: for a path to a text file, the file of `prompts/` that null stands for; the text is hashed, never the path. An
-            empty name: the refinement strategy says which.
         read_by: of a section with a `method`, the methods that read it; None: all. What is not read is not hashed.
     """
     limits = {"low": low, "high": high, "above": above, "choices": choices}
-    facts = {"help": sentence, "private": private, "hashed": hashed, "shipped": shipped, "read_by": read_by}
+    facts = {"help": sentence, "private": private, "hashed": hashed, "read_by": read_by}
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: default.copy(), metadata=limits | facts)
     return field(default=default, metadata=limits | facts)

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from dgr_lightning.config import Config, Kind
-from dgr_lightning.config.keys import hashed, keys, unread_by_method
+from dgr_lightning.config.keys import hashed, unread_by_method
 from dgr_lightning.hashes import content_hash, file_hash
-from dgr_lightning.prompts.templates import SHIPPED
-from dgr_lightning.refinement.strategy import STRATEGIES, Strategy
+from dgr_lightning.refinement.strategy import Strategy, strategy_of
+from dgr_lightning.scoring.judges.keywords import SHIPPED_PHRASES
 
 # Part of every run hash. Raise it when a change of the code makes the same config train another model.
 RECIPE_VERSION = 3
@@ -74,7 +74,7 @@ def evaluation_hash(cfg: Config, contents: Contents) -> str:
 
 def _training(cfg: Config, contents: Contents, kind: Kind) -> dict[str, Any]:
     """Describes a training or a refinement: of `refine` and `tuning` only what strategy and method read."""
-    described, strategy = hashed(cfg, kind), STRATEGIES.get(cfg.refine.strategy)
+    described, strategy = hashed(cfg, kind), strategy_of(cfg.refine)
     described["refine"] = _refine(described["refine"], cfg, strategy)
     for key in unread_by_method("tuning", cfg.tuning.method):
         described.get("tuning", {}).pop(key.removeprefix("tuning."), None)
@@ -91,12 +91,9 @@ def _training(cfg: Config, contents: Contents, kind: Kind) -> dict[str, Any]:
 def _refine(values: Mapping[str, Any], cfg: Config, strategy: Strategy) -> dict[str, Any]:
     """Returns the keys of `refine` that a strategy reads; for a key that names a text file, the hash of the text."""
     described: dict[str, Any] = {"strategy": cfg.refine.strategy} | {name: values[name] for name in strategy.keys}
-    for name in strategy.keys:
-        shipped = keys()[f"refine.{name}"].facts["shipped"]
-        if shipped is not None:
-            text = described[name] or SHIPPED / (shipped or strategy.shipped_texts[name])
-            described[name] = file_hash(Path(text).expanduser())
-    return described
+    for name, shipped in strategy.shipped_texts.items():
+        described[name] = file_hash(Path(described[name] or shipped).expanduser())
+    return described | dict(strategy.identity)
 
 
 def _evaluation(cfg: Config, contents: Contents) -> dict[str, Any]:
@@ -107,8 +104,7 @@ def _evaluation(cfg: Config, contents: Contents) -> dict[str, Any]:
 
 
 def _judge(cfg: Config) -> dict[str, Any]:
-    phrases = cfg.judge.phrases or SHIPPED / keys()["judge.phrases"].facts["shipped"]
-    return {"name": cfg.judge.name, "phrases": file_hash(Path(phrases).expanduser())}
+    return {"name": cfg.judge.name, "phrases": file_hash(Path(cfg.judge.phrases or SHIPPED_PHRASES).expanduser())}
 
 
 def _slug(cfg: Config, kind: Kind) -> str:

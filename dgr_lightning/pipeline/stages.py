@@ -37,7 +37,8 @@ SOURCES = "stages/sources.jsonl"
 
 def refine(cfg: Config, target: ModelHandle, run: Path) -> dict[str, Any]:
     """Sources → refined set: `refined.jsonl`, with the figures of the stage as its record."""
-    from dgr_lightning.refinement.refine import refine as refine_examples
+    from dgr_lightning.refinement.refine import refine_set
+    from dgr_lightning.refinement.strategy import strategy_of
 
     source = sources.load_examples(cfg.data, cfg.seed)
     rejected = source.rejected
@@ -46,10 +47,10 @@ def refine(cfg: Config, target: ModelHandle, run: Path) -> dict[str, Any]:
     write_jsonl(run / SOURCES, source.examples)
     del source  # from here on examples are read from the disk, one by one
     examples = ExampleFile(run / SOURCES)
-    # ThinkSafe's guard is the configured judge. For the rest, the default judge, here and in probes: judge= is for evaluation,
-    # and no part of what determines the model.
-    judge = open_judge(cfg.judge if cfg.refine.strategy == "thinksafe" else JudgeConfig())
-    refinement = refine_examples(examples, cfg, target.chat, target.engine, target.model_hash, judge, cache_dir())
+    # Where it is no guard, the configured judge is for evaluation alone and does not determine the model: refinement and probes
+    # then judge by the default one.
+    judge = open_judge(cfg.judge if strategy_of(cfg.refine).uses_guard else JudgeConfig())
+    refinement = refine_set(examples, cfg, target, judge, cache_dir())
     write_jsonl(run / REFINED, refinement.examples)
     write_jsonl(run / "stages" / "verdicts.jsonl", refinement.verdicts())
     figures = asdict(refinement.stats)
@@ -60,14 +61,14 @@ def shift(cfg: Config, target: ModelHandle, stats: RefinementStats, run: Path) -
     """How far the set lies from the target, before and after; with that, the refined set as a dataset with its card."""
     from dgr_lightning.refinement.dataset import FOLDER, card, write_dataset
     from dgr_lightning.refinement.outcome import show_refinement
-    from dgr_lightning.refinement.strategies import steps
+    from dgr_lightning.refinement.strategy import strategy_of
     from dgr_lightning.shift import measure
 
     changed = stats.refined > 0 or stats.tokens_after != stats.tokens_before
     record = measure.measure_set(run / SOURCES, run / REFINED, run / "stages", cfg, target, changed=changed)
     show_refinement(stats, measure.mean_nll(record["before"]), measure.mean_nll(record["after"]))
     nll = {when: measure.mean_nll(record[when]) for when in ("before", "after")}
-    templates = {step.template.name: step.template.text for step in steps(cfg.refine)}
+    templates = {step.template.name: step.template.text for step in strategy_of(cfg.refine).steps()}
     write_dataset(run / REFINED, run / FOLDER, card(cfg, stats, nll, target.model_hash, templates))
     return record
 

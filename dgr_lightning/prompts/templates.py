@@ -22,13 +22,6 @@ ANSWER = "answer"
 RESPONSE = "response"
 
 SHIPPED = Path(__file__).parent
-PLACEHOLDERS = {
-    "dgr_trace": ("question", "trace"),
-    "dgr_answer": ("question", "trace", "answer"),
-    "sdft": ("question", "trace", "answer"),
-    "thinksafe": ("question",),
-}
-_REQUIRED = {"dgr_trace": "trace", "dgr_answer": "answer", "sdft": "answer", "thinksafe": "question"}
 
 _ENVIRONMENT = SandboxedEnvironment(undefined=StrictUndefined)
 
@@ -38,51 +31,67 @@ class RewritingTemplate:
     """One checked template.
 
     Attributes:
-        name: `dgr_trace`, `dgr_answer`, `sdft` or `thinksafe`.
+        name: names the template in the generation hash and in the dataset card, such as `dgr_trace`.
         text: the Jinja2 source; part of the generation hash.
+        placeholders: the variables that it is given, of `question`, `trace` and `answer`.
     """
 
     name: str
     text: str
+    placeholders: tuple[str, ...]
 
     def render(self, *, question: str, trace: str, answer: str) -> str:
-        """Returns the rewriting prompt; what the template is not to show is given as the empty string."""
+        """Returns the rewriting prompt; give an empty string for a text that the prompt should not show."""
         values = {"question": question, "trace": trace, "answer": answer}
-        return self._compiled.render({name: values[name] for name in PLACEHOLDERS[self.name]})
+        return self._compiled.render({name: values[name] for name in self.placeholders})
 
     @cached_property
     def _compiled(self) -> Template:
         return _ENVIRONMENT.from_string(self.text)
 
 
-def load_template(name: str, part: str, path: str | None) -> RewritingTemplate:
-    """Reads and checks a template.
+@dataclass(frozen=True)
+class TemplateFile:
+    """Where a template comes from, and what it has to show.
 
-    Args:
-        name: `dgr_trace`, `dgr_answer`, `sdft` or `thinksafe`: which variables it is given.
-        part: `trace`, `answer` or `response`: which key of `refine` names a user's file.
-        path: a user's file; None takes the shipped one.
-
-    Raises:
-        UserError: the file is missing or not UTF-8 text, is not Jinja2, uses a variable that it is not given, never shows what
-            it is about, or fails when rendered. The message names the override and the file.
+    Attributes:
+        key: the key of `refine` that names a user's file, such as `trace_template`.
+        shipped: the file that is read where that key is null; its stem is the template's name.
+        placeholders: the variables that the template is given, of `question`, `trace` and `answer`.
+        required: the one of them that it has to show.
     """
-    file = Path(path).expanduser() if path is not None else SHIPPED / f"{name}.jinja"
-    place = f"refine.{part}_template={file}"
-    given = ", ".join(f"{{{{ {variable} }}}}" for variable in PLACEHOLDERS[name])
-    text = read_text_file(place, file)
-    try:
-        used = meta.find_undeclared_variables(_ENVIRONMENT.parse(text))
-    except TemplateSyntaxError as error:
-        raise UserError(f"{place}, line {error.lineno}: not a Jinja2 template ({error.message}).") from error
-    if unknown := used - set(PLACEHOLDERS[name]):
-        raise UserError(f"{place}: knows no variable {', '.join(sorted(unknown))}; the template is given {given}.")
-    if (required := _REQUIRED[name]) not in used:
-        raise UserError(f"{place}: never shows the {required}; write {{{{ {required} }}}} where it belongs.")
-    template = RewritingTemplate(name, text)
-    for question in ("question", ""):
+
+    key: str
+    shipped: Path
+    placeholders: tuple[str, ...]
+    required: str
+
+    def load(self, path: str | None) -> RewritingTemplate:
+        """Reads and checks the template.
+
+        Args:
+            path: a user's file; None reads the shipped one.
+
+        Raises:
+            UserError: the file is missing or not UTF-8 text, is not Jinja2, uses a variable that it is not given, never shows
+                the required one, or fails when rendered. The message names the override and the file.
+        """
+        file = self.shipped if path is None else Path(path).expanduser()
+        place = f"refine.{self.key}={file}"
+        text = read_text_file(place, file)
         try:
-            template.render(question=question, trace="trace", answer="answer")
-        except (TemplateError, TypeError, ValueError, ArithmeticError, OverflowError) as error:
-            raise UserError(f"{place}: fails when it is rendered ({error}).") from error
-    return template
+            used = meta.find_undeclared_variables(_ENVIRONMENT.parse(text))
+        except TemplateSyntaxError as error:
+            raise UserError(f"{place}, line {error.lineno}: not a Jinja2 template ({error.message}).") from error
+        if unknown := used - set(self.placeholders):
+            given = ", ".join(f"{{{{ {variable} }}}}" for variable in self.placeholders)
+            raise UserError(f"{place}: knows no variable {', '.join(sorted(unknown))}; the template is given {given}.")
+        if self.required not in used:
+            raise UserError(f"{place}: never shows the {self.required}; write {{{{ {self.required} }}}} where it belongs.")
+        template = RewritingTemplate(self.shipped.stem, text, self.placeholders)
+        for question in ("question", ""):
+            try:
+                template.render(question=question, trace="trace", answer="answer")
+            except (TemplateError, TypeError, ValueError, ArithmeticError, OverflowError) as error:
+                raise UserError(f"{place}: fails when it is rendered ({error}).") from error
+        return template

@@ -7,28 +7,26 @@ of any example.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dgr_lightning import cards
-from dgr_lightning.config import REFINE_KEYS, Config
+from dgr_lightning.config import Config
 from dgr_lightning.files import whole_folder
 from dgr_lightning.hashes import content_hash
+from dgr_lightning.refinement.outcome import RefinementStats, nats
 from dgr_lightning.refinement.quality import load_phrases
-
-if TYPE_CHECKING:
-    from dgr_lightning.refinement.outcome import RefinementStats
+from dgr_lightning.refinement.strategy import strategy_of
 
 FOLDER = "dataset"
 # Rows of one parquet file: a shard of long traces stays well under the hub's recommended 5 GB.
 _ROWS_PER_FILE = 50_000
 _COLUMNS = ("id", "prompt", "trace", "answer", "label", "source", "refined", "reason")
-# Keys that hold a path on this machine: templates are in the card as text, a phrase list as its hash.
-_PATHS = ("trace_template", "answer_template", "response_template", "meta_thinking")
 
 
 def write_dataset(refined: Path, folder: Path, card_text: str) -> None:
-    """Writes the folder; it has its name when it is whole, and replaces an earlier one.
+    """Writes the folder; it gets its name when it is complete, and replaces an earlier one.
 
     Args:
         refined: the run's `refined.jsonl`.
@@ -50,7 +48,7 @@ def write_dataset(refined: Path, folder: Path, card_text: str) -> None:
             for number in range(num_files):
                 part = rows.shard(num_files, number, contiguous=True)
                 part.to_parquet(partial / "data" / f"train-{number:05d}-of-{num_files:05d}.parquet")
-            del rows  # before the folder that it is mapped from goes
+            del rows  # before the scratch folder, which it is mapped from, is deleted
             (partial / "README.md").write_text(card_text, encoding="utf-8")
     finally:
         enable_progress_bars()
@@ -70,7 +68,7 @@ def card(
         stats: figures of the refinement.
         nll: `before` and `after`, mean nats per target token under the target.
         model_hash: hash of the target's content.
-        templates: name → text of what the target was asked; empty where nothing was generated.
+        templates: name → text of the templates that the target was prompted with; empty where nothing was generated.
     """
     front = {
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/*.parquet"}]}],
@@ -80,6 +78,7 @@ def card(
     model = cfg.model.hub_id or cfg.model.name
     source = cfg.data.hub_id or cfg.data.name
     kept = sum(stats.fallback.values())
+    before, after = (nats(nll[when], "unknown") for when in ("before", "after"))
     fallback = ", ".join(f"{reason} {count}" for reason, count in stats.fallback.items()) or "none"
     return cards.compose(
         front,
@@ -93,7 +92,7 @@ def card(
             "examples": f"{stats.examples} in the source, {stats.refined} refined",
             "fallback": f"{kept} ({fallback})",
             "target tokens": f"{stats.tokens_before} before, {stats.tokens_after} after",
-            "NLL under the target, nats per token": f"{_nats(nll['before'])} before, {_nats(nll['after'])} after",
+            "NLL under the target, nats per token": f"{before} before, {after} after",
             "generated with": f"{cfg.engine.identity}, {cfg.engine.precision}" if templates else "nothing was generated",
         },
         _settings(cfg),
@@ -102,12 +101,19 @@ def card(
 
 
 def _settings(cfg: Config) -> dict[str, Any]:
-    keys = REFINE_KEYS[cfg.refine.strategy]
-    read = {key: getattr(cfg.refine, key) for key in keys if key not in _PATHS}
-    if "meta_thinking" in keys:
-        read["meta_thinking"] = content_hash(load_phrases(cfg.refine.meta_thinking))
+    """Returns what the strategy reads, without paths of this machine: a content hash stands for the phrase list.
+
+    Templates are left out: the card has their text.
+    """
+    strategy = strategy_of(cfg.refine)
+    read = {key: getattr(strategy.refine, key) for key in strategy.keys if key not in strategy.shipped_texts}
+    if "meta_thinking" in strategy.keys:
+        read["meta_thinking"] = content_hash(load_phrases(strategy.refine.meta_thinking))
+    if strategy.options is not None:
+        read["options"] = {name: _without_path(value) for name, value in asdict(strategy.options).items()}
     return {"refine": {"strategy": cfg.refine.strategy} | read, "data": {"limit": cfg.data.limit, "seed": cfg.seed}}
 
 
-def _nats(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.3f}"
+def _without_path(option: Any) -> Any:
+    """Returns an option's value, or the content hash of one that may be a path or hold one."""
+    return option if option is None or isinstance(option, (int, float)) else content_hash(option)

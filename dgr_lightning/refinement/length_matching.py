@@ -1,8 +1,8 @@
-"""The length-matched comparison: originals and rewrites of one length distribution, so that length explains nothing.
+"""The length-matched comparison: originals and rewrites with the same distribution of length.
 
-Rewrites are longer or shorter than what they rewrite, and length alone changes what SFT does. So originals and rewrites are
-paired by length, not by example: an original may be paired with the rewrite of another. Either arm of the comparison is one
-side of the pairs.
+Rewrites are longer or shorter than their originals, and length alone changes what SFT does. To take length out of the
+comparison, originals and rewrites are paired by length, not by example: an original may be paired with another example's
+rewrite. Each arm of the comparison is one side of the pairs.
 """
 
 from __future__ import annotations
@@ -11,8 +11,17 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from dgr_lightning.console import say
+from dgr_lightning.errors import UserError
+from dgr_lightning.example import Example
+from dgr_lightning.models.chat import Chat
+from dgr_lightning.refinement.outcome import Outcome
+from dgr_lightning.refinement.rewriter import Rewriter
+
 TOLERANCE = 0.02
-"""Lengths are paired where they differ by at most this share of the longer one."""
+"""Two lengths can be paired where they differ by at most this share of the longer one."""
+# Fewer pairs are too few to train on.
+_FEWEST_PAIRS = 8
 
 
 @dataclass(frozen=True)
@@ -44,15 +53,50 @@ class LengthMatch:
         }
 
 
-def match_lengths(originals: Mapping[str, int], rewrites: Mapping[str, int], labels: Mapping[str, str]) -> LengthMatch:
-    """Pairs as many originals and rewrites as have the same length, within a label.
+def match_rewrites(examples: Sequence[Example], rewriter: Rewriter, outcomes: Mapping[str, Outcome], chat: Chat) -> LengthMatch:
+    """Pairs the originals and the rewrites of all examples whose rewrite was accepted, by target tokens.
 
-    Taking both sides in order of length and passing over whichever is too short for the other pairs the most that can be
-    paired, since what a length may be paired with is an interval whose ends grow with it.
+    Args:
+        examples: the source set.
+        rewriter: reads accepted texts.
+        outcomes: by example id, in source order.
+        chat: the target's chat format.
+
+    Raises:
+        UserError: too few pairs to train on.
+    """
+    indices = [index for index, outcome in enumerate(outcomes.values()) if outcome.accepted and outcome.reason is None]
+    originals, rewrites, labels = {}, {}, {}
+    for index in indices:
+        example = examples[index]
+        labels[example.id] = example.label
+        originals[example.id] = len(chat.target_ids(example.trace, example.answer))
+        texts = rewriter.texts(index)
+        rewrites[example.id] = len(chat.target_ids(texts["trace"], texts["answer"]))
+    match = match_lengths(originals, rewrites, labels)
+    if len(match.originals) < _FEWEST_PAIRS:
+        raise UserError(
+            f"refine=length-matched: only {len(match.originals)} of {len(indices)} originals have a rewrite of their length "
+            "to be paired with: this set's originals and rewrites differ too much in length to be compared. Take another "
+            "data= or model=."
+        )
+    say(
+        f"length-matched: {len(match.originals)} pairs of {len(indices)} rewritten examples, mean target tokens "
+        f"{match.mean_originals:.1f} (originals) and {match.mean_rewrites:.1f} (rewrites), "
+        f"largest difference of the distributions {match.distance:.3f}"
+    )
+    return match
+
+
+def match_lengths(originals: Mapping[str, int], rewrites: Mapping[str, int], labels: Mapping[str, str]) -> LengthMatch:
+    """Pairs as many originals with rewrites of the same length as possible, within each label.
+
+    Both sides are gone through in order of length, and whichever length is too short for the other is passed over. That pairs
+    as many as possible, since the lengths that one may be paired with are an interval whose ends grow with it.
 
     Args:
         originals: example id → length.
-        rewrites: the same for those that were rewritten.
+        rewrites: the same for their rewrites.
         labels: example id → `harmful` or `benign`; the two arms have as many of each.
     """
     pairs: list[tuple[str, str]] = []

@@ -1,4 +1,4 @@
-"""What refinement hands on: the examples, the figures of the stage, every verdict of quality control, and a table of it all."""
+"""What became of each example, the figures of the stage, and the table that shows them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from dgr_lightning.console import console
 
 @dataclass
 class Outcome:
-    """What has become of one example; texts are in the store, under these keys.
+    """What became of one example; texts are in the store, under these keys.
 
     Attributes:
-        tried: step → keys of the completions that were judged, try by try.
+        tried: step → keys of the completions that were judged, in the order of the tries.
         accepted: step → key of the completion that is kept.
         reasons: step → the check that its last try failed, for steps without an accepted one.
     """
@@ -27,7 +27,7 @@ class Outcome:
 
     @property
     def reason(self) -> str | None:
-        """Why the first step that fell back did; None where none did."""
+        """Why the example fell back: the reason of its first failed step; None where none failed."""
         return next(iter(self.reasons.values()), None)
 
 
@@ -37,12 +37,12 @@ class RefinementStats:
 
     Attributes:
         examples: size of the source set, dropped examples included.
-        refined: examples that hold text of the target model's own.
+        refined: examples that hold text by the target model.
         fallback: reason → examples that fell back for it (a check's name; the first that failed, of the last try). An example
             of which one part fell back and the other was rewritten (`refine.fallback_unit=part`) counts here and in `refined`.
-            `unmatched` are those that a length-matched comparison has no partner for.
+            `unmatched` counts examples that a length-matched comparison has no partner for.
         tokens_before: target tokens of the whole source set: what the loss is taken over, marks and end token included, before
-            `sft.max_length` cuts anything.
+            `sft.max_length` truncates anything.
         tokens_after: the same of the refined set.
     """
 
@@ -54,7 +54,7 @@ class RefinementStats:
 
 
 def count_reasons(reasons: Sequence[str]) -> dict[str, int]:
-    """Returns reason → count, the commonest first, ties by name: the same dict whatever the order of the examples."""
+    """Returns reason → count, the most frequent first, ties by name: the same dict whatever the order of the examples."""
     return dict(sorted(Counter(reasons).items(), key=lambda item: (-item[1], item[0])))
 
 
@@ -76,7 +76,7 @@ def show_refinement(stats: RefinementStats, nll_before: float | None, nll_after:
     for reason, count in stats.fallback.items():
         table.add_row(f"  {reason}", "", _share(count, stats.examples), style="dim")
     table.add_row("target tokens", f"{stats.tokens_before:,}", f"{stats.tokens_after:,}")
-    table.add_row("NLL per token (nats)", _nats(nll_before), _nats(nll_after))
+    table.add_row("NLL per token (nats)", nats(nll_before, "–"), nats(nll_after, "–"))
     console.print(table)
 
 
@@ -84,5 +84,6 @@ def _share(count: int, examples: int) -> str:
     return f"{count} of {examples} ({count / examples:.1%})" if examples else "0"
 
 
-def _nats(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+def nats(value: float | None, unknown: str) -> str:
+    """Returns a mean NLL for people; `unknown` where it was not measured."""
+    return unknown if value is None else f"{value:.3f}"

@@ -1,8 +1,8 @@
-"""Quality control of what the model wrote: a registry of named checks, each a fault that a text may have.
+"""Quality control of what the model wrote: a registry of named checks, each for one fault that a text may have.
 
 Overthinking and meta-thinking are DGR's (arXiv 2602.02136); its phrase list is not published, ours is `meta_thinking.txt`. The
-guard is ThinkSafe's (arXiv 2601.23143). The other checks are ours. A changed limit or list judges anew what was generated
-before; only what a new verdict makes necessary (an answer for a newly accepted trace, another try) is generated.
+guard is ThinkSafe's (arXiv 2601.23143). The other checks are ours. After a change of a limit or a list, stored completions are
+judged again; only what the new verdicts make necessary (an answer for a newly accepted trace, another try) is generated.
 """
 
 from __future__ import annotations
@@ -14,33 +14,31 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from dgr_lightning.config import RefineConfig, read_by_strategy
+from dgr_lightning.config import RefineConfig
 from dgr_lightning.engines.engine import STOP
 from dgr_lightning.errors import UserError
 from dgr_lightning.example import HARMFUL, Example
 from dgr_lightning.models.chat import Chat
-from dgr_lightning.prompts.templates import ANSWER, SHIPPED, TRACE
-from dgr_lightning.refinement.strategies import steps
+from dgr_lightning.prompts.templates import ANSWER, SHIPPED
 from dgr_lightning.scoring.judge import Judge, refuses
 from dgr_lightning.text_files import read_lines
 
 SHIPPED_PHRASES = SHIPPED / "meta_thinking.txt"
 
-
 QUALITY_VERSION = 1
-"""Part of what verdicts are stored under: one more whenever a check would say something else for the same config."""
+"""Part of what verdicts are stored under. Raise it when a check changes its verdict for the same config."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """Texts that may take the place of an example's, before anyone has judged them.
+    """Texts that may replace an example's, not judged yet.
 
     Attributes:
         example: the source example.
-        texts: part (`trace`, `answer`) → what would be kept, stripped; empty where the completion does not have it.
+        texts: part (`trace`, `answer`) → the text to keep, stripped; empty where the completion lacks it.
         num_tokens: part → tokens of that text, by the target's tokenizer.
-        thought: what the model thought besides; empty where it was not let think, or where the thought is kept itself.
-        reference: what it was shown of the source.
+        thought: the thinking that is not kept; empty where thinking was off, or is kept as the trace.
+        reference: the source text that the prompt showed.
         finish_reason: `stop` or `length`.
     """
 
@@ -54,10 +52,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Judgement:
-    """Quality control's word on a candidate.
+    """Quality control's verdict on a candidate.
 
     Attributes:
-        checks: name of every check that was asked → whether the candidate fails it, in the order of `refine.checks`.
+        checks: name of every check that ran → whether the candidate fails it, in the order of `refine.checks`.
         num_tokens: tokens of its texts, by the target's tokenizer.
     """
 
@@ -66,20 +64,20 @@ class Judgement:
 
     @property
     def reason(self) -> str | None:
-        """The first check that failed; None for a candidate that can be kept."""
+        """The first check that failed; None for a candidate that passed them all."""
         return next((name for name, failed in self.checks.items() if failed), None)
 
 
 @dataclass(frozen=True)
 class QualityControl:
-    """What the checks need, and which of them are asked, in which order.
+    """The checks that run, in order, and what they need.
 
     Attributes:
-        chat: the target's chat format; its tokenizer counts tokens, its marks are the think marks.
-        judge: decides whether an answer refuses.
+        chat: the target's chat format, with its tokenizer and its think marks.
+        judge: says whether an answer refuses.
         phrases: meta-thinking phrases.
-        overthinking_tokens: the longest text that has not overthought, in tokens.
-        checks: names of the checks that are on.
+        overthinking_tokens: the longest text that passes the overthinking check, in tokens.
+        checks: names of the checks.
     """
 
     chat: Chat
@@ -90,18 +88,18 @@ class QualityControl:
 
     @classmethod
     def of(cls, refine: RefineConfig, chat: Chat, judge: Judge) -> QualityControl:
-        """Returns the quality control that a config asks for."""
+        """Returns the quality control of a config."""
         return cls(chat, judge, load_phrases(refine.meta_thinking), refine.overthinking_tokens, tuple(refine.checks))
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:
-        """Finds any of the phrases as whole words, with any white space between them."""
+        """Matches any of the phrases, as whole words with any white space between them."""
         spaced = (r"\s+".join(re.escape(word) for word in phrase.split()) for phrase in self.phrases)
         return re.compile(rf"(?<!\w)(?:{'|'.join(spaced)})(?!\w)")
 
     def meta_phrases(self, text: str) -> set[str]:
         """Returns the meta-thinking phrases in a text, in lower case with single spaces."""
-        return {" ".join(found.split()) for found in self.pattern.findall(_plain(text))}
+        return {" ".join(found.split()) for found in self.pattern.findall(_casefolded(text))}
 
     def candidate(
         self,
@@ -112,15 +110,15 @@ class QualityControl:
         reference: str = "",
         finish_reason: str = STOP,
     ) -> Candidate:
-        """Returns texts made ready to be judged; None stands for a text that a completion does not have."""
+        """Returns texts ready to be judged; None stands for a text that the completion lacks."""
         found = {part: (text or "").strip() for part, text in texts.items()}
         counts = {part: len(self.chat.tokenizer.encode(text, add_special_tokens=False)) for part, text in found.items()}
         return Candidate(example, found, counts, thought, reference, finish_reason)
 
     def judge_candidate(self, candidate: Candidate) -> Judgement:
-        """Asks every check.
+        """Runs every check.
 
-        A candidate that lacks a text is `empty` even where that check is off: there is nothing that could be kept.
+        A candidate that lacks a text fails `empty` even where that check is off, since it leaves nothing to keep.
         """
         checks = {name: CHECKS[name](candidate, self) for name in self.checks}
         if not any(checks.values()) and empty(candidate, self):
@@ -129,7 +127,7 @@ class QualityControl:
 
     @property
     def content(self) -> dict[str, Any]:
-        """All that a judgement depends on besides the completion and its example."""
+        """Everything that a verdict depends on besides the completion and its example."""
         return {
             "version": QUALITY_VERSION,
             "checks": list(self.checks),
@@ -140,33 +138,33 @@ class QualityControl:
 
 
 def unfinished(candidate: Candidate, control: QualityControl) -> bool:
-    """The generation ran into the token limit instead of ending by itself."""
+    """The completion was cut off at the token limit."""
     return candidate.finish_reason != STOP
 
 
 def empty(candidate: Candidate, control: QualityControl) -> bool:
-    """A text is missing: nothing was thought, nothing follows the close of thinking, or the thinking was never closed."""
+    """A text is missing: the thinking is empty, nothing follows its close, or it was never closed."""
     return not all(candidate.texts.values())
 
 
 def think_marks(candidate: Candidate, control: QualityControl) -> bool:
-    """Think marks inside a text, or a second opening inside the thought: not exactly one trace."""
+    """A text or the thought contains think marks, so that the completion does not hold exactly one trace."""
     return any(map(control.chat.has_marks, (*candidate.texts.values(), candidate.thought)))
 
 
 def overthinking(candidate: Candidate, control: QualityControl) -> bool:
-    """A text that would be kept is longer than the limit, by the target's tokenizer (DGR: 5,000 tokens)."""
+    """A text to keep is longer than the limit, by the target's tokenizer (DGR: 5,000 tokens)."""
     return any(num_tokens > control.overthinking_tokens for num_tokens in candidate.num_tokens.values())
 
 
 def meta_thinking(candidate: Candidate, control: QualityControl) -> bool:
-    """A text talks about the instruction, in a phrase that neither the question nor the source uses."""
+    """A text talks about the instruction, in a phrase that occurs neither in the question nor in the source."""
     found = control.meta_phrases("\n".join(candidate.texts.values()))
     return bool(found and found - control.meta_phrases(f"{candidate.example.prompt}\n{candidate.reference}"))
 
 
 def refusal_lost(candidate: Candidate, control: QualityControl) -> bool:
-    """The source answer refuses, by the judge, and the new one does not."""
+    """The judge finds a refusal in the source answer and none in the new one."""
     judge, prompt = control.judge, candidate.example.prompt
     return (
         ANSWER in candidate.texts
@@ -189,59 +187,41 @@ CHECKS: dict[str, Callable[[Candidate, QualityControl], bool]] = {
 
 
 def load_phrases(path: str | None) -> tuple[str, ...]:
-    """Reads a meta-thinking list: a phrase a line; blank lines and lines that open with # are comments.
+    """Reads a list of meta-thinking phrases, one a line; blank lines and lines that begin with # are skipped.
 
     Args:
-        path: a user's file; None takes the shipped one.
+        path: a user's file; None reads the shipped one.
 
     Raises:
         UserError: the file is missing, is not UTF-8 text, or holds no phrase.
     """
     file = Path(path).expanduser() if path is not None else SHIPPED_PHRASES
     place = f"refine.meta_thinking={file}"
-    phrases = tuple(_plain(line) for line in read_lines(place, file))
+    phrases = tuple(_casefolded(line) for line in read_lines(place, file))
     if not phrases:
-        raise UserError(f"{place}: holds no phrase; write one a line, or take meta_thinking out of refine.checks.")
+        raise UserError(f"{place}: holds no phrase; write one a line, or null for the shipped list.")
     return phrases
 
 
-def check_quality_config(refine: RefineConfig) -> None:
-    """Checks at the door all of `refine` that the schema cannot: check names, phrase list, templates, impossible pairs.
+def check_quality(refine: RefineConfig) -> None:
+    """Checks the names of `refine.checks` and the phrase list.
 
     Raises:
         UserError: naming the override and what may stand there.
     """
-    refine = read_by_strategy(refine)
-    known = ", ".join(CHECKS)
     if unknown := [name for name in refine.checks if name not in CHECKS]:
-        raise UserError(f"refine.checks: there is no check {', '.join(map(repr, unknown))}; there are {known}.")
-    if repeated := _repeated(refine.checks):
-        raise UserError(f"refine.checks: names {', '.join(repeated)} more than once.")
-    if repeated := _repeated(refine.parts):
-        raise UserError(f"refine.parts: names {', '.join(repeated)} more than once.")
-    if not refine.parts or set(refine.parts) - {TRACE, ANSWER}:
-        raise UserError(f"refine.parts=[{','.join(refine.parts)}]: expected [trace,answer], [trace] or [answer].")
-    if refine.strategy in ("thinksafe", "filters-only") and refine.on_failure == "keep":
-        why = "has no source trace to keep" if refine.strategy == "thinksafe" else "changes nothing where it keeps what fails"
-        raise UserError(f"refine.on_failure=keep: {refine.strategy} {why}; write refine.on_failure=drop.")
-    if refine.strategy in ("sdft", "thinksafe") and not refine.thinking:
         raise UserError(
-            f"refine.thinking=false: with {refine.strategy} the trace is what the model thinks; write refine.thinking=true."
+            f"refine.checks: no check is called {', '.join(map(repr, unknown))}; write some of {', '.join(CHECKS)}."
         )
-    if refine.select == "nll" and refine.tries == 1:
-        raise UserError("refine.select=nll with refine.tries=1: there is nothing to choose from; give refine.tries=4, say.")
-    if refine.fallback_unit == "part" and refine.on_failure == "drop":
-        raise UserError(
-            "refine.fallback_unit=part keeps the original of a part that failed, refine.on_failure=drop keeps no example "
-            "with a failed part: write refine.fallback_unit=example, or refine.on_failure=keep."
-        )
+    if twice := repeated(refine.checks):
+        raise UserError(f"refine.checks: names {', '.join(twice)} more than once; write it once.")
     load_phrases(refine.meta_thinking)
-    steps(refine)
 
 
-def _plain(text: str) -> str:
-    return text.replace("’", "'").casefold()
-
-
-def _repeated(names: Sequence[str]) -> list[str]:
+def repeated(names: Sequence[str]) -> list[str]:
+    """Returns the names that a list holds more than once."""
     return sorted({name for name in names if names.count(name) > 1})
+
+
+def _casefolded(text: str) -> str:
+    return text.replace("’", "'").casefold()

@@ -1,9 +1,8 @@
-"""The refined set: put together from source and store, example by example, as it is gone through."""
+"""The refined set: each example is put together from source and store when it is read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
-from typing import TYPE_CHECKING
 
 from dgr_lightning.config import RefineConfig
 from dgr_lightning.console import progress
@@ -11,12 +10,10 @@ from dgr_lightning.example import Example, RefinedExample
 from dgr_lightning.models.chat import Chat
 from dgr_lightning.refinement.length_matching import LengthMatch
 from dgr_lightning.refinement.outcome import Outcome
-
-if TYPE_CHECKING:
-    from dgr_lightning.refinement.rewriter import Rewriter
+from dgr_lightning.refinement.rewriter import Rewriter
 
 UNMATCHED = "unmatched"
-# So many examples take seconds to tokenize: they get a progress bar.
+# From this many examples on, tokenizing takes seconds and shows a progress bar.
 _MANY = 1000
 
 
@@ -24,7 +21,7 @@ class RefinedSet:
     """The examples that are trained on, in source order.
 
     Attributes:
-        num_refined: how many of them hold text of the target model's own.
+        num_refined: how many of them hold text by the target model.
     """
 
     def __init__(
@@ -35,14 +32,14 @@ class RefinedSet:
         refine: RefineConfig,
         match: LengthMatch | None,
     ) -> None:
-        """Decides what becomes of every example; reads no text.
+        """Decides which examples are kept; reads no text.
 
         Args:
             source: the source set.
             rewriter: reads accepted texts.
             outcomes: by example id, in source order.
             refine: `fallback_unit`, `on_failure` and `arm` are read.
-            match: for a length-matched comparison: an example that is in neither arm is dropped.
+            match: the arms of a length-matched comparison, outside of which examples are dropped; None for other strategies.
         """
         self._source, self._rewriter, self._outcomes, self._refine, self._match = source, rewriter, outcomes, refine, match
         kept = [index for index, id_ in enumerate(outcomes) if self._is_kept(id_)]
@@ -65,7 +62,7 @@ class RefinedSet:
                 yield RefinedExample.of(example, reason=reason)
 
     def reason(self, id_: str) -> str | None:
-        """Returns why an example fell back, or was dropped; None for one that is as it should be."""
+        """Returns why an example fell back or was dropped; None where nothing failed."""
         reason = self._outcomes[id_].reason
         if reason is None and self._match is not None and not self._is_kept(id_):
             return UNMATCHED
@@ -77,7 +74,7 @@ class RefinedSet:
         return self._refine.on_failure == "keep" or self._outcomes[id_].reason is None
 
     def _is_refined(self, id_: str) -> bool:
-        """Whether any text of an example is the model's own."""
+        """Whether any text of an example is by the target model."""
         outcome = self._outcomes[id_]
         whole = outcome.reason is None or self._refine.fallback_unit == "part"
         return bool(outcome.accepted) and whole and not (self._match is not None and self._refine.arm == "originals")

@@ -21,7 +21,7 @@ from dgr_lightning.distributed import fsdp
 from dgr_lightning.distributed.processes import keep_freed_memory
 from dgr_lightning.distributed.ranks import Ranks, compute_device, init_group, lightning_strategy
 from dgr_lightning.errors import UserError
-from dgr_lightning.example import Example
+from dgr_lightning.example import Example, RefinedExample
 from dgr_lightning.training import adapters, tuning
 from dgr_lightning.training.checkpoints import Checkpoints
 from dgr_lightning.training.curves import Curves
@@ -126,7 +126,8 @@ def fit(
         loss_last=totals.loss_last,
         resumed_from_step=recorder.resumed_from_step,
     )
-    card = model_card(cfg, run_hash or run_dir.name, asdict(result))
+    rewritten = any(isinstance(example, RefinedExample) and example.refined for example in examples)
+    card = model_card(cfg, run_hash or run_dir.name, asdict(result), rewritten=rewritten)
     export(module.model, model_folder, run_dir / "model", ranks, card)
     return result
 

@@ -10,7 +10,7 @@ from dgr_lightning import cards
 from dgr_lightning.config import Config
 
 
-def model_card(cfg: Config, run_hash: str, training: Mapping[str, Any]) -> str:
+def model_card(cfg: Config, run_hash: str, training: Mapping[str, Any], *, rewritten: bool) -> str:
     """Returns the text of `README.md` beside the weights: the hub's YAML header, and the recipe in words and figures.
 
     It names no path of this machine. Evaluation results are not in it, since they are measured later, on the exported folder.
@@ -19,6 +19,7 @@ def model_card(cfg: Config, run_hash: str, training: Mapping[str, Any]) -> str:
         cfg: of the run.
         run_hash: identity of the run.
         training: `training` of summary.json.
+        rewritten: whether any example holds text by the model itself.
     """
     base, source = cfg.model.hub_id or cfg.model.name, cfg.data.hub_id or cfg.data.name
     front: dict[str, Any] = {"pipeline_tag": "text-generation", "library_name": "transformers"}
@@ -28,7 +29,7 @@ def model_card(cfg: Config, run_hash: str, training: Mapping[str, Any]) -> str:
     sft = {key: value for key, value in asdict(cfg.sft).items() if key != "max_tokens"}  # no part of the recipe
     settings = {"sft": sft, "tuning": asdict(cfg.tuning), "seed": cfg.seed}
     steps, tokens = training["steps"], training["target_tokens"]
-    refined = "as it is" if cfg.refine.strategy == "vanilla" else f"refined by the model itself ({cfg.refine.strategy})"
+    refined = f"refined by the model itself ({cfg.refine.strategy})" if rewritten else "with its texts as they are"
     return cards.compose(
         front,
         f"{base}, safety-tuned on {source} ({cfg.refine.name or cfg.refine.strategy})",

@@ -1,9 +1,8 @@
-"""Quality control: each check on text that it must catch and text that it must let pass; the door's checks of `refine`."""
+"""Quality control: each check on text that it must catch and text that it must let pass."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 
 import pytest
 
@@ -11,9 +10,7 @@ from dgr_lightning.config import RefineConfig
 from dgr_lightning.engines.engine import LENGTH, STOP
 from dgr_lightning.errors import UserError
 from dgr_lightning.example import Example
-from dgr_lightning.prompts.templates import load_template
-from dgr_lightning.refinement.quality import CHECKS, QualityControl, check_quality_config, load_phrases
-from dgr_lightning.scoring.judge import Exchange
+from dgr_lightning.refinement.quality import CHECKS, QualityControl, load_phrases
 
 ALL = tuple(RefineConfig().checks)
 EXAMPLE = Example(
@@ -48,8 +45,8 @@ class Judge:
 
     content = ("I cannot",)
 
-    def refusals(self, exchanges: Sequence[Exchange]) -> list[bool]:
-        return [exchange.answer.startswith("I cannot") for exchange in exchanges]
+    def refuses(self, answer: str) -> bool:
+        return answer.startswith("I cannot")
 
 
 def control(**changes) -> QualityControl:
@@ -190,95 +187,11 @@ def test_meta_thinking_rarely_trips_on_real_safety_reasoning(shared):
         assert sum(bool(quality.meta_phrases(text)) for text in texts) <= 0.01 * len(texts)
 
 
-def test_the_shipped_config_passes_the_door():
-    check_quality_config(RefineConfig())
-    check_quality_config(RefineConfig(checks=[]))
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"checks": ["empty", "overthinkin"]}, ["refine.checks", "overthinkin", *CHECKS]),
-        ({"checks": ["empty", "unfinished", "empty"]}, ["refine.checks", "empty", "more than once"]),
-        ({"fallback_unit": "part", "on_failure": "drop"}, ["refine.fallback_unit=part", "refine.on_failure=drop"]),
-        ({"parts": ["trace", "prompt"]}, ["refine.parts=[trace,prompt]", "[answer]"]),
-        ({"parts": []}, ["refine.parts=[]"]),
-        ({"parts": ["trace", "trace"]}, ["refine.parts", "more than once"]),
-        ({"strategy": "thinksafe"}, ["refine.on_failure=keep", "no source trace", "refine.on_failure=drop"]),
-        ({"strategy": "filters-only"}, ["refine.on_failure=keep", "refine.on_failure=drop"]),
-        ({"strategy": "sdft", "thinking": False}, ["refine.thinking=false", "refine.thinking=true"]),
-        ({"select": "nll"}, ["refine.select=nll", "refine.tries"]),
-        ({"strategy": "sdft", "response_template": "/not/there.jinja"}, ["refine.response_template=/not/there.jinja"]),
-        ({"meta_thinking": "/not/there.txt"}, ["refine.meta_thinking=/not/there.txt", "null"]),
-        ({"trace_template": "/not/there.jinja"}, ["refine.trace_template=/not/there.jinja", "null"]),
-        ({"answer_template": "/"}, ["refine.answer_template=/", "cannot read"]),
-    ],
-)
-def test_the_door_refuses_and_names_the_override(changes, words):
-    with pytest.raises(UserError) as caught:
-        check_quality_config(RefineConfig(**changes))
-    assert all(word in str(caught.value) for word in words)
-
-
 @pytest.mark.parametrize("text", ["", "# only a comment\n"])
 def test_a_phrase_list_without_phrases_is_refused(tmp_path, text):
     path = tmp_path / "phrases.txt"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(UserError, match=r"refine\.meta_thinking=.*holds no phrase"):
+    with pytest.raises(
+        UserError, match=r"refine\.meta_thinking=.*: holds no phrase; write one a line, or null for the shipped list\."
+    ):
         load_phrases(str(path))
-
-
-@pytest.mark.parametrize(
-    ("part", "text", "words"),
-    [
-        (
-            "trace",
-            "Say {{ trace }} for {{ name }}.",
-            ["refine.trace_template", "no variable name", "{{ question }}, {{ trace }}"],
-        ),
-        ("trace", "Say {{ trace }} or {{ answer }}.", ["no variable answer"]),
-        ("answer", "Say {{ trace }} again.", ["refine.answer_template", "never shows the answer", "{{ answer }}"]),
-        ("trace", "line one\n{% if %}{{ trace }}", ["line 2", "not a Jinja2 template"]),
-        ("trace", "{{ trace / 0 }}", ["fails when it is rendered"]),
-        ("trace", "{{ trace.no_such_thing }}", ["fails when it is rendered"]),
-        ("trace", "{{ trace.__class__.__mro__ }}", ["fails when it is rendered"]),
-        ("trace", "{{ trace }}{% include 'other' %}", ["fails when it is rendered"]),
-    ],
-)
-def test_a_template_that_cannot_work_is_refused_at_the_door(tmp_path, part, text, words):
-    path = tmp_path / "mine.jinja"
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(UserError) as caught:
-        check_quality_config(RefineConfig(**{f"{part}_template": str(path)}))
-    assert all(word in str(caught.value) for word in [str(path), *words])
-
-
-def test_a_template_that_is_not_utf8_is_refused(tmp_path):
-    path = tmp_path / "mine.jinja"
-    path.write_bytes(b"{{ trace }} \xff")
-    with pytest.raises(UserError, match="not UTF-8"):
-        load_template("dgr_trace", "trace", str(path))
-
-
-def test_the_shipped_templates_show_what_they_are_given():
-    trace = load_template("dgr_trace", "trace", None)
-    answer = load_template("dgr_answer", "answer", None)
-    assert (
-        trace.render(question="Q?", trace="T.", answer="A.")
-        == "Question: Q?\n\nExpress this reasoning in your own words: T.\n\nReply with the reasoning only."
-    )
-    assert trace.render(question="", trace="T.", answer="A.").startswith("Express this reasoning")
-    assert answer.render(question="Q?", trace="T.", answer="A.") == (
-        "Question: Q?\n\nReasoning: T.\n\nExpress this answer in your own words: A.\n\nReply with the answer only."
-    )
-
-
-def test_model_text_is_never_evaluated_as_a_template():
-    hostile = "{{ 7 * 7 }} {% for x in range(3) %}x{% endfor %} {# gone #}"
-    assert hostile in load_template("dgr_trace", "trace", None).render(question=hostile, trace=hostile, answer="")
-
-
-def test_a_users_template_replaces_the_shipped_one(tmp_path):
-    path = tmp_path / "mine.jinja"
-    path.write_text("Again: {{ trace }}", encoding="utf-8")
-    assert load_template("dgr_trace", "trace", str(path)).render(question="Q?", trace="T.", answer="") == "Again: T."

@@ -1,0 +1,1 @@
+"""The strategies, a file each: its class stands under the name `STRATEGY`."""
