@@ -1,4 +1,4 @@
-"""The frame of a card, `README.md` of a folder that may go to the Hugging Face hub: for models and for datasets."""
+"""The layout of a card, the `README.md` of a model or dataset folder that may be uploaded to the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ def compose(
     settings: Mapping[str, Any],
     sections: Mapping[str, str] | None = None,
 ) -> str:
-    """Returns a card: the hub's YAML header, and how the folder came to be, in words and figures.
+    """Returns a card: the hub's YAML header, then how the folder was made, in words and figures.
 
     Args:
-        front: the header, which the hub reads.
-        title: a line.
-        text: what the folder holds, Markdown.
-        facts: rows of a table.
-        settings: all keys that made it, shown as YAML.
-        sections: title → Markdown of whatever follows.
+        front: the YAML header.
+        title: heading of the card.
+        text: description of the content, Markdown.
+        facts: name → value, shown as a table.
+        settings: the config keys that determine the content, shown as YAML.
+        sections: heading → Markdown of further sections.
     """
     parts = [
         f"---\n{_yaml(front)}\n---",

@@ -21,7 +21,7 @@ def read_text_file(place: str, file: Path) -> str:
         return file.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(
-            f"{place}: cannot be read ({error.strerror}); give a text file, or null for the shipped one."
+            f"{place}: cannot read the file ({error.strerror}); give a text file, or null for the shipped one."
         ) from error
     except UnicodeDecodeError as error:
         raise UserError(f"{place}: not UTF-8 text (byte {error.start}); save the file as UTF-8.") from error

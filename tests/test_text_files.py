@@ -13,7 +13,9 @@ def test_a_list_holds_its_lines_without_comments_and_blanks(tmp_path):
 
 def test_what_is_wrong_with_a_file_is_said_with_the_override_that_names_it(tmp_path):
     file = tmp_path / "phrases.txt"
-    with pytest.raises(UserError, match=r"^judge\.phrases=x: cannot be read \(No such file.*\); give a text file, or null"):
+    with pytest.raises(
+        UserError, match=r"^judge\.phrases=x: cannot read the file \(No such file.*\); give a text file, or null"
+    ):
         read_text_file("judge.phrases=x", file)
     file.write_bytes("naïve".encode("latin-1"))
     with pytest.raises(UserError, match=r"^judge\.phrases=x: not UTF-8 text \(byte 2\); save the file as UTF-8\.$"):

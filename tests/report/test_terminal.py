@@ -39,7 +39,7 @@ def test_terminal_shows_every_figure_of_the_run(monkeypatch):
         assert figure in text, figure
 
 
-def test_terminal_shows_partial_summaries_and_undefinedestimates(monkeypatch):
+def test_terminal_shows_partial_summaries_and_undefined_measures(monkeypatch):
     assert "tuned" not in _printed(make_summary(base=estimates(1.0, 0.0)), monkeypatch)
     text = _printed(make_summary(refinement=REFINEMENT | {"nll_after": None}, shift=UNMEASURED), monkeypatch)
     assert "37 of 40" in text and "trace 8.500 → –" in text and "None" not in text and "similarity" not in text
