@@ -56,7 +56,7 @@ def sampling_arguments(request: Generate, *, on_cpu: bool) -> dict[str, Any]:
 def scoring_arguments(request: Score) -> dict[str, Any]:
     """Returns the arguments of `SamplingParams` for a sequence to score, whose last token is left out of the prompt.
 
-    The log-probability of that token is asked for as that of the first token generated, so that a sequence as long as the
+    The log-probability of that token is requested as that of the first generated token, so that a sequence as long as the
     model's positions can be scored.
     """
     arguments = _common_arguments() | {"max_tokens": 1, "logprob_token_ids": [request.ids[-1]]}
