@@ -6,10 +6,12 @@ vLLM is imported only where a request is made, in the process that runs it.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dgr_lightning.config import EngineConfig
 from dgr_lightning.engines.vllm.messages import Generate, Score
+
+if TYPE_CHECKING:
+    from dgr_lightning.config import EngineConfig
 
 _DTYPES = {"bf16": "bfloat16", "fp32": "float32"}
 
