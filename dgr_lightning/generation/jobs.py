@@ -18,6 +18,7 @@ from time import monotonic
 
 from dgr_lightning.console import Advance, progress, say
 from dgr_lightning.engines.engine import Completion, Engine, Request, Sampling
+from dgr_lightning.generation.claims import ShardClaims
 from dgr_lightning.generation.completions import CompletionStore, StoredCompletion
 from dgr_lightning.generation.shards import NUM_SHARDS, ShardedRows, shard_of
 from dgr_lightning.models.pairs import Pair
@@ -123,31 +124,6 @@ class _Running:
     missing: list[StoredRequest] = field(default_factory=list)
 
 
-class _ShardClaims:
-    """The claims on the stores' shards: made when a job first needs one, released when the shard's last job has ended."""
-
-    def __init__(self, jobs: Jobs) -> None:
-        # All processes claim them in the same order, so that no two wait for each other.
-        self._stores = sorted(jobs.stores, key=lambda store: store.folder)
-        self._side_rows = jobs.side_rows
-        self._num_users = dict.fromkeys(range(NUM_SHARDS), 0)
-
-    def retain(self, shard: int) -> None:
-        """Counts one more user of a shard, for which `release` is called later."""
-        self._num_users[shard] += 1
-
-    def claim(self, shard: int, *, wait: bool) -> bool:
-        """Claims a shard in all stores; returns False where another process has it and `wait` is not set."""
-        return all(store.claim(shard, wait=wait) for store in self._stores)
-
-    def release(self, shard: int) -> None:
-        """Counts one user of a shard less; without any, the shard is released."""
-        self._num_users[shard] -= 1
-        if not self._num_users[shard]:
-            for rows in (*self._stores, *self._side_rows):
-                rows.release(shard)
-
-
 @dataclass
 class _Throughput:
     """Counts what was generated."""
@@ -181,7 +157,7 @@ class _Scheduler:
 
     def __init__(self, jobs: Jobs, engine: Callable[[], Engine], sampling: Sampling, advance: Advance) -> None:
         self._jobs, self._engine, self._sampling, self._advance = jobs, engine, sampling, advance
-        self._claims = _ShardClaims(jobs)
+        self._claims = ShardClaims(jobs.stores, jobs.side_rows)
         self.throughput = _Throughput()
         # Where a started job waits: for the engine to take its request, for a completion, for scores, for another process.
         self._ready: deque[tuple[_Running, StoredRequest]] = deque()

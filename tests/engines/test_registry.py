@@ -1,9 +1,28 @@
 """Which engine a run gets: by what is installed and has its device, said in words that name what to install."""
 
+import subprocess
+import sys
+
 import pytest
 
 from dgr_lightning.engines import registry
 from dgr_lightning.errors import UserError
+from tests.helpers.runs import ROOT
+
+
+def test_engines_are_folders_that_import_nothing_that_computes():
+    program = (
+        "import sys\n"
+        "from dgr_lightning.engines.registry import ENGINES\n"
+        "assert ENGINES.names() == ('ray', 'server', 'transformers', 'vllm'), ENGINES.names()\n"
+        "assert all('batch_size' in ENGINES.get(name).reads for name in ENGINES.names())\n"
+        "print(*sys.modules)"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.split()
+    assert "dgr_lightning.engines.vllm" in loaded
+    assert not {"torch", "transformers", "vllm", "ray", "httpx2"} & set(loaded)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""vLLM in processes of its own, one per GPU or tensor-parallel group."""
+"""vLLM in separate processes, one per GPU or tensor-parallel group."""
 
 from __future__ import annotations
 

@@ -6,10 +6,12 @@ vLLM is imported only where a request is made, in the process that runs it.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dgr_lightning.config import EngineConfig
 from dgr_lightning.engines.vllm.messages import Generate, Score
+
+if TYPE_CHECKING:
+    from dgr_lightning.config import EngineConfig
 
 _DTYPES = {"bf16": "bfloat16", "fp32": "float32"}
 
@@ -56,7 +58,7 @@ def sampling_arguments(request: Generate, *, on_cpu: bool) -> dict[str, Any]:
 def scoring_arguments(request: Score) -> dict[str, Any]:
     """Returns the arguments of `SamplingParams` for a sequence to score, whose last token is left out of the prompt.
 
-    The log-probability of that token is asked for as that of the first token generated, so that a sequence as long as the
+    The log-probability of that token is requested as that of the first generated token, so that a sequence as long as the
     model's positions can be scored.
     """
     arguments = _common_arguments() | {"max_tokens": 1, "logprob_token_ids": [request.ids[-1]]}

@@ -30,7 +30,7 @@ def cuda_environments(engine: EngineConfig) -> list[dict[str, str]]:
     """Returns for each engine the variables that give it its GPUs.
 
     Raises:
-        UserError: more GPUs are asked for than there are.
+        UserError: there are fewer GPUs than `engine.replicas` and `engine.tensor_parallel` need.
     """
     import torch
 
@@ -50,7 +50,7 @@ def cpu_environments(engine: EngineConfig) -> list[dict[str, str]]:
     """Returns for each engine the variables that give it its memory and, if there are several, its share of the cores.
 
     Raises:
-        UserError: a tensor-parallel group is asked for.
+        UserError: `engine.tensor_parallel` is above 1.
     """
     refuse_tensor_parallel_on_cpu(engine)
     num_engines = engine.replicas or 1

@@ -14,7 +14,7 @@ from tests.helpers.stand_in import SAMPLING, expected, request, texts
 
 KEY = "sk-a-very-secret-key"
 
-# Failures that pass
+# Transient failures
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_a_server_that_is_killed_and_comes_back_is_survived(stand_in, connect):
     assert len(completions) == 60
 
 
-# Failures that do not pass
+# Failures that are not retried
 
 
 @pytest.mark.parametrize("status", [401, 403])
