@@ -25,7 +25,7 @@ class EvaluationConfig:
 
 @dataclass
 class ProbesConfig:
-    """The curves during training: small generations with the current weights, on problems that evaluation never uses."""
+    """In-training evaluation: the current weights answer a few problems that the evaluation never uses, for curves."""
 
     tasks: list[str] = setting([], "tasks, drawn from their probe split")
     every: int = setting(50, "optimizer steps between probes; 0: no probes", low=0)

@@ -10,7 +10,7 @@ from dgr_lightning.config.setting import setting
 
 @dataclass
 class ShiftConfig:
-    """What is measured of the distribution gap besides training: it changes nothing about the trained model."""
+    """What a run measures of the distribution shift: it changes nothing about the trained model."""
 
     limit: Optional[int] = setting(1000, "examples whose NLL is measured, the same before and after; null: all", low=1)
     embedding: Optional[str] = setting(

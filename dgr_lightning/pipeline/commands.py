@@ -34,6 +34,7 @@ from dgr_lightning.pipeline.run_directory import Place, RunDir
 from dgr_lightning.refinement.outcome import RefinementStats
 from dgr_lightning.report import terminal
 from dgr_lightning.report.summary import build_summary
+from dgr_lightning.scoring.judge import judge_note
 from dgr_lightning.tasks.loader import task_hashes
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def train(cfg: Config, place: Place) -> None:
         evaluation = evaluation_hash(cfg, {"evaluation": _task_hashes(cfg)})
         measured = _Measured(run, evaluation, _set_measure(cfg), _models_measure(cfg, None))
         if run.done and measured.is_current:
-            return _show_finished(run)
+            return _show_finished(run, cfg)
         _announce(run, cfg)
         _check_model(cfg, base.folder)
         refined, shift = _refine(run, cfg, base)
@@ -73,6 +74,7 @@ def train(cfg: Config, place: Place) -> None:
                 shift=shift,
                 training=trained["training"],
             ),
+            judge_note(cfg.judge),
         )
         measured.mark()
 
@@ -83,7 +85,7 @@ def refine(cfg: Config, place: Place) -> None:
         tuned_content = None if cfg.shift.tuned is None else content.model_hash(Path(cfg.shift.tuned).expanduser())
         measured = _Measured(run, _set_measure(cfg), _models_measure(cfg, tuned_content))
         if run.done and measured.is_current:
-            return _show_finished(run)
+            return _show_finished(run, cfg)
         _announce(run, cfg)
         measured.forget()
         refined, shift = _refine(run, cfg, base)
@@ -92,9 +94,8 @@ def refine(cfg: Config, place: Place) -> None:
                 shift = _tuning_shift(run, cfg, base, tuned, shift)
         seconds = {"refine": refined["seconds"], "shift": shift["seconds"]}
         figures = _figures(refined, shift)
-        terminal.write(
-            run.path, build_summary(run.hash, seconds, rejected=refined["rejected"], refinement=figures, shift=shift)
-        )
+        summary = build_summary(run.hash, seconds, rejected=refined["rejected"], refinement=figures, shift=shift)
+        terminal.write(run.path, summary, judge_note(cfg.judge))
         measured.mark()
 
 
@@ -102,12 +103,12 @@ def evaluate(cfg: Config, place: Place) -> None:
     """Estimates one model: any Hugging Face folder."""
     with ModelHandle(locate.locate(cfg.model), cfg) as model, _open(cfg, model, place, "evaluate") as run:
         if run.done:
-            return _show_finished(run)
+            return _show_finished(run, cfg)
         _announce(run, cfg)
         seconds: dict[str, float] = {}
         store = cache_dir() / "evaluations"
         measures = _measure(run, cfg, model, BASE, store, seconds)
-        terminal.write(run.path, build_summary(run.hash, seconds, base=measures))
+        terminal.write(run.path, build_summary(run.hash, seconds, base=measures), judge_note(cfg.judge))
 
 
 def _check_model(cfg: Config, folder: Path) -> None:
@@ -290,6 +291,6 @@ def _announce(run: RunDir, cfg: Config) -> None:
     say(f"[bold]{escape(cfg.model.name)}[/] · {escape(cfg.data.name)} · {escape(cfg.refine.name)} → {escape(str(run.path))}")
 
 
-def _show_finished(run: RunDir) -> None:
+def _show_finished(run: RunDir, cfg: Config) -> None:
     say(f"{escape(str(run.path))} is done; overwrite=true would start it anew.")
-    terminal.show(run.path)
+    terminal.show(run.path, judge_note(cfg.judge))

@@ -11,7 +11,6 @@ from typing import Any
 
 from dgr_lightning.evaluation.subjects import SUBJECTS
 from dgr_lightning.report.summary import Summary
-from dgr_lightning.scoring.judge import JUDGES
 from dgr_lightning.statistics.intervals import Estimate, difference
 from dgr_lightning.tasks.metrics import HEALTH, KINDS
 
@@ -74,11 +73,6 @@ def health_rows(summary: Summary) -> Iterator[tuple[str, list[str]]]:
             measures = [measure_of(side.get(task, {}).get(metric)) for side in sides]
             cells.append(" → ".join("–" if m is None or m.value is None else f"{100 * m.value:.1f}" for m in measures))
         yield task, cells
-
-
-def judge_note(config: Mapping[str, Any]) -> str:
-    """Returns the sentence of the judge that a run's config.yaml names, on what kind of measure its rates are."""
-    return JUDGES.get(config["judge"]["name"]).note
 
 
 def measure_of(value: Mapping[str, Any] | None) -> Estimate | None:

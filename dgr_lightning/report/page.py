@@ -22,12 +22,17 @@ _PLACES = {"path", "trace_template", "answer_template", "response_template", "me
 _PLACES |= {"embedding", "tuned", "url", "ray_address"}
 
 
-def write_html(run_dir: Path, summary: Summary) -> Path:
+def write_html(run_dir: Path, summary: Summary, judge_note: str) -> Path:
     """Writes `report.html` into a run directory and returns its path.
 
     The page is made of the summary and of what the stages left there: config.yaml, metrics.csv, the shift's record, the
     examples before and after refinement with the verdicts on them, and the outputs of the evaluation. What a run does not have
     is not on its page.
+
+    Args:
+        run_dir: the run directory.
+        summary: of the run.
+        judge_note: the judge's sentence on what kind of measure its rates are.
     """
     import jinja2
     from markupsafe import Markup
@@ -52,7 +57,7 @@ def write_html(run_dir: Path, summary: Summary) -> Path:
         style=Markup(plots.palette_style() + plots.CHART_STYLE),
         rows=list(lines.result_rows(summary)),
         tax={name: lines.measure_of(value) for name, value in summary.get("tax", {}).items()},
-        judge_note=lines.judge_note(config),
+        judge_note=judge_note,
         health_titles=[*lines.HEALTH_TITLES.values(), "mean tokens", "of finished ones"],
         health=[(task, [*cells, *examples.length_cells(outputs.get(task, {}))]) for task, cells in lines.health_rows(summary)],
         facts=list(lines.run_facts(summary)),

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich import box
 from rich.table import Table
 from rich.text import Text
@@ -19,7 +18,6 @@ from dgr_lightning.files import read_json, write_json
 from dgr_lightning.report.lines import (
     HEALTH_TITLES,
     health_rows,
-    judge_note,
     measure_of,
     percent,
     result_rows,
@@ -33,32 +31,31 @@ from dgr_lightning.tasks.metrics import HEALTH
 _TONES = {"better": "green", "worse": "red", "same": "dim"}
 
 
-def write(run_dir: Path, summary: Summary) -> None:
+def write(run_dir: Path, summary: Summary, judge_note: str) -> None:
     """Writes the report and then the summary, whose presence means that the run is done, and shows the result."""
-    write_html(run_dir, summary)
+    write_html(run_dir, summary, judge_note)
     write_json(run_dir / SUMMARY, summary)
-    show(run_dir)
+    show(run_dir, judge_note)
 
 
-def show(run_dir: Path) -> None:
+def show(run_dir: Path, judge_note: str) -> None:
     """Prints the result of a finished run and where its report lies."""
-    config = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
-    show_summary(read_json(run_dir / SUMMARY), judge_note(config))
+    show_summary(read_json(run_dir / SUMMARY), judge_note)
     console.print(Text.assemble(("report  ", "bold"), str(run_dir / "report.html")))
 
 
-def show_summary(summary: Summary, note: str) -> None:
+def show_summary(summary: Summary, judge_note: str) -> None:
     """Prints the tables of a summary: results, tax, the rates beside them, refinement, training, and seconds by stage.
 
     Args:
         summary: of a finished run.
-        note: the judge's, on what kind of measure the rates are.
+        judge_note: the judge's sentence on what kind of measure its rates are.
     """
     if any(result_rows(summary)):
         console.print(_results_table(summary))
         if "tax" in summary:
             console.print(_tax_line(summary["tax"]))
-        console.print(Text(note, style="dim"))
+        console.print(Text(judge_note, style="dim"))
         console.print(_health_table(summary))
     facts = _facts_table(summary)
     if facts.row_count:

@@ -36,6 +36,9 @@ REFINEMENT = {
 }
 
 
+NOTE = KeywordJudge.note
+
+
 def _nll(mean: float) -> dict:
     """What `record_nll` returns of a set whose examples all have this mean; one has no trace."""
 
@@ -160,7 +163,7 @@ def _run_dir(folder: Path) -> Path:
 def _printed(summary: dict, monkeypatch: pytest.MonkeyPatch, width: int = 110) -> str:
     console = Console(width=width, record=True, file=StringIO())
     monkeypatch.setattr(terminal, "console", console)
-    terminal.show_summary(summary, KeywordJudge.note)
+    terminal.show_summary(summary, NOTE)
     return console.export_text()
 
 
@@ -312,15 +315,15 @@ def test_rates_beside_the_figures_are_in_the_order_of_their_titles():
 def test_report_is_written_before_the_summary_that_means_done(tmp_path, monkeypatch):
     run_dir = _run_dir(tmp_path)
     order = []
-    monkeypatch.setattr(terminal, "write_html", lambda folder, summary: order.append((folder / "summary.json").exists()))
+    monkeypatch.setattr(terminal, "write_html", lambda folder, summary, note: order.append((folder / "summary.json").exists()))
     monkeypatch.setattr(terminal, "write_json", lambda path, value: (order.append(path.name), write_json(path, value)))
-    terminal.write(run_dir, _summary())
+    terminal.write(run_dir, _summary(), NOTE)
     assert order == [False, "summary.json"]
     assert read_json(run_dir / "summary.json") == _summary()
 
 
 def test_page_holds_table_curves_examples_and_provenance(tmp_path):
-    html = page.write_html(_run_dir(tmp_path), _summary()).read_text()
+    html = page.write_html(_run_dir(tmp_path), _summary(), NOTE).read_text()
     for text in ("micro · micro-directrefusal · dgr", "0123456789ab", "safety tax", "Training loss", "Refusals, probes"):
         assert text in html, text
     for text in (
@@ -342,7 +345,7 @@ def test_page_holds_table_curves_examples_and_provenance(tmp_path):
 
 
 def test_text_of_others_is_escaped_and_folded(tmp_path):
-    html = page.write_html(_run_dir(tmp_path), _summary()).read_text()
+    html = page.write_html(_run_dir(tmp_path), _summary(), NOTE).read_text()
     assert "<script" not in html and "<img" not in html
     assert "&lt;script&gt;alert(1)" in html and "{{ 7 * 7 }}" in html
     # Whatever others wrote stands inside a folded entry: no attack before the first one.
@@ -352,7 +355,7 @@ def test_text_of_others_is_escaped_and_folded(tmp_path):
 
 
 def test_page_needs_nothing_from_outside_and_names_no_place_of_this_machine(tmp_path):
-    html = page.write_html(_run_dir(tmp_path), _summary()).read_text()
+    html = page.write_html(_run_dir(tmp_path), _summary(), NOTE).read_text()
     assert not re.search(r"""(src|href)=["'](?!data:)""", html.replace(ATTACK, ""))
     assert "url(" not in html and "@import" not in html
     assert "/secret/place" not in html and str(tmp_path) not in html
@@ -363,7 +366,7 @@ def test_page_needs_nothing_from_outside_and_names_no_place_of_this_machine(tmp_
 )
 def test_page_of_a_part_of_the_stages(tmp_path, parts):
     write_text(tmp_path / "config.yaml", yaml.safe_dump(asdict(Config())))
-    html = page.write_html(tmp_path, _summary(**parts)).read_text()
+    html = page.write_html(tmp_path, _summary(**parts), NOTE).read_text()
     assert "None" not in html and "nan" not in html.lower().replace("provenance", "")
     assert "<svg" not in html
 
@@ -380,7 +383,7 @@ def test_page_shows_up_to_three_rewrites_for_every_check_that_failed(tmp_path):
     (name, source, rewrite) = checks[1].rewrites[0].parts[0]
     assert (name, source) == ("response", "old trace\n\nold answer") and rewrite.startswith("rewrite of x-5")
     assert "empty, meta thinking" in checks[2].rewrites[1].note
-    html = page.write_html(run_dir, _summary()).read_text()
+    html = page.write_html(run_dir, _summary(), NOTE).read_text()
     assert html.count("rewrite of x-7") == 2 and "rewrite of x-8" not in html and "rewrite of x-0" not in html
     assert "Rewrites that failed: unfinished" not in html and "Rewrites that failed: empty" in html
 
