@@ -97,7 +97,7 @@ def evaluate_model(
 def _generate(
     model: ModelHandle, cfg: Config, problems: Mapping[str, Sequence[Problem]], store_root: Path, label: str
 ) -> dict[str, CompletionStore]:
-    """Generates what is missing, task by task, and returns the store of each, by the name under which it was asked for."""
+    """Generates what is missing, task by task, and returns the store of each, by the name in `evaluation.tasks`."""
     evaluation, chat = cfg.evaluation, model.chat
     headers = {name: _header(name, cfg, chat, model.model_hash) for name in problems}
     sampling = Sampling(evaluation.temperature, evaluation.top_p, evaluation.max_new_tokens, evaluation.seed, chat.stop_ids)

@@ -32,6 +32,7 @@ from dgr_lightning.pipeline.run_directory import Place, RunDir
 from dgr_lightning.refinement.outcome import RefinementStats
 from dgr_lightning.report import terminal
 from dgr_lightning.report.summary import build_summary
+from dgr_lightning.scoring.judge import judge_note
 from dgr_lightning.shift.measure import mean_nll
 from dgr_lightning.tasks.loader import task_hashes
 from dgr_lightning.tasks.task import EVALUATION, PROBE
@@ -48,7 +49,7 @@ def train(cfg: Config, place: Place) -> float | tuple[float, float] | None:
         evaluation = evaluation_hash(cfg, {"evaluation": _task_hashes(cfg, EVALUATION)})
         measured = Measured(run.path, evaluation, shift_hash(cfg), divergence_hash(cfg, None))
         if run.done and measured.is_current:
-            _show_finished(run)
+            _show_finished(run, cfg)
             return objective(run.path / "metrics.csv")
         _announce(run, cfg)
         _check_model(cfg, base.folder)
@@ -74,6 +75,7 @@ def train(cfg: Config, place: Place) -> float | tuple[float, float] | None:
                 shift=shift,
                 training=trained["training"],
             ),
+            judge_note(cfg.judge),
         )
         measured.mark()
         return objective(run.path / "metrics.csv")
@@ -86,7 +88,7 @@ def refine(cfg: Config, place: Place) -> None:
         tuned_hash = None if tuned_folder is None else model_hash(tuned_folder)
         measured = Measured(run.path, shift_hash(cfg), divergence_hash(cfg, tuned_hash))
         if run.done and measured.is_current:
-            return _show_finished(run)
+            return _show_finished(run, cfg)
         _announce(run, cfg)
         measured.forget()
         refined, shift = _refine(run, cfg, base)
@@ -96,7 +98,7 @@ def refine(cfg: Config, place: Place) -> None:
         seconds = {"refine": refined["seconds"], "shift": shift["seconds"]}
         figures = _figures(refined, shift)
         summary = build_summary(run.hash, seconds, rejected=refined["rejected"], refinement=figures, shift=shift)
-        terminal.write(run.path, summary)
+        terminal.write(run.path, summary, judge_note(cfg.judge))
         measured.mark()
 
 
@@ -104,11 +106,11 @@ def evaluate(cfg: Config, place: Place) -> None:
     """Measures one model: any Hugging Face folder."""
     with ModelHandle(locate(cfg.model), cfg) as model, _open(cfg, model, place, "evaluate") as run:
         if run.done:
-            return _show_finished(run)
+            return _show_finished(run, cfg)
         _announce(run, cfg)
         seconds: dict[str, float] = {}
         estimates = _measure(run, cfg, model, BASE, seconds)
-        terminal.write(run.path, build_summary(run.hash, seconds, base=estimates))
+        terminal.write(run.path, build_summary(run.hash, seconds, base=estimates), judge_note(cfg.judge))
 
 
 def _open(cfg: Config, model: ModelHandle, place: Place, kind: Kind) -> RunDir:
@@ -183,6 +185,6 @@ def _announce(run: RunDir, cfg: Config) -> None:
     say(f"[bold]{escape(cfg.model.name)}[/] · {escape(cfg.data.name)} · {escape(cfg.refine.name)} → {escape(str(run.path))}")
 
 
-def _show_finished(run: RunDir) -> None:
+def _show_finished(run: RunDir, cfg: Config) -> None:
     say(f"{escape(str(run.path))} is done; overwrite=true starts it from the beginning.")
-    terminal.show(run.path)
+    terminal.show(run.path, judge_note(cfg.judge))

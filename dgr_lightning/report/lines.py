@@ -5,15 +5,13 @@ The terminal's tables and the page show the same lines.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from dgr_lightning.evaluation.subjects import SUBJECTS
 from dgr_lightning.number_format import UNDEFINED, nats
 from dgr_lightning.report.estimates import estimate_of, number, without_interval
 from dgr_lightning.report.summary import Summary
-from dgr_lightning.scoring.judge import JUDGES
 from dgr_lightning.statistics.intervals import Estimate, difference
 from dgr_lightning.tasks.metrics import HEALTH, KINDS
 
@@ -92,11 +90,6 @@ def health_lines(summary: Summary) -> Iterator[tuple[str, list[str]]]:
             rates = [estimate_of(side.get(task, {}).get(metric)) for side in sides]
             cells.append(" → ".join(UNDEFINED if r is None or r.value is None else f"{100 * r.value:.1f}" for r in rates))
         yield task, cells
-
-
-def judge_note(config: Mapping[str, Any]) -> str:
-    """Returns the sentence of the judge that a run's config.yaml names: what kind of measure its rates are."""
-    return JUDGES.get(config["judge"]["name"]).note
 
 
 def shift_lines(summary: Summary) -> Iterator[tuple[str, dict[str, list[Estimate | None]]]]:

@@ -23,12 +23,17 @@ if TYPE_CHECKING:
 _SHOWN_CHARACTERS = 4000
 
 
-def write_html(run_dir: Path, summary: Summary) -> Path:
+def write_html(run_dir: Path, summary: Summary, judge_note: str) -> Path:
     """Writes `report.html` into a run directory and returns its path.
 
     The page shows the summary and what the stages left in the directory: config.yaml, metrics.csv, the record of the shift, the
     examples before and after refinement with their verdicts, and the outputs of the evaluation. Sections without data are left
     out.
+
+    Args:
+        run_dir: the run directory.
+        summary: of the run.
+        judge_note: the judge's sentence on what kind of measure its rates are.
     """
     from markupsafe import Markup
 
@@ -46,7 +51,7 @@ def write_html(run_dir: Path, summary: Summary) -> Path:
             style=Markup(svg.palette_style() + svg.CHART_STYLE),
             results=list(lines.result_lines(summary)),
             tax={name: estimates.estimate_of(value) for name, value in summary.get("tax", {}).items()},
-            judge_note=lines.judge_note(config),
+            judge_note=judge_note,
             health_titles=[*lines.HEALTH_TITLES.values(), "mean tokens", "of finished ones"],
             health=[
                 (task, [*cells, *examples.length_cells(outputs.get(task, {}))]) for task, cells in lines.health_lines(summary)

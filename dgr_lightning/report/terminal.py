@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich import box
 from rich.table import Table
 from rich.text import Text
@@ -17,7 +16,7 @@ from rich.text import Text
 from dgr_lightning.console import console
 from dgr_lightning.files import read_json, write_json
 from dgr_lightning.report.estimates import estimate_of, percent, signed
-from dgr_lightning.report.lines import HEALTH_TITLES, health_lines, judge_note, result_lines, run_facts
+from dgr_lightning.report.lines import HEALTH_TITLES, health_lines, result_lines, run_facts
 from dgr_lightning.report.page import write_html
 from dgr_lightning.report.summary import SUMMARY, Summary
 from dgr_lightning.tasks.metrics import HEALTH
@@ -25,32 +24,31 @@ from dgr_lightning.tasks.metrics import HEALTH
 _TONES = {"better": "green", "worse": "red", "same": "dim"}
 
 
-def write(run_dir: Path, summary: Summary) -> None:
+def write(run_dir: Path, summary: Summary, judge_note: str) -> None:
     """Writes the page, then the summary, whose presence means that the run is done, and prints the result."""
-    write_html(run_dir, summary)
+    write_html(run_dir, summary, judge_note)
     write_json(run_dir / SUMMARY, summary)
-    show(run_dir)
+    show(run_dir, judge_note)
 
 
-def show(run_dir: Path) -> None:
+def show(run_dir: Path, judge_note: str) -> None:
     """Prints the result of a finished run and the path of its report."""
-    config = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
-    show_summary(read_json(run_dir / SUMMARY), judge_note(config))
+    show_summary(read_json(run_dir / SUMMARY), judge_note)
     console.print(Text.assemble(("report  ", "bold"), str(run_dir / "report.html")))
 
 
-def show_summary(summary: Summary, note: str) -> None:
+def show_summary(summary: Summary, judge_note: str) -> None:
     """Prints the tables of a summary: results, tax, health of the outputs, and the facts of the run.
 
     Args:
         summary: of a finished run.
-        note: the judge's, on what kind of measure the rates are.
+        judge_note: the judge's sentence on what kind of measure its rates are.
     """
     if any(result_lines(summary)):
         console.print(_results_table(summary))
         if "tax" in summary:
             console.print(_tax_line(summary["tax"]))
-        console.print(Text(note, style="dim"))
+        console.print(Text(judge_note, style="dim"))
         console.print(_health_table(summary))
     facts = _facts_table(summary)
     if facts.row_count:

@@ -25,7 +25,7 @@ class Judge(Protocol):
 
     Attributes:
         note: one sentence on what kind of measure this is, printed beside every rate.
-        content: JSON-able; everything that its verdicts depend on, hashed with what is stored of them.
+        content: JSON-able; everything that its verdicts depend on, hashed with the verdicts that are stored.
     """
 
     note: ClassVar[str]
@@ -62,6 +62,15 @@ def open_judge(cfg: JudgeConfig) -> Judge:
     return JUDGES.get(cfg.name).of(cfg)
 
 
+def judge_note(cfg: JudgeConfig) -> str:
+    """Returns the `note` of a config's judge, without opening it.
+
+    Raises:
+        UserError: there is no such judge.
+    """
+    return JUDGES.get(cfg.name).note
+
+
 def refuses(judge: Judge, prompt: str, answer: str) -> bool:
-    """Whether one answer refuses, where only one is at hand; what has many asks for all of them at once."""
+    """Whether a single answer refuses. For several answers, call `refusals` once: a judge may need batches."""
     return judge.refusals([Exchange(prompt, answer)])[0]

@@ -11,11 +11,13 @@ import yaml
 from dgr_lightning.config import Config
 from dgr_lightning.files import write_json, write_jsonl, write_text
 from dgr_lightning.report.summary import build_summary
+from dgr_lightning.scoring.judges.keywords import KeywordJudge
 from dgr_lightning.statistics.bootstrap import distribution, ratio_of_sums
 from dgr_lightning.statistics.intervals import Estimate, rate
 from dgr_lightning.tasks.metrics import Estimates
 
 ATTACK = '<script>alert(1)</script><img src=x onerror="alert(2)">{{ 7 * 7 }}'
+NOTE = KeywordJudge.note
 UNDEFINED = Estimate(None, None, None, 0)
 REFINEMENT = {
     "examples": 40,

@@ -2,7 +2,7 @@ import tracemalloc
 
 from dgr_lightning.files import write_jsonl
 from dgr_lightning.report import examples, page
-from tests.helpers.finished_run import make_summary, write_run
+from tests.helpers.finished_run import NOTE, make_summary, write_run
 
 
 def test_page_shows_up_to_three_rewrites_for_every_check_that_failed(tmp_path):
@@ -17,7 +17,7 @@ def test_page_shows_up_to_three_rewrites_for_every_check_that_failed(tmp_path):
     (name, source, rewrite) = checks[1].rewrites[0].parts[0]
     assert (name, source) == ("response", "old trace\n\nold answer") and rewrite.startswith("rewrite of x-5")
     assert "empty, meta thinking" in checks[2].rewrites[1].note
-    html = page.write_html(run_dir, make_summary()).read_text()
+    html = page.write_html(run_dir, make_summary(), NOTE).read_text()
     assert html.count("rewrite of x-7") == 2 and "rewrite of x-8" not in html and "rewrite of x-0" not in html
     assert "Rewrites that failed: unfinished" not in html and "Rewrites that failed: empty" in html
 

@@ -7,11 +7,11 @@ import yaml
 from dgr_lightning.config import Config
 from dgr_lightning.files import write_text
 from dgr_lightning.report import page
-from tests.helpers.finished_run import ATTACK, REFINEMENT, TRAINING, estimates, make_summary, write_run
+from tests.helpers.finished_run import ATTACK, NOTE, REFINEMENT, TRAINING, estimates, make_summary, write_run
 
 
 def test_page_holds_table_curves_examples_and_provenance(tmp_path):
-    html = page.write_html(write_run(tmp_path), make_summary()).read_text()
+    html = page.write_html(write_run(tmp_path), make_summary(), NOTE).read_text()
     for text in ("micro · micro-directrefusal · dgr", "0123456789ab", "safety tax", "Training loss", "Refusals, probes"):
         assert text in html, text
     for text in (
@@ -33,7 +33,7 @@ def test_page_holds_table_curves_examples_and_provenance(tmp_path):
 
 
 def test_text_of_others_is_escaped_and_folded(tmp_path):
-    html = page.write_html(write_run(tmp_path), make_summary()).read_text()
+    html = page.write_html(write_run(tmp_path), make_summary(), NOTE).read_text()
     assert "<script" not in html and "<img" not in html
     assert "&lt;script&gt;alert(1)" in html and "{{ 7 * 7 }}" in html
     # Whatever others wrote stands inside a folded entry: no attack before the first one.
@@ -43,7 +43,7 @@ def test_text_of_others_is_escaped_and_folded(tmp_path):
 
 
 def test_page_needs_nothing_from_outside_and_names_no_place_of_this_machine(tmp_path):
-    html = page.write_html(write_run(tmp_path), make_summary()).read_text()
+    html = page.write_html(write_run(tmp_path), make_summary(), NOTE).read_text()
     assert not re.search(r"""(src|href)=["'](?!data:)""", html.replace(ATTACK, ""))
     assert "url(" not in html and "@import" not in html
     assert "/secret/place" not in html and str(tmp_path) not in html
@@ -54,6 +54,6 @@ def test_page_needs_nothing_from_outside_and_names_no_place_of_this_machine(tmp_
 )
 def test_page_of_a_part_of_the_stages(tmp_path, parts):
     write_text(tmp_path / "config.yaml", yaml.safe_dump(asdict(Config())))
-    html = page.write_html(tmp_path, make_summary(**parts)).read_text()
+    html = page.write_html(tmp_path, make_summary(**parts), NOTE).read_text()
     assert "None" not in html and "nan" not in html.lower().replace("provenance", "")
     assert "<svg" not in html

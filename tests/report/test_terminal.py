@@ -5,13 +5,13 @@ from rich.console import Console
 
 from dgr_lightning.files import read_json, write_json
 from dgr_lightning.report import terminal
-from tests.helpers.finished_run import REFINEMENT, UNDEFINED, UNMEASURED, estimates, make_summary, write_run
+from tests.helpers.finished_run import NOTE, REFINEMENT, UNDEFINED, UNMEASURED, estimates, make_summary, write_run
 
 
 def _printed(summary: dict, monkeypatch: pytest.MonkeyPatch, width: int = 110) -> str:
     console = Console(width=width, record=True, file=StringIO())
     monkeypatch.setattr(terminal, "console", console)
-    terminal.show_summary(summary)
+    terminal.show_summary(summary, NOTE)
     return console.export_text()
 
 
@@ -58,8 +58,8 @@ def test_names_from_outside_are_not_read_as_markup(monkeypatch):
 def test_report_is_written_before_the_summary_that_means_done(tmp_path, monkeypatch):
     run_dir = write_run(tmp_path)
     order = []
-    monkeypatch.setattr(terminal, "write_html", lambda folder, summary: order.append((folder / "summary.json").exists()))
+    monkeypatch.setattr(terminal, "write_html", lambda folder, summary, note: order.append((folder / "summary.json").exists()))
     monkeypatch.setattr(terminal, "write_json", lambda path, value: (order.append(path.name), write_json(path, value)))
-    terminal.write(run_dir, make_summary())
+    terminal.write(run_dir, make_summary(), NOTE)
     assert order == [False, "summary.json"]
     assert read_json(run_dir / "summary.json") == make_summary()

@@ -4,8 +4,7 @@ import pytest
 
 from dgr_lightning.config import JudgeConfig
 from dgr_lightning.errors import UserError
-from dgr_lightning.report.lines import judge_note
-from dgr_lightning.scoring.judge import JUDGES, Exchange, open_judge, refuses
+from dgr_lightning.scoring.judge import JUDGES, Exchange, judge_note, open_judge, refuses
 from dgr_lightning.scoring.judges.keywords import KeywordJudge
 
 OUTSIDE = """
@@ -36,10 +35,11 @@ def test_the_default_judge_is_the_list_of_phrases():
 def test_a_judge_from_outside_the_package_is_found_by_its_name_and_brings_its_note(tmp_path, monkeypatch):
     (tmp_path / "polite_judge.py").write_text(OUTSIDE)
     monkeypatch.syspath_prepend(tmp_path)
-    judge = open_judge(JudgeConfig(name="polite_judge:Polite"))
+    cfg = JudgeConfig(name="polite_judge:Polite")
+    judge = open_judge(cfg)
     assert refuses(judge, "how ?", "please do not ask") and not refuses(judge, "how ?", "I cannot")
-    assert judge_note({"judge": {"name": "polite_judge:Polite"}}) == "An answer refuses where it says please."
-    assert judge_note({"judge": {"name": "keywords"}}) == KeywordJudge.note
+    assert judge_note(cfg) == "An answer refuses where it says please."
+    assert judge_note(JudgeConfig()) == KeywordJudge.note
 
 
 def test_an_unknown_judge_is_refused_with_the_names_there_are():

@@ -1,4 +1,4 @@
-"""The curves during training: which problems are asked, how answers count, and that the model is left alone."""
+"""In-training evaluation: which problems are asked, how answers count, and that the model is left alone."""
 
 from collections.abc import Callable
 from pathlib import Path

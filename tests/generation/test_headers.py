@@ -1,0 +1,31 @@
+"""Headers of stores: their content names the folders in caches that exist, so it never changes by accident."""
+
+import pytest
+
+from dgr_lightning.config import EngineConfig, EvaluationConfig
+from dgr_lightning.generation.headers import sampling_settings, store_header
+
+ENGINE = EngineConfig(name="transformers", precision="fp32")
+
+
+def test_a_header_holds_the_model_the_generation_and_the_engine_in_this_order():
+    header = store_header(2, "m", "think", ENGINE, task="gsm8k", **sampling_settings(EvaluationConfig(max_new_tokens=9)))
+    assert list(header.items()) == [
+        ("version", 2),
+        ("model", "m"),
+        ("chat_style", "think"),
+        ("task", "gsm8k"),
+        ("temperature", 0.6),
+        ("top_p", 0.95),
+        ("max_new_tokens", 9),
+        ("seed", 0),
+        ("max_length", None),
+        ("engine", "transformers"),
+        ("precision", "fp32"),
+    ]
+
+
+@pytest.mark.parametrize("key", ["name", "precision"])
+def test_nothing_is_stored_under_auto(key):
+    with pytest.raises(AssertionError, match=r"cli/ resolves engine\.name and engine\.precision"):
+        store_header(1, "m", "think", EngineConfig(**({"name": "transformers", "precision": "fp32"} | {key: "auto"})))
