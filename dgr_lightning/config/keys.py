@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import Field, asdict, dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any, get_type_hints
 
 from dgr_lightning.config.run import Config
-from dgr_lightning.config.setting import Kind
+from dgr_lightning.config.setting import Kind, facts
 
 
 @dataclass(frozen=True)
 class Key:
-    """A key that holds a value: its dataclass field, whose metadata are its facts (`setting`), and its type."""
+    """A key that holds a value: its dataclass field, and the type of its value."""
 
     field: Field[Any]
     hint: Any
 
     @property
-    def facts(self) -> Any:
-        """The arguments of `setting`, by name; the sentence is `help`."""
-        return self.field.metadata
+    def facts(self) -> Mapping[str, Any]:
+        """What `setting` says of it, by argument."""
+        return facts(self.field)
 
 
 @cache

@@ -153,8 +153,9 @@ def _value(key: str, value: Any, known: Key, members: Members) -> Any:
         shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else value
         near = difflib.get_close_matches(str(value), _choices(key, known, members), n=1)
         hinted = f" Did you mean {near[0]}?" if near else ""
-        sentence = known.facts["help"].split(";")[0]
-        raise UserError(f"{key}={shown}: expected {expected(key, known, members)} ({sentence}).{hinted}") from None
+        meaning = known.facts["help"].split(";")[0]
+        meant = f" ({meaning})" if meaning else ""
+        raise UserError(f"{key}={shown}: expected {expected(key, known, members)}{meant}.{hinted}") from None
     return converted
 
 
@@ -174,7 +175,8 @@ def _check_limits(key: str, value: Any, known: Key, members: Members) -> None:
 def _convert(value: Any, kind: Any) -> Any:
     origin = get_origin(kind)
     if origin is dict and isinstance(value, dict):
-        return {_convert(name, str): _convert(item, str) for name, item in value.items()}
+        inner = get_args(kind)[1]  # Any: read later, by the schema of whatever the options belong to
+        return {_convert(name, str): item if inner is Any else _convert(item, inner) for name, item in value.items()}
     if origin is list and isinstance(value, list):
         return [_convert(item, str) for item in value]
     if kind is bool and isinstance(value, bool):

@@ -5,7 +5,8 @@ No list elsewhere repeats the names of keys: whether one may leave the machine a
 
 from __future__ import annotations
 
-from dataclasses import field
+from collections.abc import Mapping
+from dataclasses import Field, field
 from typing import Any, Literal
 
 Kind = Literal["train", "refine", "evaluate"]
@@ -45,7 +46,15 @@ def setting(
         read_by: of a section with a `method`, the methods that read it; None: all. What is not read is not hashed.
     """
     limits = {"low": low, "high": high, "above": above, "choices": choices}
-    facts = {"help": sentence, "private": private, "hashed": hashed, "read_by": read_by}
+    metadata = limits | {"help": sentence, "private": private, "hashed": hashed, "read_by": read_by}
     if isinstance(default, (list, dict)):
-        return field(default_factory=lambda: default.copy(), metadata=limits | facts)
-    return field(default=default, metadata=limits | facts)
+        return field(default_factory=lambda: default.copy(), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def facts(field: Field[Any]) -> Mapping[str, Any]:
+    """Returns the arguments of `setting`, by name; the sentence is `help`.
+
+    Options of a strategy from outside may be plain dataclass fields: those have no sentence and take any value of their type.
+    """
+    return field.metadata or setting(field.default, "").metadata

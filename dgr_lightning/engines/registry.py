@@ -37,11 +37,6 @@ def check_engine(cfg: Config) -> None:
         ENGINES.get(cfg.engine.name).check(cfg.engine)
 
 
-def reads(name: str, key: str) -> bool:
-    """Whether an engine uses a key of `engine`."""
-    return key in ("name", "precision", *ENGINES.get(name).reads)
-
-
 def require_engine(name: str) -> None:
     """Checks that an engine's packages are installed, without importing them.
 
