@@ -155,7 +155,9 @@ def check_devices(trainer: TrainerConfig) -> None:
                     "take trainer=fsdp, on several devices."
                 )
     if trainer.cpu_offload and trainer.accelerator == "cpu":
-        raise UserError("trainer.cpu_offload with trainer.accelerator=cpu: everything is there already; leave it out.")
+        raise UserError(
+            "trainer.cpu_offload with trainer.accelerator=cpu: the weights are already in its memory; leave it out."
+        )
     size = (trainer.devices or 0) * trainer.nodes
     if trainer.shard_size is not None and size % trainer.shard_size:
         raise UserError(f"trainer.shard_size={trainer.shard_size}: {size} devices cannot be divided into groups of that size.")

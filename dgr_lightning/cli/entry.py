@@ -6,7 +6,7 @@ schema point by point:
 
     keys and choices exist → composition → types and ranges → pairs and paths → cache, hub → `auto` becomes a value → stages
 
-Everything up to the hub happens before torch is imported. What is wrong is one message that names the override, exit code 2.
+Everything up to the hub happens before torch is imported. A mistake ends in one message that names the override, exit code 2.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from dgr_lightning.pipeline.run_directory import Place
 _GRAVITY = (DONE, BAD_CONFIG, FAILED)
 
 Main = Callable[[Config, Place], Any]
-"""What a script does with a checked config; what it returns is the objective of a sweep's point."""
+"""The work of a script on a checked config. Its result is the objective of the sweep point."""
 
 
 def entry(command: str) -> Callable[[Main], Callable[[], None]]:
@@ -81,7 +81,7 @@ def _run(main: Main, command: str, arguments: list[str]) -> int:
         show_error(str(error))
         return BAD_CONFIG
     except KeyboardInterrupt:
-        show_error("what was generated and trained is kept: the same command goes on from there.", "stopped")
+        show_error("what was generated and trained is kept: the same command continues from there.", "stopped")
         return INTERRUPTED
 
 
@@ -119,7 +119,7 @@ def _sweep(main: Main, command: str, line: CommandLine) -> int:
 
 
 def _sweep_point(main: Main, command: str, line: CommandLine, folder: Path, composed: Any) -> Any:
-    """Runs a point, in whatever process a launcher has put it, and returns its objective."""
+    """Runs a point, in the process that the launcher chose, and returns its objective."""
     from hydra.core.hydra_config import HydraConfig
 
     from dgr_lightning.console import console

@@ -22,8 +22,8 @@ def show_failure(error: BaseException) -> None:
     frames = error.__traceback__.tb_next if error.__traceback__ is not None else None
     traceback.print_exception(type(error), error, frames)
     show_error(
-        f"{type(error).__name__}: {error} (traceback above). What was generated and trained is kept: the same command goes on "
-        "from there.",
+        f"{type(error).__name__}: {error} (traceback above). Everything generated and trained is kept: the same command "
+        "continues from there.",
         "the run failed",
     )
 

@@ -25,7 +25,7 @@ class PointFailed(RuntimeError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a point.
+    """The outcome of a point.
 
     Attributes:
         number: of the point, counted from 0.

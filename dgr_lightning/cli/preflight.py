@@ -1,4 +1,4 @@
-"""What a run needs from a hub, checked before anything is loaded: model, rows, evaluation tasks, probe tasks.
+"""Checks, before anything is loaded, that what a run needs from a hub is local or in reach: model, rows, tasks.
 
 A run that cannot measure itself at the end should say so at the beginning. Local copies beat the hub everywhere.
 """

@@ -60,5 +60,5 @@ class EngineConfig:
 
     @property
     def identity(self) -> str:
-        """What completions are filed under: the engine and, of a server, the model that it was asked for."""
+        """The engine's part of a store key: its name and, for a server, the served model."""
         return self.name if self.served_model is None else f"{self.name} {self.served_model}"

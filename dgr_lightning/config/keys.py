@@ -20,7 +20,7 @@ class Key:
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """What `setting` says of it, by argument."""
+        """The arguments of its `setting`, by name."""
         return facts(self.field)
 
 

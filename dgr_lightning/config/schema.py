@@ -18,7 +18,7 @@ from dgr_lightning.config.run import Config
 from dgr_lightning.errors import UserError
 
 Members = Mapping[str, tuple[str, ...]]
-"""Key → the names that its registry has; beside them it takes `package.module:Name`, a member from outside the project."""
+"""Key → the names that its registry has; it also takes `package.module:Name`, a member from outside the project."""
 
 
 def defaults() -> dict[str, Any]:
@@ -175,7 +175,7 @@ def _check_limits(key: str, value: Any, known: Key, members: Members) -> None:
 def _convert(value: Any, kind: Any) -> Any:
     origin = get_origin(kind)
     if origin is dict and isinstance(value, dict):
-        inner = get_args(kind)[1]  # Any: read later, by the schema of whatever the options belong to
+        inner = get_args(kind)[1]  # Any: parsed later, by the schema of the strategy that they belong to
         return {_convert(name, str): item if inner is Any else _convert(item, inner) for name, item in value.items()}
     if origin is list and isinstance(value, list):
         return [_convert(item, str) for item in value]

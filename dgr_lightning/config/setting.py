@@ -1,6 +1,6 @@
 """A key of the config, and every fact about it: default, sentence, range, who may see it, which hashes hold it.
 
-No list elsewhere repeats the names of keys: whether one may leave the machine and whether it names a run is asked of the key.
+No list elsewhere repeats the names of keys: the key itself says whether it may leave the machine and which run hashes hold it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def setting(
         private: names a place on this machine, or a person: it never leaves the machine.
         hashed: the kinds of runs whose hash holds it: those whose result it determines. A key that a later version adds
             separates runs until somebody decides that it need not.
-        read_by: of a section with a `method`, the methods that read it; None: all. What is not read is not hashed.
+        read_by: of a section with a `method`, the methods that read it; None: all. Keys that are not read are not hashed.
     """
     limits = {"low": low, "high": high, "above": above, "choices": choices}
     metadata = limits | {"help": sentence, "private": private, "hashed": hashed, "read_by": read_by}

@@ -11,11 +11,11 @@ from dgr_lightning.config.setting import NEVER, TRAINING, setting
 
 @dataclass
 class TuningConfig:
-    """Which weights are trained: all of them, or adapters of low rank beside a frozen model."""
+    """Which weights are trained: all of them, or low-rank adapters on a frozen model."""
 
     method: str = setting(
         "full",
-        "full: every weight; lora: adapters beside a frozen model; qlora: beside one whose matrices have 4 bits",
+        "full: every weight; lora: adapters on a frozen model; qlora: on a frozen model whose matrices have 4 bits",
         choices=("full", "lora", "qlora"),
         hashed=TRAINING,
     )
@@ -52,4 +52,4 @@ class TuningConfig:
 
 
 LAYER_RANGE = re.compile(r"(\d+)-(\d+)|(\d+(?:\.\d+)?)%-(\d+(?:\.\d+)?)%")
-"""What `tuning.layers` looks like: first and last layer, or from which to which share of the depth."""
+"""Format of `tuning.layers`: first and last layer, or the range as shares of the depth."""

@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from dgr_lightning.files import read_json
+from dgr_lightning.pipeline.run_directory import read_described
 from dgr_lightning.report.summary import SUMMARY
 
 TRAIN = Path(__file__).resolve().parents[2] / "train.py"
@@ -40,8 +41,7 @@ class FinishedRun:
 
     def hashed(self) -> dict[str, Any]:
         """Returns the content of the run hash: every key that determines the result, with hashes of model and data."""
-        described: dict[str, Any] = read_json(self.directory / ".run.json")["described"]
-        return described
+        return read_described(self.directory)
 
 
 def arguments(documentation: str, name: str, files: str) -> argparse.ArgumentParser:

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from dgr_lightning.example import ExampleFile
-from dgr_lightning.experiments.grid import FinishedRun, arguments, finished_runs, override, sweep
+from dgr_lightning.experiments.grid import TRAIN, FinishedRun, arguments, finished_runs, override, sweep
 from dgr_lightning.experiments.tables import RATES, rate_cells, table
 from dgr_lightning.files import write_text
 
-_STRATEGIES = ("vanilla", "filters-only", "dgr", "dgr-best-of-4", "dgr-trace-only", "dgr-answer-only", "sdft", "thinksafe")
-ARMS = (*_STRATEGIES, "length-matched-originals", "length-matched-rewrites")
+_PAIRED = "length-matched"
+_HALVES = ("originals", "rewrites")
 
 
 def main() -> int:
@@ -33,11 +33,11 @@ def main() -> int:
     failed = False
     if not args.draw:
         seeds = override("seed", args.seeds)
-        matched = ["refine=length-matched", seeds, "refine.arm=originals,rewrites", "data.limit=null"]
-        for overrides in ([override("refine", _STRATEGIES), seeds], matched):
+        matched = [f"refine={_PAIRED}", seeds, override("refine.arm", _HALVES), "data.limit=null"]
+        for overrides in ([override("refine", _unpaired()), seeds], matched):
             failed |= not sweep(args.name, [*overrides, *args.overrides])
     runs = read_runs(Path("runs", args.name), args.seeds)
-    missing = [arm for arm in ARMS if arm not in runs]
+    missing = [arm for arm in arms() if arm not in runs]
     if missing:
         print(f"no finished run of {', '.join(missing)}", file=sys.stderr)
     if runs:
@@ -47,10 +47,20 @@ def main() -> int:
     return 1 if failed or missing else 0
 
 
+def arms() -> list[str]:
+    """Returns `refine.name` of every arm: each choice of `refine`, unrefined first, then both length-matched halves."""
+    return [*_unpaired(), *(f"{_PAIRED}-{half}" for half in _HALVES)]
+
+
+def _unpaired() -> list[str]:
+    names = {path.stem for path in (TRAIN.parent / "conf" / "refine").glob("*.yaml")}
+    return sorted(names - {_PAIRED}, key=lambda name: (name != "vanilla", name))
+
+
 def read_runs(folder: Path, seeds: Sequence[int]) -> dict[str, list[dict[str, Any]]]:
     """Returns arm → summaries of its finished runs, the last one of each seed, with their `date` and `trained_on` examples."""
     last = {(run.config["refine"]["name"], run.config["seed"]): run for run in finished_runs(folder)}
-    runs = {arm: [_summary(last[arm, seed]) for seed in seeds if (arm, seed) in last] for arm in ARMS}
+    runs = {arm: [_summary(last[arm, seed]) for seed in seeds if (arm, seed) in last] for arm in arms()}
     return {arm: summaries for arm, summaries in runs.items() if summaries}
 
 

@@ -174,7 +174,7 @@ def _figures(refined: Record, shift: Record) -> Record:
 def _measure(run: RunDir, cfg: Config, model: ModelHandle, subject: str, seconds: dict[str, float]) -> Estimates:
     """Evaluates one subject into its folder of the run and adds the seconds it took."""
     console.rule(f"[bold]Evaluation of the {subject} model[/]", align="left")
-    # What a base generates is shared by all runs, what a tuned model generates belongs to its own.
+    # Outputs of a base are shared by all runs; those of a tuned model belong to its run.
     store = cache_dir() / "evaluations" if subject == BASE else run.path / "evaluation" / "stored"
     work = partial(stages.evaluate, cfg, model, store, subject)
     estimates, seconds[f"evaluate_{subject}"] = compute(work, outputs_folder(run.path, subject), cfg, "one per node")

@@ -1,4 +1,4 @@
-"""What names a run: everything that determines its result, and nothing else.
+"""The identity of a run: everything that determines its result, and nothing else.
 
 A run is described once, hashed once, and the identity is passed on: to the directory that is named by it, to the model card, to
 W&B. The same command finds its own directory again, resumes there, or shows what is done. Which keys count stands at the keys

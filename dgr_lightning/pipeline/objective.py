@@ -1,4 +1,4 @@
-"""What a sweep minimises: the safety tax and the requests that are not refused, both on the probe split.
+"""The objective that a sweep minimises: the safety tax and the share of harmful requests answered, both on the probe split.
 
 The evaluation split is never chosen on: it is reported, for the chosen point alone.
 """

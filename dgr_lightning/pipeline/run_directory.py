@@ -1,6 +1,6 @@
 """The run directory: where a run lives, which config it holds, and which process may write in it.
 
-One process owns a directory, by a lock that the kernel gives back when the process dies. What a directory holds is in
+One process owns a directory, by a lock that the kernel releases when the process dies. What a directory holds is in
 docs/architecture.md; this module writes `config.yaml` and two hidden files, `.lock` and `.run.json` (what was hashed, to say
 later how another config differs).
 """
@@ -41,7 +41,7 @@ class Place:
 
 
 class RunDir:
-    """A run directory that this process owns until `close`, or until the process ends in whatever way.
+    """A run directory that this process owns until `close`, or until the process ends, however it ends.
 
     Attributes:
         path: the directory.
@@ -93,7 +93,7 @@ class RunDir:
         return (self.path / SUMMARY).exists()
 
     def close(self) -> None:
-        """Gives the directory back."""
+        """Releases the directory."""
         self._lock.close()
 
     def __enter__(self) -> RunDir:
@@ -101,8 +101,14 @@ class RunDir:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Gives the directory back."""
+        """Releases the directory."""
         self.close()
+
+
+def read_described(directory: Path) -> dict[str, Any]:
+    """Returns what the hash of a run directory's run is made of: `RunIdentity.described`."""
+    described: dict[str, Any] = read_json(directory / _RUN)["described"]
+    return described
 
 
 def _check_holds(path: Path, identity: RunIdentity) -> None:
@@ -152,8 +158,8 @@ def _acquire(lock: IO[str], path: Path, wait_seconds: float) -> None:
             holder = lock.read().strip() or "another process"
             if monotonic() >= deadline:
                 raise UserError(
-                    f"{path}: in use by {holder}. Wait for its end, or stop it; the same command then goes on from there. "
-                    "Another name= or hydra.run.dir= starts a run of its own."
+                    f"{path}: in use by {holder}. Wait for its end, or stop it; the same command then continues from there. "
+                    "Another name= or hydra.run.dir= starts a separate run."
                 ) from None
             if not waiting:
                 say(f"waiting up to {wait_seconds:.0f} s for {escape(holder)}, which has {escape(str(path))} open")

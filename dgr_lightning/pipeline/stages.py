@@ -1,7 +1,7 @@
-"""What each stage does: functions of the resolved config, a model and the run directory, in processes of their own if need be.
+"""The work of each stage: functions of the resolved config, a model and the run directory.
 
-A function reads what earlier stages left in the run directory, writes its own files there and returns its record. `stages`
-knows the order.
+A function reads what earlier stages left in the run directory, writes its own files there and returns its record. `commands`
+has the order, `execution` the processes.
 """
 
 from __future__ import annotations

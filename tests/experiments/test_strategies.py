@@ -6,7 +6,7 @@ import sys
 import yaml
 
 from dgr_lightning.experiments import strategies
-from dgr_lightning.experiments.strategies import ARMS, markdown
+from dgr_lightning.experiments.strategies import arms, markdown
 from dgr_lightning.files import write_json, write_jsonl, write_text
 
 
@@ -47,7 +47,7 @@ def test_kept_originals_count_and_dropped_examples_do_not():
 def test_every_arm_is_a_choice_of_refine():
     from dgr_lightning.cli.overrides import choices
 
-    assert {arm for arm in ARMS if not arm.startswith("length-matched")} | {"length-matched"} == set(choices("refine"))
+    assert {arm for arm in arms() if not arm.startswith("length-matched")} | {"length-matched"} == set(choices("refine"))
 
 
 def test_the_last_run_of_each_seed_counts(tmp_path):
@@ -73,7 +73,7 @@ def test_script_sweeps_twice_and_names_the_arms_that_are_missing(tmp_path, monke
     monkeypatch.setattr(sys, "argv", ["strategies.py", "--seeds", "1,2", "--name", "all", "--", "data=micro-r1act"])
     monkeypatch.chdir(tmp_path)
     assert strategies.main() == 1
-    alone = "refine=vanilla,filters-only,dgr,dgr-best-of-4,dgr-trace-only,dgr-answer-only,sdft,thinksafe"
+    alone = "refine=vanilla,dgr,dgr-answer-only,dgr-best-of-4,dgr-trace-only,filters-only,sdft,thinksafe"
     matched = ["refine=length-matched", "seed=1,2", "refine.arm=originals,rewrites", "data.limit=null"]
     assert sweeps == [("all", [alone, "seed=1,2", "data=micro-r1act"]), ("all", [*matched, "data=micro-r1act"])]
     assert "no finished run of vanilla, " in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What a message to the user must hold."""
+"""Checks of messages to the user."""
 
 
 def check_message(text: str, parts: list[str]) -> None:

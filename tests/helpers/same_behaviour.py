@@ -3,7 +3,7 @@
     python tests/helpers/same_behaviour.py run CHECKOUT OUT      # runs the commands below in a checkout, into OUT
     python tests/helpers/same_behaviour.py compare OUT OUT       # every file of every run, times aside
 
-Both checkouts run under the same Python, each with a cache of its own under OUT: all of it is made, nothing is found.
+Both checkouts run under the same Python, each with its own cache under OUT, which starts empty.
 What tells how long something took, or how much memory a process had, is left out of the comparison; everything else has to be
 equal to the bit. Names of run directories hold the run hash, names of folders in the cache the generation hash: so equal names
 are equal hashes.

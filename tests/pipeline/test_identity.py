@@ -1,4 +1,4 @@
-"""What names a run: what determines its result, and nothing else."""
+"""The identity of a run: what determines its result, and nothing else."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a sweep minimises."""
+"""The objective of a sweep."""
 
 import pytest
 

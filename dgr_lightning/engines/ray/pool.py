@@ -179,7 +179,7 @@ class RayPool:
             raise RuntimeError(
                 f"engine=ray: engines have died {self._num_failures} times without a result in between, the last time of: "
                 f"{cause}\n"
-                "What is stored stays; the same command goes on from there."
+                "What is stored stays; the same command continues from there."
             )
         unfinished = self._in_flight.unfinished
         say(

@@ -145,7 +145,7 @@ class ServerEngine:
                 f"{error.reason(self._decoder.decode(ids))}. If its context is too short, write engine.max_length=<its length>."
             ) from None
         except Unreachable as error:
-            raise RuntimeError(f"{error} What was finished is kept: the same command goes on from there.") from None
+            raise RuntimeError(f"{error} Everything finished is kept: the same command continues from there.") from None
 
     def _completion(self, request: Request, choice: Choice, sampling: Sampling) -> Completion:
         """Returns the completion of an answer, cut before the first stop token in it."""
