@@ -52,4 +52,4 @@ class RefineConfig:
         ["unfinished", "empty", "think_marks", "overthinking", "meta_thinking", "refusal_lost"],
         "quality checks, in this order; the first that fails is the reason",
     )
-    options: dict[str, Any] = setting({}, "options of a strategy from outside, such as refine.options.sentences=3", private=True)
+    options: dict[str, Any] = setting({}, "of a strategy from outside, such as refine.options.sentences=3", private=True)
