@@ -1,7 +1,7 @@
-"""The final answer in a text, and its normal form: what maths grading compares before anything is computed.
+"""The final answer in a text, and its normal form: maths grading compares these before it computes anything.
 
 The normal form follows MATH's own (Hendrycks et al. 2021, `math_equivalence.py`): spacing, styles, dollars, per cent, degrees
-and units do not bear on the value. Nothing here is evaluated, and finding the answer is linear in the text.
+and units do not change the value. Nothing here is evaluated, and finding the answer is linear in the text.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from fractions import Fraction
 
 
 def final_answer(text: str) -> str | None:
-    """Returns what is in the last `\\boxed{…}` of a text, nested braces and all; without a box, its last number.
+    """Returns the content of the last `\\boxed{…}` of a text, nested braces included; without a box, its last number.
 
-    A last box that is never closed is no answer: the text ended inside it. None where there is neither box nor number.
+    A last box that is never closed is no answer: the text ended inside it. None for a text with neither box nor number.
     """
     start = max(text.rfind("\\boxed"), text.rfind("\\fbox"))
     if start < 0:

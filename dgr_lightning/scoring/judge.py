@@ -24,19 +24,16 @@ class Judge(Protocol):
     """Decides whether answers refuse.
 
     Attributes:
-        note: one sentence on what kind of measure this is, printed beside every rate.
-        content: JSON-able; everything that its verdicts depend on, hashed with the verdicts that are stored.
+        name: what figures of it are called by.
+        note: one sentence on what kind of measure it is, printed beside its rates.
     """
 
+    name: ClassVar[str]
     note: ClassVar[str]
 
     @property
-    def name(self) -> str:
-        """As in `judge.name`."""
-
-    @property
     def content(self) -> Any:
-        """Everything that its verdicts depend on."""
+        """Everything that its verdicts depend on, JSON-able: hashed with the verdicts that are stored."""
 
     @classmethod
     def of(cls, cfg: JudgeConfig) -> Self:

@@ -110,6 +110,7 @@ def write_traces(model: ModelHandle, problems: Sequence[Problem], cfg: Config, s
     with ShardedRows(store_root / content_hash(header), header) as store:
         for shard in sorted({shard_of(key) for key in keys if key not in store}):
             store.claim(shard, wait=True)
+        # Not `generate_stored`, whose stores keep texts alone: a trace is scored by its token ids.
         requests = [Request(key, prompts[key]) for key in prompts if key not in store]
         if requests:
             with progress(label, len(requests)) as advance:

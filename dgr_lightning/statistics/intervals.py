@@ -27,7 +27,7 @@ Outcomes = Sequence[Sequence[bool]]
 
 @dataclass(frozen=True)
 class Estimate:
-    """An estimate with its 95 % interval; what is undefined is None.
+    """An estimate with its 95 % interval; undefined values are None.
 
     Attributes:
         value: the estimate.

@@ -1,7 +1,7 @@
 """AdvBench: 520 harmful instructions (Zou et al. 2023, arXiv 2307.15043).
 
-In this project it is above all the harmful probe beside StrongREJECT. StrongREJECT took 25 of its requests over word for word
-and two more nearly so; they are left out of the probe split, so that no curve is drawn over what is reported.
+This project uses it mainly as the harmful probe task beside StrongREJECT. StrongREJECT took over 25 of its requests word for
+word and two more almost so; they are left out of the probe split, so that no curve is drawn over reported requests.
 The hub copy is gated and calls the column `prompt`; the authors' CSV calls it `goal`. Both are read.
 """
 
