@@ -26,8 +26,8 @@ def generation_key(id_: str, part: str, attempt: int, content: str, trace: str |
         attempt: number of the try, from 0.
         content: content hash of the example.
         trace: where the prompt shows a trace that was rewritten before, the generation hash and the key of that trace. So an
-            answer that was made for one trace is never met by another: a changed check that accepts another trace asks for
-            another answer.
+            answer is never reused for a trace that it was not made for: when a changed check accepts another trace, another
+            answer is generated.
     """
     return f"{id_}/{part}/{attempt}/{content if trace is None else content_hash(content, trace)}"
 

@@ -77,8 +77,8 @@ def match_rewrites(examples: Sequence[Example], rewriter: Rewriter, outcomes: Ma
     if len(match.originals) < _FEWEST_PAIRS:
         raise UserError(
             f"refine=length-matched: only {len(match.originals)} of {len(indices)} originals have a rewrite of their length "
-            "to be paired with: this set's originals and rewrites differ too much in length to be compared. Take another "
-            "data= or model=."
+            "to be paired with: this set's originals and rewrites differ too much in length to be compared. Take more "
+            "examples (data.limit=null), or another data= or model=."
         )
     say(
         f"length-matched: {len(match.originals)} pairs of {len(indices)} rewritten examples, mean target tokens "

@@ -1,4 +1,4 @@
-"""The jobs of a refinement, one an example, and what has come of them: accepted texts and verdicts, read from the store."""
+"""The jobs of a refinement, one an example, and their results: accepted texts and verdicts, read from the store."""
 
 from __future__ import annotations
 

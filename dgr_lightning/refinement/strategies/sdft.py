@@ -14,7 +14,7 @@ TEMPLATE = TemplateFile("response_template", SHIPPED / "sdft.jinja", ("question"
 
 
 class OwnResponse(ResponseStep):
-    """The model answers the question itself, with trace and answer of the source before its eyes."""
+    """The model answers the question itself, with the source's trace and answer in its prompt as a reference."""
 
     def prompt(self, example: Example, trace: str) -> str:
         """Returns the instruction with its reference."""
