@@ -10,9 +10,11 @@ from __future__ import annotations
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from dgr_lightning.errors import UserError
+from dgr_lightning.hashes import file_hash
 
 T = TypeVar("T")
 
@@ -62,16 +64,34 @@ class Registry(Generic[T]):
         member: T = getattr(module, self._constant)
         return member
 
+    def outside_code(self, name: str) -> dict[str, str]:
+        """Returns `{"code": …}`, the SHA-256 of the file that a member from outside is named by; {} for the project's own.
+
+        It belongs into every hash that the member's work belongs into: the project's own code is covered by version numbers.
+
+        Raises:
+            UserError: there is no such module.
+        """
+        if not self.is_outside(name):
+            return {}
+        module = self._import(name)
+        assert module.__file__ is not None, f"{module.__name__} is a namespace package"
+        return {"code": file_hash(Path(module.__file__))}
+
     def _may_hold_a_member(self, path: Path) -> bool:
         return (path / "__init__.py").is_file() or (path.suffix == ".py" and not self._folders_only)
 
     def _outside(self, name: str) -> Any:
-        module, _, attribute = name.partition(":")
+        module, attribute = self._import(name), name.partition(":")[2]
+        if not hasattr(module, attribute):
+            raise UserError(f"{self.key}={name}: {module.__name__} has no {attribute}.")
+        return getattr(module, attribute)
+
+    def _import(self, name: str) -> ModuleType:
+        module = name.partition(":")[0]
         try:
-            return getattr(import_module(module), attribute)
+            return import_module(module)
         except ImportError as error:
             raise UserError(
                 f"{self.key}={name}: {module} cannot be imported ({error}). Is its folder on PYTHONPATH, or installed?"
             ) from error
-        except AttributeError as error:
-            raise UserError(f"{self.key}={name}: {module} has no {attribute}.") from error

@@ -79,7 +79,7 @@ def place_of(composed: Any, line: CommandLine) -> Place:
     return Place(root=path) if line.sweep else Place(exact=path)
 
 
-def is_complaint(error: Exception) -> bool:
+def is_hydra_error(error: Exception) -> bool:
     """Whether an exception that no point raised is Hydra's way to say that something on the command line is wrong."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException

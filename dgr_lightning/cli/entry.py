@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from dgr_lightning.cli import points
-from dgr_lightning.cli.compose import hydra_message, is_complaint, place_of, register_schema, typed
+from dgr_lightning.cli.compose import hydra_message, is_hydra_error, place_of, register_schema, typed
 from dgr_lightning.cli.failures import BAD_CONFIG, DONE, FAILED, INTERRUPTED, exit_code, show_error, show_failure
 from dgr_lightning.cli.overrides import CONF, CommandLine, read_command_line
 from dgr_lightning.cli.resolve import resolve
@@ -28,8 +28,8 @@ from dgr_lightning.distributed import torchrun
 from dgr_lightning.errors import UserError
 from dgr_lightning.pipeline.run_directory import Place
 
-# Of two ways in which a sweep ended badly, the later one is told.
-_GRAVITY = (DONE, BAD_CONFIG, FAILED)
+# A sweep with several kinds of failures ends with the code of the last kind in this order.
+_SEVERITY = (DONE, BAD_CONFIG, FAILED)
 
 Main = Callable[[Config, Place], Any]
 """The work of a script on a checked config. Its result is the objective of the sweep point."""
@@ -81,7 +81,7 @@ def _run(main: Main, command: str, arguments: list[str]) -> int:
         show_error(str(error))
         return BAD_CONFIG
     except KeyboardInterrupt:
-        show_error("what was generated and trained is kept: the same command continues from there.", "stopped")
+        show_error("everything generated and trained is kept: the same command continues from there.", "stopped")
         return INTERRUPTED
 
 
@@ -115,7 +115,7 @@ def _sweep(main: Main, command: str, line: CommandLine) -> int:
                 raise
             show_failure(error)
             code = FAILED
-        return max(code, points.sweep_exit_code(points.read_outcomes(folder)), key=_GRAVITY.index)
+        return max(code, points.sweep_exit_code(points.read_outcomes(folder)), key=_SEVERITY.index)
 
 
 def _sweep_point(main: Main, command: str, line: CommandLine, folder: Path, composed: Any) -> Any:
@@ -161,6 +161,6 @@ def _through_hydra(point: Callable[[Any], Any], command: str, line: CommandLine)
     except points.PointFailed:
         raise
     except Exception as error:
-        if is_complaint(error):
+        if is_hydra_error(error):
             raise UserError(hydra_message(error)) from error
         raise

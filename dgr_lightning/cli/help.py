@@ -12,7 +12,7 @@ from dgr_lightning.cli.registries import members
 from dgr_lightning.config import schema
 from dgr_lightning.config.keys import keys
 
-_WHAT = {
+_SUMMARY = {
     "train": "Refines a safety set with the target model (DGR, arXiv 2602.02136), trains on it, and measures the safety tax.",
     "refine": "Refines a safety set with the target model (DGR, arXiv 2602.02136), measures how far it lies from that model.",
     "evaluate": "Measures reasoning, refusal and over-refusal of any Hugging Face folder.",
@@ -54,7 +54,7 @@ _UNUSED = {
 def show_help(command: str, console: Console | None = None) -> None:
     """Prints the help page of `train`, `refine` or `evaluate`; long on purpose, pipe it through less."""
     console = console or Console(highlight=False)
-    console.print(f"[bold]{_WHAT[command]}[/]\n\n    python {command}.py key=value group=choice …\n")
+    console.print(f"[bold]{_SUMMARY[command]}[/]\n\n    python {command}.py key=value group=choice …\n")
     console.print("[bold]Examples[/]")
     for example, meaning in _EXAMPLES[command]:
         console.print(Text(f"  {example}", style="cyan"), Text(f"      {meaning}"), sep="\n", soft_wrap=True)

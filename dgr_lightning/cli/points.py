@@ -1,4 +1,4 @@
-"""The points of a sweep, wherever a launcher runs them, and what became of each.
+"""The points of a sweep, wherever a launcher runs them, and the outcome of each.
 
 Joblib runs points in other processes, Slurm on other machines: a list in the parent would stay empty. So every point leaves its
 outcome as a file in a folder of the cache, which all of them see, and the parent reads the folder when the sweep is over.
@@ -42,7 +42,7 @@ class Outcome:
 
 @contextmanager
 def outcome_folder() -> Iterator[Path]:
-    """A folder for the outcomes of one sweep, deleted behind it."""
+    """A folder for the outcomes of one sweep, deleted afterwards."""
     require_cache()
     folder = cache_dir() / "sweeps" / uuid4().hex
     try:

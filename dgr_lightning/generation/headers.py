@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dgr_lightning.config import EngineConfig, EvaluationConfig, RefineConfig
+from dgr_lightning.engines.registry import ENGINES
 
 
 def store_header(version: int, model_hash: str, chat_style: str, engine: EngineConfig, **generation: Any) -> dict[str, Any]:
@@ -26,6 +27,7 @@ def store_header(version: int, model_hash: str, chat_style: str, engine: EngineC
         "max_length": engine.max_length,
         "engine": engine.identity,
         "precision": engine.precision,
+        **{f"engine_{name}": value for name, value in ENGINES.outside_code(engine.name).items()},
     }
 
 

@@ -16,9 +16,12 @@ from typing import Any
 
 from dgr_lightning.config import Config, Kind
 from dgr_lightning.config.keys import hashed, unread_by_method
+from dgr_lightning.engines.registry import ENGINES
 from dgr_lightning.hashes import content_hash, file_hash
 from dgr_lightning.refinement.strategy import Strategy, strategy_of
+from dgr_lightning.scoring.judge import JUDGES
 from dgr_lightning.scoring.judges.keywords import SHIPPED_PHRASES
+from dgr_lightning.training.optimizer import OPTIMIZERS
 
 # Part of every run hash. Raise it when a change of the code makes the same config train another model.
 RECIPE_VERSION = 3
@@ -78,10 +81,14 @@ def _training(cfg: Config, contents: Contents, kind: Kind) -> dict[str, Any]:
     described["refine"] = _refine(described["refine"], cfg, strategy)
     for key in unread_by_method("tuning", cfg.tuning.method):
         described.get("tuning", {}).pop(key.removeprefix("tuning."), None)
-    if not strategy.generates:
+    if strategy.generates:
+        described["engine"] |= ENGINES.outside_code(cfg.engine.name)
+    else:
         # The engine's precision stays: probes and the shift are computed in it.
         for name in ("name", "served_model", "max_length"):
             del described["engine"][name]
+    if kind == "train":
+        described["sft"] |= OPTIMIZERS.outside_code(cfg.sft.optimizer)
     if strategy.uses_guard:
         described["refine"]["guard"] = _judge(cfg)
     wanted = ("model", "data", "probes") if kind == "train" else ("model", "data")
@@ -98,13 +105,15 @@ def _refine(values: Mapping[str, Any], cfg: Config, strategy: Strategy) -> dict[
 
 def _evaluation(cfg: Config, contents: Contents) -> dict[str, Any]:
     described = hashed(cfg, "evaluate") | {"judge": _judge(cfg)}
+    described["engine"] |= ENGINES.outside_code(cfg.engine.name)
     for section in ("model", "evaluation"):
         described[section]["content"] = contents.get(section)
     return described
 
 
 def _judge(cfg: Config) -> dict[str, Any]:
-    return {"name": cfg.judge.name, "phrases": file_hash(Path(cfg.judge.phrases or SHIPPED_PHRASES).expanduser())}
+    phrases = file_hash(Path(cfg.judge.phrases or SHIPPED_PHRASES).expanduser())
+    return {"name": cfg.judge.name, "phrases": phrases} | JUDGES.outside_code(cfg.judge.name)
 
 
 def _slug(cfg: Config, kind: Kind) -> str:

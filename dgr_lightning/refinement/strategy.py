@@ -18,7 +18,6 @@ a dataclass, `Options`, whose fields are given as `refine.options.<name>=`:
 from __future__ import annotations
 
 import difflib
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
@@ -26,7 +25,6 @@ from typing import Any, ClassVar
 
 from dgr_lightning.config import RefineConfig, schema
 from dgr_lightning.errors import UserError
-from dgr_lightning.hashes import file_hash
 from dgr_lightning.prompts.templates import RewritingTemplate, TemplateFile
 from dgr_lightning.refinement.quality import SHIPPED_PHRASES, check_quality
 from dgr_lightning.refinement.step import Step
@@ -112,9 +110,7 @@ class Strategy:
         of the package's own strategies is covered by version numbers instead.
         """
         options = {} if self.options is None else {"options": asdict(self.options)}
-        if not STRATEGIES.is_outside(self.refine.strategy):
-            return options
-        return options | {"code": file_hash(Path(inspect.getfile(type(self))))}
+        return options | STRATEGIES.outside_code(self.refine.strategy)
 
     def _parsed(self, given: Mapping[str, Any]) -> Any:
         name = self.refine.strategy

@@ -62,7 +62,7 @@ def task_hash(name: str, split: str, path: str | None = None) -> str:
         source = [task.hub_id, task.revision, task.subset, task.splits[split]]
     else:
         source = [[problem.id, problem.prompt, problem.gold] for problem in load_problems(name, split=split)]
-    return content_hash(TASKS_VERSION, task.name, split, source)
+    return content_hash(TASKS_VERSION, task.name, split, source, *TASKS.outside_code(name).values())
 
 
 def task_hashes(names: Sequence[str], split: str, paths: Mapping[str, str]) -> list[str]:

@@ -36,6 +36,10 @@ class Tasks(Mapping[str, Task]):
             raise UserError(f"tasks={name}: expected a dgr_lightning.tasks.task.Task, found {type(task).__name__}.")
         return task
 
+    def outside_code(self, name: str) -> dict[str, str]:
+        """Returns `{"code": …}` for a task from outside, as `Registry.outside_code` does; {} for the project's own."""
+        return self._files.outside_code(name)
+
     def __iter__(self) -> Iterator[str]:
         """Yields the names of the project's tasks: reasoning ones first, then harmful, then benign."""
         return iter(self._shipped)

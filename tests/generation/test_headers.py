@@ -4,6 +4,7 @@ import pytest
 
 from dgr_lightning.config import EngineConfig, EvaluationConfig
 from dgr_lightning.generation.headers import sampling_settings, store_header
+from dgr_lightning.hashes import file_hash
 
 ENGINE = EngineConfig(name="transformers", precision="fp32")
 
@@ -29,3 +30,10 @@ def test_a_header_holds_the_model_the_generation_and_the_engine_in_this_order():
 def test_nothing_is_stored_under_auto(key):
     with pytest.raises(AssertionError, match=r"cli/ resolves engine\.name and engine\.precision"):
         store_header(1, "m", "think", EngineConfig(**({"name": "transformers", "precision": "fp32"} | {key: "auto"})))
+
+
+def test_completions_of_an_engine_from_outside_are_stored_by_its_code(tmp_path, monkeypatch):
+    (tmp_path / "own_engine.py").write_text("ENGINE = None")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    header = store_header(1, "m", "think", EngineConfig(name="own_engine:ENGINE", precision="fp32"))
+    assert header["engine_code"] == file_hash(tmp_path / "own_engine.py")

@@ -128,19 +128,22 @@ def test_kinds_never_share_a_hash():
 
 
 def test_a_section_is_hashed_unless_it_is_left_out_on_purpose():
-    assert list(identify(config(), CONTENTS).described) == [
-        *(
-            "seed",
-            "model",
-            "data",
-            "refine",
-            "engine",
-            "tuning",
-            "sft",
-            "trainer",
-            "probes",
-            "content",
-            "kind",
-            "recipe_version",
-        )
-    ]
+    sections = ["seed", "model", "data", "refine", "engine", "tuning", "sft", "trainer", "probes"]
+    assert list(identify(config(), CONTENTS).described) == [*sections, "content", "kind", "recipe_version"]
+
+
+@pytest.mark.parametrize(
+    ("key", "kind"),
+    [("sft__optimizer", "train"), ("engine__name", "train"), ("engine__name", "evaluate"), ("judge__name", "evaluate")],
+)
+def test_members_from_outside_count_by_their_code(tmp_path, monkeypatch, key, kind):
+    module = tmp_path / f"own_{key}_{kind}.py"
+    monkeypatch.syspath_prepend(str(tmp_path))
+    cfg = config(**{key: f"{module.stem}:Member"})
+    hashes = set()
+    for code in ("Member = 1", "Member = 2"):
+        module.write_text(code)
+        hashes.add(identify(cfg, CONTENTS, kind).hash)
+    assert len(hashes) == 2
+    cfg.refine.strategy = "vanilla"
+    assert ("code" in identify(cfg, CONTENTS, kind).described["engine"]) == (key == "engine__name" and kind == "evaluate")

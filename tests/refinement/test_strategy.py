@@ -11,7 +11,7 @@ from dgr_lightning.config import Config, RefineConfig
 from dgr_lightning.config.setting import setting
 from dgr_lightning.errors import UserError
 from dgr_lightning.hashes import file_hash
-from dgr_lightning.pipeline.identity import run_hash
+from dgr_lightning.pipeline.identity import identify
 from dgr_lightning.refinement.quality import CHECKS
 from dgr_lightning.refinement.strategy import FALLBACK, QUALITY, SAMPLING, STRATEGIES, Strategy, read_by_strategy, strategy_of
 from tests.helpers.scripted import ScriptedEngine, good, refined
@@ -168,7 +168,7 @@ def test_options_and_code_of_a_strategy_from_outside_are_in_the_run_hash():
     }
     cfg = Config()
     hashes = [
-        run_hash(replace(cfg, refine=RefineConfig(strategy=MINE, options=options)), {"model": "m", "data": "d"})
+        identify(replace(cfg, refine=RefineConfig(strategy=MINE, options=options)), {"model": "m", "data": "d"}).hash
         for options in ({}, {"sentences": 3}, {"sentences": "3"}, {"sentences": 4})
     ]
     assert hashes[0] == hashes[1] == hashes[2] != hashes[3], "the hash is over values, not over how they were written"
