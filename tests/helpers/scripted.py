@@ -9,7 +9,7 @@ from typing import Any
 
 from dgr_lightning.config import Config, EngineConfig, RefineConfig
 from dgr_lightning.engines.engine import LENGTH, STOP, Completion, Request, Sampling
-from dgr_lightning.engines.request_queue import Feed
+from dgr_lightning.engines.request_queue import RequestQueue
 from dgr_lightning.example import Example
 from dgr_lightning.models.chat import Parsed
 from dgr_lightning.refinement.refine import Refinement, refine_set
@@ -84,9 +84,9 @@ class ScriptedEngine:
 
     def generate(self, requests: Iterable[Request | None], sampling: Sampling) -> Iterator[Completion]:
         self.samplings.append(sampling)
-        feed = Feed(requests)
-        while not feed.ended:
-            for request in reversed(feed.take(1000)):
+        queue = RequestQueue(requests)
+        while not queue.exhausted:
+            for request in reversed(queue.take(1000)):
                 if self.fail_after is not None and len(self.requests) >= self.fail_after:
                     raise KeyboardInterrupt
                 self.requests.append(request)
