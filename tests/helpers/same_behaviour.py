@@ -38,6 +38,7 @@ COMMANDS = {
         "data.limit=64",
         "refine.fraction=0.5",
         "evaluation.samples=2",
+        "evaluation.temperature=0.6",
         "evaluation.limit=20",
     ],
     "kl": ["train.py", *SMALL, "shift.prompts=8", "shift.embedding=target"],
@@ -130,6 +131,10 @@ def _plain(path: Path) -> Any:
     if path.suffix == ".csv":
         rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
         return [{name: cell for name, cell in row.items() if not _TIMES.search(name)} for row in rows]
+    if path.suffix == ".safetensors":
+        content = path.read_bytes()
+        start = 8 + int.from_bytes(content[:8], "little")
+        return json.loads(content[8:start]), content[start:]  # the order of the header's metadata differs from run to run
     if path.suffix == ".html":
         return re.sub(
             r"[\d.,]+(?= ?(s|MiB|GiB|tokens/s)\b)|<path [^>]*>|<text [^>]*>[^<]*</text>", "", path.read_text(encoding="utf-8")
