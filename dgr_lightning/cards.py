@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 
-def compose(
+def compose_card(
     front: Mapping[str, Any],
     title: str,
     text: str,

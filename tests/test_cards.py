@@ -5,7 +5,7 @@ from dgr_lightning import cards
 
 def test_a_card_opens_with_the_header_of_the_hub_and_tells_facts_settings_and_sections_in_order():
     settings = {"refine": {"strategy": "dgr"}, "data": {"limit": None}}
-    card = cards.compose(
+    card = cards.compose_card(
         {"tags": ["safety"], "license": "mit"}, "A set", "Text.", {"examples": "40"}, settings, {"Template": "{{ x }}"}
     )
     _, header, body = card.split("---\n", 2)
@@ -16,4 +16,4 @@ def test_a_card_opens_with_the_header_of_the_hub_and_tells_facts_settings_and_se
 
 
 def test_a_card_may_end_with_its_settings():
-    assert cards.compose({}, "A model", "Text.", {}, {"sft": {"lr": 1e-05}}).endswith("sft:\n  lr: 1.0e-05\n```\n")
+    assert cards.compose_card({}, "A model", "Text.", {}, {"sft": {"lr": 1e-05}}).endswith("sft:\n  lr: 1.0e-05\n```\n")

@@ -55,12 +55,7 @@ def check(cfg: Config, command: str) -> None:
     ):
         if seed >= 2**32:
             raise UserError(f"{key}={seed}: expected a whole number below 2^32, which is what seeds the generators.")
-    if command == "train" and cfg.shift.tuned is not None:
-        raise UserError(f"shift.tuned={cfg.shift.tuned}: train.py compares the model that it trains; give it to refine.py.")
-    if cfg.shift.tuned is not None and not cfg.shift.prompts:
-        raise UserError(
-            "shift.tuned: on how many prompts of each kind is it compared with the target? Write shift.prompts=64, say."
-        )
+    _check_shift(cfg, command)
     _check_model(cfg)
     check_devices(cfg.trainer)
     from dgr_lightning.engines.registry import check_engine
@@ -72,31 +67,44 @@ def check(cfg: Config, command: str) -> None:
         _check_data(cfg)
         _check_refine(cfg)
     if command != "refine":
-        _check_sampling("evaluation", cfg.evaluation.samples, "samples", cfg.evaluation.temperature)
-        if not cfg.evaluation.tasks:
-            raise UserError(
-                "evaluation.tasks=[]: nothing to measure; name tasks, or take evaluation=quick or evaluation=micro."
-            )
-        if len(set(cfg.evaluation.tasks)) < len(cfg.evaluation.tasks):
-            raise UserError(f"evaluation.tasks=[{','.join(cfg.evaluation.tasks)}]: a task is named twice.")
-        from dgr_lightning.tasks.checks import check_tasks
-        from dgr_lightning.tasks.registry import TASKS
-
-        spoken = {TASKS[name].language for name in cfg.evaluation.tasks if name in TASKS}
-        if spoken and cfg.model.language not in spoken:
-            other = "evaluation=micro" if cfg.model.language == "micro" else "evaluation=quick"
-            raise UserError(
-                f"evaluation={cfg.evaluation.name} with model={cfg.model.name}: the tasks are in the "
-                f"{', '.join(sorted(spoken))} language, the model speaks the {cfg.model.language} one. "
-                f"Take {other}, or another model."
-            )
-        check_tasks(cfg.evaluation, cfg.probes, cfg.model.language)
+        _check_evaluation(cfg)
     if command == "train" and cfg.sft.select is not None:
         _check_selection(cfg)
     from dgr_lightning.scoring.judge import JUDGES
 
     JUDGES.get(cfg.judge.name)
     _check_file("judge.phrases", cfg.judge.phrases)
+
+
+def _check_shift(cfg: Config, command: str) -> None:
+    if cfg.shift.tuned is None:
+        return
+    if command == "train":
+        raise UserError(f"shift.tuned={cfg.shift.tuned}: train.py compares the model that it trains; give it to refine.py.")
+    if not cfg.shift.prompts:
+        raise UserError(
+            "shift.tuned: on how many prompts of each kind is it compared with the target? Write shift.prompts=64, say."
+        )
+
+
+def _check_evaluation(cfg: Config) -> None:
+    from dgr_lightning.tasks.checks import check_tasks
+    from dgr_lightning.tasks.registry import TASKS
+
+    evaluation = cfg.evaluation
+    _check_sampling("evaluation", evaluation.samples, "samples", evaluation.temperature)
+    if not evaluation.tasks:
+        raise UserError("evaluation.tasks=[]: nothing to measure; name tasks, or take evaluation=quick or evaluation=micro.")
+    if len(set(evaluation.tasks)) < len(evaluation.tasks):
+        raise UserError(f"evaluation.tasks=[{','.join(evaluation.tasks)}]: a task is named twice.")
+    languages = {TASKS[name].language for name in evaluation.tasks if name in TASKS}
+    if languages and cfg.model.language not in languages:
+        other = "evaluation=micro" if cfg.model.language == "micro" else "evaluation=quick"
+        raise UserError(
+            f"evaluation={evaluation.name} with model={cfg.model.name}: the tasks are in the {', '.join(sorted(languages))} "
+            f"language, the model speaks the {cfg.model.language} one. Take {other}, or another model."
+        )
+    check_tasks(evaluation, cfg.probes, cfg.model.language)
 
 
 def _check_selection(cfg: Config) -> None:

@@ -132,9 +132,9 @@ def _sweep_point(main: Main, command: str, line: CommandLine, folder: Path, comp
     except Exception as error:
         show_failure(error)
         summary = str(error).partition("\n")[0] if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        points.write_outcome(folder, points.Outcome(number, overrides, exit_code(error), summary[:300]))
+        points.write_outcome(folder, points.PointOutcome(number, overrides, exit_code(error), summary[:300]))
         raise points.PointFailed(summary) from error
-    points.write_outcome(folder, points.Outcome(number, overrides, DONE))
+    points.write_outcome(folder, points.PointOutcome(number, overrides, DONE))
     return objective
 
 

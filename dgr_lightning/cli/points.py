@@ -24,7 +24,7 @@ class PointFailed(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PointOutcome:
     """The outcome of a point.
 
     Attributes:
@@ -55,17 +55,17 @@ def outcome_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def write_outcome(folder: Path, outcome: Outcome) -> None:
+def write_outcome(folder: Path, outcome: PointOutcome) -> None:
     """Leaves the outcome of a point for the parent."""
     write_json(folder / f"{outcome.number:06d}.json", asdict(outcome))
 
 
-def read_outcomes(folder: Path) -> list[Outcome]:
+def read_outcomes(folder: Path) -> list[PointOutcome]:
     """Returns the outcomes of all points that have ended, in the order of the points."""
-    return [Outcome(**read_json(path)) for path in sorted(folder.glob("*.json"))]
+    return [PointOutcome(**read_json(path)) for path in sorted(folder.glob("*.json"))]
 
 
-def sweep_exit_code(outcomes: list[Outcome]) -> int:
+def sweep_exit_code(outcomes: list[PointOutcome]) -> int:
     """Shows which points failed, and returns the exit code of the sweep: 2 where bad input is all that failed, else 1."""
     failed = [outcome for outcome in outcomes if outcome.code != DONE]
     if not failed:

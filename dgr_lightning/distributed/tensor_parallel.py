@@ -36,7 +36,7 @@ _COLUMNS, _ROWS, _NORM = "colwise", "rowwise", "replicated_with_grad_allreduce"
 _HEADS = 2  # the dimension of heads in the input of a norm of queries or keys: [batch, tokens, heads, width]
 
 
-def check_model(folder: Path, ways: int, trust_remote_code: bool = False) -> None:
+def check_folder(folder: Path, ways: int, trust_remote_code: bool = False) -> None:
     """Checks by a model's config alone, without loading a weight, that its layers can be split over so many devices.
 
     Raises:
@@ -44,11 +44,11 @@ def check_model(folder: Path, ways: int, trust_remote_code: bool = False) -> Non
     """
     model = outline(folder, trust_remote_code)
     if model is not None:
-        check(model, ways)
+        check_split(model, ways)
 
 
-def check(model: PreTrainedModel, ways: int) -> None:
-    """As `check_model`, for a model that may be on the meta device."""
+def check_split(model: PreTrainedModel, ways: int) -> None:
+    """As `check_folder`, for a model that may be on the meta device."""
     key, name = f"trainer.tensor_parallel={ways}", type(model).__name__
     plan, config = _plan(model), model.config.get_text_config().to_dict()
     unknown = sorted(set(plan.values()) - {_COLUMNS, _ROWS, _NORM})

@@ -27,7 +27,7 @@ def uniforms(streams: Tensor, positions: Tensor) -> Tensor:
     return _shift_right(state, 11).double() * 2.0**-53
 
 
-def choose(logits: Tensor, temperature: float, top_p: float, noise: Tensor) -> Tensor:
+def sample_tokens(logits: Tensor, temperature: float, top_p: float, noise: Tensor) -> Tensor:
     """Returns the next token of each row.
 
     Probabilities are taken in fp32, their running sums in fp64. The nucleus is the smallest set of most probable tokens that

@@ -54,7 +54,7 @@ def train(cfg: Config, place: Place) -> float | tuple[float, float] | None:
         _announce(run, cfg)
         _check_model(cfg, base.folder)
         refined, shift = _refine(run, cfg, base)
-        training = Stage("train", "Training", partial(stages.train, cfg, base, run.hash), "ranks")
+        training = Stage("train", "Training", partial(stages.training, cfg, base, run.hash), "ranks")
         trained = execute(training, run.path, cfg)
         measured.forget()
         seconds: dict[str, float] = {}
@@ -133,18 +133,18 @@ def _check_model(cfg: Config, folder: Path) -> None:
     """Refuses a model that cannot be trained as the config asks, now and not after hours of refinement."""
     check_unquantised(folder)
     if cfg.tuning.method != "full":
-        from dgr_lightning.training.adapters import check_model
+        from dgr_lightning.training.adapters import check_adapters
 
-        check_model(folder, cfg.tuning, cfg.model.trust_remote_code)
+        check_adapters(folder, cfg.tuning, cfg.model.trust_remote_code)
     if cfg.trainer.tensor_parallel > 1:
         from dgr_lightning.distributed import tensor_parallel
 
-        tensor_parallel.check_model(folder, cfg.trainer.tensor_parallel, cfg.model.trust_remote_code)
+        tensor_parallel.check_folder(folder, cfg.trainer.tensor_parallel, cfg.model.trust_remote_code)
 
 
 def _refine(run: RunDir, cfg: Config, target: ModelHandle) -> tuple[Record, Record]:
     """Sources → refined set, and how far it lies from the target; returns both records."""
-    refinement = Stage("refine", "Refinement", partial(stages.refine, cfg, target), "one per node")
+    refinement = Stage("refine", "Refinement", partial(stages.refinement, cfg, target), "one per node")
     refined = execute(refinement, run.path, cfg)
     stats = RefinementStats(**refined["refinement"])
     shift = Stage("shift", "Shift", partial(stages.shift, cfg, target, stats), measured=shift_hash(cfg))
@@ -176,7 +176,7 @@ def _measure(run: RunDir, cfg: Config, model: ModelHandle, subject: str, seconds
     console.rule(f"[bold]Evaluation of the {subject} model[/]", align="left")
     # Outputs of a base are shared by all runs; those of a tuned model belong to its run.
     store = cache_dir() / "evaluations" if subject == BASE else run.path / "evaluation" / "stored"
-    work = partial(stages.evaluate, cfg, model, store, subject)
+    work = partial(stages.evaluation, cfg, model, store, subject)
     estimates, seconds[f"evaluate_{subject}"] = compute(work, outputs_folder(run.path, subject), cfg, "one per node")
     return estimates
 

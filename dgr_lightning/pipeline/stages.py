@@ -35,7 +35,7 @@ REFINED = "refined.jsonl"
 SOURCES = "stages/sources.jsonl"
 
 
-def refine(cfg: Config, target: ModelHandle, run: Path) -> dict[str, Any]:
+def refinement(cfg: Config, target: ModelHandle, run: Path) -> dict[str, Any]:
     """Sources → refined set: `refined.jsonl`, with the figures of the stage as its record."""
     from dgr_lightning.refinement.refine import refine_set
     from dgr_lightning.refinement.strategy import strategy_of
@@ -73,7 +73,7 @@ def shift(cfg: Config, target: ModelHandle, stats: RefinementStats, run: Path) -
     return record
 
 
-def train(cfg: Config, target: ModelHandle, run_hash: str, run: Path) -> dict[str, Any]:
+def training(cfg: Config, target: ModelHandle, run_hash: str, run: Path) -> dict[str, Any]:
     """Refined set → `model/`, with curves. On several ranks, all of them call this."""
     from dgr_lightning.training.fit import fit
     from dgr_lightning.training.probes import Probes
@@ -98,7 +98,7 @@ def discard_output(stage: Callable[[Path], Any]) -> None:
         stage(Path(scratch))
 
 
-def evaluate(cfg: Config, model: ModelHandle, store: Path, label: str, out: Path) -> tuple[Estimates, float]:
+def evaluation(cfg: Config, model: ModelHandle, store: Path, label: str, out: Path) -> tuple[Estimates, float]:
     """Evaluates a model; returns the estimates by task, and the seconds that it took."""
     from dgr_lightning.evaluation.evaluate import evaluate_model
 

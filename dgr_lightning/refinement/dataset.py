@@ -15,7 +15,8 @@ from dgr_lightning import cards
 from dgr_lightning.config import Config
 from dgr_lightning.files import whole_folder
 from dgr_lightning.hashes import content_hash
-from dgr_lightning.refinement.outcome import RefinementStats, nats
+from dgr_lightning.number_format import nats
+from dgr_lightning.refinement.outcome import RefinementStats
 from dgr_lightning.refinement.quality import load_phrases
 from dgr_lightning.refinement.strategy import strategy_of
 
@@ -80,7 +81,7 @@ def card(
     kept = sum(stats.fallback.values())
     before, after = (nats(nll[when], "unknown") for when in ("before", "after"))
     fallback = ", ".join(f"{reason} {count}" for reason, count in stats.fallback.items()) or "none"
-    return cards.compose(
+    return cards.compose_card(
         front,
         f"{source}, {'refined by' if templates else 'for'} {model} ({cfg.refine.name or cfg.refine.strategy})",
         "A safety set for supervised fine-tuning of a reasoning model. It holds harmful prompts; the answers to them are\n"

@@ -39,7 +39,7 @@ def judge_sources(
     return rejected
 
 
-def source_rows(rejected: Mapping[str, Judgement]) -> Iterator[dict[str, Any]]:
+def rejected_rows(rejected: Mapping[str, Judgement]) -> Iterator[dict[str, Any]]:
     """Yields a line, of part `source`, for every example whose source texts failed; the texts are in the source set."""
     for id_, judgement in rejected.items():
         yield {"id": id_, "part": SOURCE, "attempt": 0, **asdict(judgement), "nll": None, "text": None}

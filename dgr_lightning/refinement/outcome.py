@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from rich.table import Table
 
 from dgr_lightning.console import console
+from dgr_lightning.number_format import nats
 
 
 @dataclass
@@ -76,14 +77,9 @@ def show_refinement(stats: RefinementStats, nll_before: float | None, nll_after:
     for reason, count in stats.fallback.items():
         table.add_row(f"  {reason}", "", _share(count, stats.examples), style="dim")
     table.add_row("target tokens", f"{stats.tokens_before:,}", f"{stats.tokens_after:,}")
-    table.add_row("NLL per token (nats)", nats(nll_before, "–"), nats(nll_after, "–"))
+    table.add_row("NLL per token (nats)", nats(nll_before), nats(nll_after))
     console.print(table)
 
 
 def _share(count: int, examples: int) -> str:
     return f"{count} of {examples} ({count / examples:.1%})" if examples else "0"
-
-
-def nats(value: float | None, unknown: str) -> str:
-    """Returns a mean NLL for people; `unknown` where it was not measured."""
-    return unknown if value is None else f"{value:.3f}"

@@ -28,7 +28,7 @@ from dgr_lightning.generation.jobs import Jobs, run_jobs
 from dgr_lightning.generation.shards import ShardedRows
 from dgr_lightning.hashes import content_hash
 from dgr_lightning.models.chat import Chat
-from dgr_lightning.refinement.judge_sources import judge_sources, source_rows
+from dgr_lightning.refinement.judge_sources import judge_sources, rejected_rows
 from dgr_lightning.refinement.length_matching import LengthMatch, match_rewrites
 from dgr_lightning.refinement.outcome import Outcome, RefinementStats, count_reasons
 from dgr_lightning.refinement.quality import QualityControl
@@ -109,7 +109,7 @@ def refine_set(examples: Sequence[Example], cfg: Config, target: ModelHandle, ju
     stats = RefinementStats(len(ids), refined.num_refined, reasons, tokens_before, tokens_after)
     if chosen and not any(outcome.accepted for outcome in outcomes.values()):
         _warn_nothing_refined(reasons, len(chosen))
-    return Refinement(refined, stats, lambda: chain(source_rows(rejected), rewriter.verdict_rows()), match)
+    return Refinement(refined, stats, lambda: chain(rejected_rows(rejected), rewriter.verdict_rows()), match)
 
 
 def generation_header(

@@ -50,7 +50,7 @@ def normalise(text: str) -> str:
     return text.replace(",", "").replace(" ", "") if _THOUSANDS.fullmatch(text) else text
 
 
-def number(text: str) -> Fraction | None:
+def parse_number(text: str) -> Fraction | None:
     """Returns the value of a normal form that is a whole number, a decimal, a/b, \\frac{a}{b} or mixed; None for any other."""
     if plain := _PLAIN.fullmatch(text):
         sign, value, divisor = plain[1], Fraction(plain[2]), int(plain[3] or 1)

@@ -139,7 +139,7 @@ def score_traces(engine: Engine, traces: Sequence[Trace], label: str) -> list[li
     return logprobs
 
 
-def divergence(
+def kl_divergence(
     traces: Sequence[Trace], base: Sequence[Sequence[float]], tuned: Sequence[Sequence[float]]
 ) -> dict[str, dict[str, Any]]:
     """Returns the KL divergence in nats per token, over all prompts and for each kind.

@@ -11,8 +11,8 @@ from typing import Any
 from dgr_lightning.config import Config
 from dgr_lightning.engines.model_handle import ModelHandle
 from dgr_lightning.example import ExampleFile
-from dgr_lightning.shift.kl import Trace, divergence, load_prompts, score_traces, write_traces
-from dgr_lightning.shift.nll import choose, nll, record_nll
+from dgr_lightning.shift.kl import Trace, kl_divergence, load_prompts, score_traces, write_traces
+from dgr_lightning.shift.nll import choose_examples, nll, record_nll
 from dgr_lightning.shift.similarity import Embedder, measure_rewrites, measure_similarity
 
 Record = dict[str, Any]
@@ -43,7 +43,7 @@ def measure_set(sources: Path, refined: Path, folder: Path, cfg: Config, target:
         measured = nll(target.engine(), target.chat, (examples[index] for index in indices), cfg.sft.max_length)
         return record_nll(measured, len(indices), folder / f"shift-{when}.jsonl", label=f"NLL {when}")
 
-    chosen = choose(ExampleFile(sources).ids, cfg.shift.limit)
+    chosen = choose_examples(ExampleFile(sources).ids, cfg.shift.limit)
     before = measure(sources, "before")
     after = measure(refined, "after") if changed else before
     similarity = None
@@ -83,7 +83,7 @@ def measure_models(cfg: Config, base: ModelHandle, tuned: ModelHandle, base_stor
         tuned.release()
         outputs = _similarity_of(_embedder(cfg, base), traces, written)
     tuned.release()
-    return {"kl": divergence(traces, under_base, under_tuned), "outputs": outputs}
+    return {"kl": kl_divergence(traces, under_base, under_tuned), "outputs": outputs}
 
 
 def _similarity_of(embedder: Embedder, before: list[Trace], after: list[Trace]) -> Record | None:

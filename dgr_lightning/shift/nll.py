@@ -55,7 +55,7 @@ class ExampleNLL:
     both: NLL
 
 
-def choose(ids: Sequence[str], limit: int | None) -> frozenset[str]:
+def choose_examples(ids: Sequence[str], limit: int | None) -> frozenset[str]:
     """Returns the ids of the examples that are measured: `limit` of them, drawn by hash; all where it is None.
 
     The draw is the same before and after refinement, whatever the order; a larger limit contains the draw of a smaller one.

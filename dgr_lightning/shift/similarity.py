@@ -25,7 +25,7 @@ from dgr_lightning.errors import UserError
 from dgr_lightning.files import read_jsonl
 from dgr_lightning.models.tokenizer import load_tokenizer
 from dgr_lightning.models.weights import load_encoder
-from dgr_lightning.shift.nll import choose
+from dgr_lightning.shift.nll import choose_examples
 from dgr_lightning.statistics.bootstrap import distribution, ratio_of_sums
 
 if TYPE_CHECKING:
@@ -195,9 +195,9 @@ def measure_rewrites(embedder: Embedder, sources: Path, refined: Path, limit: in
         embedder: embeds the texts.
         sources: JSONL of examples.
         refined: JSONL of refined examples, in the same order; some of the sources may be missing in it.
-        limit: rewrites that are measured, drawn by `nll.choose`; None: all.
+        limit: rewrites that are measured, drawn by `nll.choose_examples`; None: all.
     """
-    chosen = choose([row["id"] for row in read_jsonl(refined) if row["refined"]], limit)
+    chosen = choose_examples([row["id"] for row in read_jsonl(refined) if row["refined"]], limit)
 
     def pairs() -> Iterator[Texts]:
         before = read_jsonl(sources)

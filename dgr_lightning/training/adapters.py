@@ -46,7 +46,7 @@ class Adapter:
     scale: float
 
 
-def check_model(folder: Path, tuning: TuningConfig, trust_remote_code: bool = False) -> None:
+def check_adapters(folder: Path, tuning: TuningConfig, trust_remote_code: bool = False) -> None:
     """Checks by a model's config alone, without loading a weight, that it can take the adapters of a config.
 
     Raises:

@@ -30,7 +30,7 @@ def model_card(cfg: Config, run_hash: str, training: Mapping[str, Any], *, rewri
     settings = {"sft": sft, "tuning": asdict(cfg.tuning), "seed": cfg.seed}
     steps, tokens = training["steps"], training["target_tokens"]
     refined = f"refined by the model itself ({cfg.refine.strategy})" if rewritten else "with its texts as they are"
-    return cards.compose(
+    return cards.compose_card(
         front,
         f"{base}, safety-tuned on {source} ({cfg.refine.name or cfg.refine.strategy})",
         f"{base} after supervised fine-tuning on {source}, {refined}. It is meant to refuse harmful requests and to reason as\n"

@@ -10,7 +10,7 @@ from tests.helpers.trainings import small_model
 @pytest.mark.parametrize("family", ["Qwen3", "Qwen2", "Llama", "Mistral", "GPTNeoX"])
 def test_families_with_a_plan_can_be_split(family: str) -> None:
     model = small_model(family)
-    tensor_parallel.check(model, 2)
+    tensor_parallel.check_split(model, 2)
 
 
 @pytest.mark.parametrize(
@@ -29,4 +29,4 @@ def test_families_with_a_plan_can_be_split(family: str) -> None:
 def test_what_cannot_be_split_is_said(family: str, changes: dict, ways: int, message: str) -> None:
     model = small_model(family, **changes)
     with pytest.raises(UserError, match=rf"^trainer\.tensor_parallel={ways}: .*{message}"):
-        tensor_parallel.check(model, ways)
+        tensor_parallel.check_split(model, ways)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dgr_lightning.engines.engine import noise_stream
-from dgr_lightning.engines.sampling import choose, uniforms
+from dgr_lightning.engines.sampling import sample_tokens, uniforms
 
 
 def test_noise_is_the_published_generator_and_uniform():
@@ -27,7 +27,7 @@ def test_sampling_is_inverse_cdf_over_the_nucleus(vocabulary, top_p):
     logits = torch.randn(40, vocabulary) * torch.linspace(0.01, 6, 40)[:, None]
     noise = torch.rand(40, dtype=torch.float64)
     noise[:2] = torch.tensor([0.0, 1 - 2**-53])
-    tokens = choose(logits, 0.7, top_p, noise).tolist()
+    tokens = sample_tokens(logits, 0.7, top_p, noise).tolist()
     for row in range(40):
         probabilities = torch.softmax(logits[row] / 0.7, -1).double()
         order = range(vocabulary) if top_p == 1 else probabilities.argsort(descending=True).tolist()
@@ -49,7 +49,7 @@ def test_equally_probable_tokens_outside_the_shortlist_are_all_drawn():
     # Half of the mass on one token, the other half on 200 equal ones, of which the nucleus takes some.
     logits = torch.zeros(1, 201).index_fill(1, torch.tensor([100]), float(torch.tensor(200.0).log()))
     noise = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
-    tokens = choose(logits.expand(1000, -1), 1.0, 0.75, noise)
+    tokens = sample_tokens(logits.expand(1000, -1), 1.0, 0.75, noise)
     counts = torch.bincount(tokens, minlength=201)
     assert counts[100] in range(660, 673)
     assert (counts[:100] >= 3).all() and counts[:100].max() <= 4
@@ -59,7 +59,7 @@ def test_equally_probable_tokens_outside_the_shortlist_are_all_drawn():
 def test_sampled_frequencies_are_the_probabilities():
     logits = torch.tensor([2.0, 1.0, 0.0, -1.0]).repeat(20_000, 1)
     streams = torch.tensor([noise_stream(0, str(i)) for i in range(20_000)])
-    tokens = choose(logits, 1.0, 1.0, uniforms(streams, torch.zeros_like(streams)))
+    tokens = sample_tokens(logits, 1.0, 1.0, uniforms(streams, torch.zeros_like(streams)))
     frequencies = torch.bincount(tokens, minlength=4) / 20_000
     torch.testing.assert_close(frequencies, torch.softmax(logits[0], -1), atol=0.01, rtol=0)
 
@@ -67,5 +67,5 @@ def test_sampled_frequencies_are_the_probabilities():
 def test_logits_that_are_not_numbers_give_some_token():
     logits = torch.full((3, 100), float("nan"))
     for temperature, top_p in ((0, 1.0), (1.0, 0.9), (1.0, 1.0)):
-        tokens = choose(logits, temperature, top_p, torch.full((3,), 0.5, dtype=torch.float64))
+        tokens = sample_tokens(logits, temperature, top_p, torch.full((3,), 0.5, dtype=torch.float64))
         assert ((tokens >= 0) & (tokens < 100)).all()

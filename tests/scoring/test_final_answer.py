@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from dgr_lightning.scoring.final_answer import final_answer, normalise, number
+from dgr_lightning.scoring.final_answer import final_answer, normalise, parse_number
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,12 @@ def test_what_does_not_bear_on_the_value_is_dropped(text, normal):
 
 
 def test_numbers_are_read_exactly():
-    assert number("025") == number("25.0") == 25
-    assert number("-.5") == number(r"-\frac{1}{2}") == number("-1/2") == Fraction(-1, 2)
-    assert number(r"1\frac{4}{5}") == Fraction(9, 5)
-    assert number("1/0") is None and number(r"\frac{1}{0}") is None and number("2x") is None and number("1e9999999") is None
+    assert parse_number("025") == parse_number("25.0") == 25
+    assert parse_number("-.5") == parse_number(r"-\frac{1}{2}") == parse_number("-1/2") == Fraction(-1, 2)
+    assert parse_number(r"1\frac{4}{5}") == Fraction(9, 5)
+    assert (
+        parse_number("1/0") is None
+        and parse_number(r"\frac{1}{0}") is None
+        and parse_number("2x") is None
+        and parse_number("1e9999999") is None
+    )

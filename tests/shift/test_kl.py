@@ -15,7 +15,7 @@ from dgr_lightning.engines.transformers.engine import TransformersEngine
 from dgr_lightning.errors import UserError
 from dgr_lightning.models import weights
 from dgr_lightning.models.chat import Chat
-from dgr_lightning.shift.kl import Trace, divergence, load_prompts, score_traces, write_traces
+from dgr_lightning.shift.kl import Trace, kl_divergence, load_prompts, score_traces, write_traces
 from dgr_lightning.tasks.task import Problem
 from tests.helpers.fake_model import FakeModel
 
@@ -62,7 +62,7 @@ def config(max_new_tokens: int = 40) -> Config:
 
 def measured(base, tuned, tmp_path, problems=PROBLEMS):
     traces = write_traces(FakeModel(base, Words()), problems, config(), tmp_path, "base")
-    return divergence(traces, score_traces(base, traces, "base"), score_traces(tuned, traces, "tuned"))
+    return kl_divergence(traces, score_traces(base, traces, "base"), score_traces(tuned, traces, "tuned"))
 
 
 @pytest.mark.parametrize("tuned", [[5, 4, 3, 2, 1, 1], [1, 4, 3, 2, 6, 1], [40, 1, 1, 1, 1, 1]])
@@ -94,11 +94,11 @@ def test_the_end_token_counts_where_the_base_set_it():
     cut = Trace("b", "benign", [0], [1, 2], "1 2", LENGTH)
     base, tuned = Categorical([1, 1, 1, 1, 1, 5]), Categorical([1, 1, 1, 1, 1, 1])
     scores = [score_traces(model, [finished, cut], "model") for model in (base, tuned)]
-    found = divergence([finished, cut], *scores)
+    found = kl_divergence([finished, cut], *scores)
     word, end = math.log(6 / 10), math.log(5 / 10 * 6)
     assert found["benign"]["kl"]["value"] == pytest.approx((4 * word + end) / 5)
     assert found["benign"]["tokens"] == 5 and found["benign"]["cut"] == 1
-    assert divergence([cut], [[]], [[]])["all"]["kl"] == {"value": None, "low": None, "high": None, "n": 0}
+    assert kl_divergence([cut], [[]], [[]])["all"]["kl"] == {"value": None, "low": None, "high": None, "n": 0}
 
 
 def test_nothing_is_written_twice(tmp_path):
@@ -143,14 +143,14 @@ def test_a_model_is_at_no_distance_from_itself_and_at_some_from_another(micro, t
     assert finished and all(trace.target_ids[-1] == chat.eos_id for trace in finished)
     scores = score_traces(engine, traces, "base")
     assert [len(score) for score in scores] == [len(trace.target_ids) for trace in traces]
-    own = divergence(traces, scores, score_traces(engine, traces, "tuned"))
+    own = kl_divergence(traces, scores, score_traces(engine, traces, "tuned"))
     assert all(figures[name]["value"] == 0 == figures[name]["high"] for figures in own.values() for name in ("kl", "k3"))
 
     other_model = deepcopy(model)
     torch.manual_seed(0)
     with torch.no_grad():
         other_model.get_output_embeddings().weight += 0.08 * torch.randn_like(head_of(model))
-    found = divergence(traces, scores, score_traces(TransformersEngine(other_model, chat, "fp32"), traces, "tuned"))["all"]
+    found = kl_divergence(traces, scores, score_traces(TransformersEngine(other_model, chat, "fp32"), traces, "tuned"))["all"]
     exact = exact_kl(model, other_model, traces)
     assert exact > 0.001
     # Twice the interval: another machine grows another miniature, and one interval in twenty misses.

@@ -21,7 +21,7 @@ from dgr_lightning.files import read_jsonl
 from dgr_lightning.models.chat import Chat
 from dgr_lightning.models.pairs import answer_pair, trace_pair
 from dgr_lightning.shift import nll as nll_module
-from dgr_lightning.shift.nll import choose, nll, record_nll
+from dgr_lightning.shift.nll import choose_examples, nll, record_nll
 
 WORDS = [f"w{i}" for i in range(20)]
 
@@ -137,11 +137,11 @@ def test_a_set_without_traces_has_no_figures_of_them(chat, engine, tmp_path):
 
 def test_the_examples_measured_are_the_same_before_and_after():
     ids = [f"star1-{i}" for i in range(1000)]
-    chosen = choose(ids, 100)
+    chosen = choose_examples(ids, 100)
     assert len(chosen) == 100
-    assert choose(ids[::-1], 100) == chosen
-    assert choose(ids, 50) < chosen
-    assert choose(ids, None) == choose(ids, 5000) == set(ids)
+    assert choose_examples(ids[::-1], 100) == chosen
+    assert choose_examples(ids, 50) < chosen
+    assert choose_examples(ids, None) == choose_examples(ids, 5000) == set(ids)
     # A choice by hash is spread over the set.
     assert 20 < len(chosen & set(ids[:500])) < 80
 

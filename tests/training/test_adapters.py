@@ -9,7 +9,7 @@ from dgr_lightning.config import TuningConfig
 from dgr_lightning.errors import UserError
 from dgr_lightning.models.weights import load_model
 from dgr_lightning.training import adapters
-from dgr_lightning.training.adapters import Adapter, add_adapters, check_model, collect, merge, targets
+from dgr_lightning.training.adapters import Adapter, add_adapters, check_adapters, collect, merge, targets
 from dgr_lightning.training.checkpoints import trained_parameters
 from dgr_lightning.training.tuning import load
 from tests.helpers.trainings import (
@@ -82,8 +82,8 @@ def test_what_has_no_place_in_the_model_is_said_before_a_weight_is_loaded(
         targets(load_model(wide_base, "fp32", "cpu"), wanted)
     (tmp_path / "config.json").write_bytes((wide_base / "config.json").read_bytes())  # and no weights beside it
     with pytest.raises(UserError, match=message):
-        check_model(tmp_path, wanted)
-    check_model(tmp_path, TuningConfig(method="lora", rank=2, layers="50%-100%"))
+        check_adapters(tmp_path, wanted)
+    check_adapters(tmp_path, TuningConfig(method="lora", rank=2, layers="50%-100%"))
 
 
 def test_merging_rounds_once_to_the_type_of_the_base(tmp_path: Path) -> None:

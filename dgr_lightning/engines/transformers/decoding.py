@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from dgr_lightning.engines.engine import LENGTH, STOP, Sampling, noise_stream
-from dgr_lightning.engines.sampling import choose, uniforms
+from dgr_lightning.engines.sampling import sample_tokens, uniforms
 from dgr_lightning.engines.transformers.kv_cache import KeyValueCache
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ class ContinuousBatch:
         ).logits
         self._cache.end += 1
         noise = uniforms(streams, num_generated)
-        self._state[0] = choose(logits[:, -1], self._sampling.temperature, self._sampling.top_p, noise)
+        self._state[0] = sample_tokens(logits[:, -1], self._sampling.temperature, self._sampling.top_p, noise)
         self._state[1:3] += 1
         # Free slots are decoded too, and must not run past a table of learned positions.
         self._state[1].clamp_(max=self._last_position)

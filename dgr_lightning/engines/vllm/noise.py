@@ -17,7 +17,7 @@ from torch import Tensor
 from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor
 from vllm.v1.sample.logits_processor.builtin import process_dict_updates
 
-from dgr_lightning.engines.sampling import choose, uniforms
+from dgr_lightning.engines.sampling import sample_tokens, uniforms
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -64,7 +64,7 @@ class RequestNoise(LogitsProcessor):
         for (temperature, top_p), indices in alike.items():
             rows = [self._rows[index] for index in indices]
             noise = uniforms(torch.tensor([row.stream for row in rows]), torch.tensor([len(row.token_ids) for row in rows]))
-            chosen = choose(logits[indices], temperature, top_p, noise)
+            chosen = sample_tokens(logits[indices], temperature, top_p, noise)
             logits[indices, chosen] = torch.inf
         return logits
 

@@ -19,7 +19,7 @@ from typing import Any, Self
 
 from dgr_lightning.distributed.processes import python_module
 from dgr_lightning.errors import UserError
-from dgr_lightning.scoring.final_answer import final_answer, is_words, normalise, number, numeral
+from dgr_lightning.scoring.final_answer import final_answer, is_words, normalise, numeral, parse_number
 
 MAX_CHARACTERS = 400
 """A longer final answer is wrong, unseen by math-verify; the longest gold of MATH-500 has 53 characters."""
@@ -86,7 +86,7 @@ class MathsGrader:
         if base or gold_base:
             # The base that the question asks for may be left out, but not changed; math-verify would not look at it.
             return digits == gold_digits and (base == gold_base or not base or not gold_base)
-        value, target = number(left), number(right)
+        value, target = parse_number(left), parse_number(right)
         if value is not None and target is not None:
             return value == target or ("%" in final and value == 100 * target)
         return self._symbolic(left, right)
