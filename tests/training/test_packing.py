@@ -123,23 +123,23 @@ def test_the_tightest_row_that_fits_is_taken() -> None:
 def test_ranks_share_a_step_evenly_and_leave_nothing_out(num_ranks: int) -> None:
     rng = random.Random(0)
     encoded = documents(*(rng.randint(2, 100) for _ in range(24)))
-    dealt = shard_rows(encoded, 128, num_ranks)
-    assert len({len(rows) for rows in dealt}) == 1
-    rows = [row for own in dealt for row in own]
+    shards = shard_rows(encoded, 128, num_ranks)
+    assert len({len(rows) for rows in shards}) == 1
+    rows = [row for own in shards for row in own]
     assert sorted(document.ids[0] for row in rows for document in row) == [document.ids[0] for document in encoded]
     assert all(sum(len(document.ids) for document in row) <= 128 for row in rows)
-    sizes = [sum(len(document.ids) for row in own for document in row) for own in dealt]
+    sizes = [sum(len(document.ids) for row in own for document in row) for own in shards]
     assert max(sizes) - min(sizes) <= 100
 
 
 def test_a_few_documents_are_spread_over_the_ranks_though_one_row_would_hold_them_all() -> None:
-    dealt = shard_rows(documents(30, 20, 10, 10), 1000, 2)
-    assert [[[len(document.ids) for document in row] for row in rows] for rows in dealt] == [[[30, 10]], [[20, 10]]]
+    shards = shard_rows(documents(30, 20, 10, 10), 1000, 2)
+    assert [[[len(document.ids) for document in row] for row in rows] for rows in shards] == [[[30, 10]], [[20, 10]]]
 
 
 def test_a_rank_without_documents_computes_a_row_that_teaches_nothing() -> None:
-    dealt = shard_rows(documents(30), 1000, 2)
-    assert [len(rows) for rows in dealt] == [1, 1] and dealt[1] == [[]]
+    shards = shard_rows(documents(30), 1000, 2)
+    assert [len(rows) for rows in shards] == [1, 1] and shards[1] == [[]]
     row = collate([])
     assert (row["labels"] == IGNORED).all() and row["input_ids"].shape == (1, 64) and row["targets"].tolist() == [63] * 64
 
