@@ -266,8 +266,8 @@ def _rows(args: argparse.Namespace, shape: Shape, number: int) -> list[tuple[lis
         lengths = [min(1100, max(40, round(rng.lognormvariate(5.93, 0.4)))) for _ in range(number)]
         return [(rng.choices(words, k=length), 27) for length in lengths]
     from dgr_lightning.config import FieldsConfig
-    from dgr_lightning.data.readers import columns, read_rows
-    from dgr_lightning.data.rows import parse_rows
+    from dgr_lightning.data.file_readers import columns, read_rows
+    from dgr_lightning.data.row_parsing import parse_rows
     from dgr_lightning.models.chat import Chat
 
     table = read_rows(args.rows)

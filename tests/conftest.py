@@ -29,9 +29,9 @@ def shared() -> Path:
 def micro_folder() -> Path:
     """The miniature as the project itself would use it: grown now if this machine never grew it."""
     from dgr_lightning.config import ModelConfig
-    from dgr_lightning.pipeline import locate
+    from dgr_lightning.pipeline.locate_model import locate
 
-    return locate.locate(ModelConfig(recipe="micro"))
+    return locate(ModelConfig(recipe="micro"))
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dgr_lightning.cli import points
+from dgr_lightning.cli import sweep_points
 from dgr_lightning.cli.compose import hydra_message, is_hydra_error, place_of, register_schema, typed
 from dgr_lightning.cli.failures import BAD_CONFIG, DONE, FAILED, INTERRUPTED, exit_code, show_error, show_failure
 from dgr_lightning.cli.overrides import CONF, CommandLine, read_command_line
@@ -100,7 +100,7 @@ def _single(main: Main, command: str, line: CommandLine) -> int:
 
 
 def _sweep(main: Main, command: str, line: CommandLine) -> int:
-    with points.outcome_folder() as folder:
+    with sweep_points.outcome_folder() as folder:
 
         def point(composed: Any) -> Any:
             return _sweep_point(main, command, line, folder, composed)
@@ -108,14 +108,14 @@ def _sweep(main: Main, command: str, line: CommandLine) -> int:
         code = DONE
         try:
             _through_hydra(point, command, line)
-        except points.PointFailed:
+        except sweep_points.PointFailed:
             pass  # it is among the outcomes
         except Exception as error:
-            if isinstance(error, UserError) and not points.read_outcomes(folder):
+            if isinstance(error, UserError) and not sweep_points.read_outcomes(folder):
                 raise
             show_failure(error)
             code = FAILED
-        return max(code, points.sweep_exit_code(points.read_outcomes(folder)), key=_SEVERITY.index)
+        return max(code, sweep_points.sweep_exit_code(sweep_points.read_outcomes(folder)), key=_SEVERITY.index)
 
 
 def _sweep_point(main: Main, command: str, line: CommandLine, folder: Path, composed: Any) -> Any:
@@ -132,9 +132,9 @@ def _sweep_point(main: Main, command: str, line: CommandLine, folder: Path, comp
     except Exception as error:
         show_failure(error)
         summary = str(error).partition("\n")[0] if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        points.write_outcome(folder, points.PointOutcome(number, overrides, exit_code(error), summary[:300]))
-        raise points.PointFailed(summary) from error
-    points.write_outcome(folder, points.PointOutcome(number, overrides, DONE))
+        sweep_points.write_outcome(folder, sweep_points.PointOutcome(number, overrides, exit_code(error), summary[:300]))
+        raise sweep_points.PointFailed(summary) from error
+    sweep_points.write_outcome(folder, sweep_points.PointOutcome(number, overrides, DONE))
     return objective
 
 
@@ -146,7 +146,7 @@ def _run_point(main: Main, command: str, line: CommandLine, composed: Any) -> An
 
 
 def _through_hydra(point: Callable[[Any], Any], command: str, line: CommandLine) -> None:
-    """Has Hydra compose and run points.
+    """Has Hydra compose and run sweep_points.
 
     Raises:
         UserError: what Hydra says of the command line.
@@ -158,7 +158,7 @@ def _through_hydra(point: Callable[[Any], Any], command: str, line: CommandLine)
     sys.argv = [sys.argv[0], *line.flags, *line.overrides]
     try:
         hydra.main(config_path=str(CONF), config_name=command, version_base="1.3")(point)()
-    except points.PointFailed:
+    except sweep_points.PointFailed:
         raise
     except Exception as error:
         if is_hydra_error(error):

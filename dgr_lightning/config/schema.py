@@ -175,8 +175,8 @@ def _check_limits(key: str, value: Any, known: Key, members: Members) -> None:
 def _convert(value: Any, kind: Any) -> Any:
     origin = get_origin(kind)
     if origin is dict and isinstance(value, dict):
-        inner = get_args(kind)[1]  # Any: parsed later, by the schema of the strategy that they belong to
-        return {_convert(name, str): item if inner is Any else _convert(item, inner) for name, item in value.items()}
+        is_parsed_later = get_args(kind)[1] is Any  # parsed later, by the schema of the strategy that they belong to
+        return {_convert(name, str): item if is_parsed_later else _convert(item, str) for name, item in value.items()}
     if origin is list and isinstance(value, list):
         return [_convert(item, str) for item in value]
     if kind is bool and isinstance(value, bool):

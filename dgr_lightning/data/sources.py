@@ -1,7 +1,7 @@
 """Loads a run's source set: reads its rows, parses them into examples and draws the subset to train on.
 
-Rows come from a local file, from the hub or from the miniature's own sets; `data/rows.py` parses them. The subset is drawn by
-hash, so that the draw for a larger `data.limit` contains the draw for a smaller one.
+Rows come from a local file, from the hub or from the miniature's own sets; `data/row_parsing.py` parses them. The subset is
+drawn by hash, so that the draw for a larger `data.limit` contains the draw for a smaller one.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from rich.markup import escape
 
 from dgr_lightning.config import BenignConfig, DataConfig
 from dgr_lightning.console import say
+from dgr_lightning.data.file_readers import Row, columns, read_rows
 from dgr_lightning.data.hub import dataset_rows
-from dgr_lightning.data.readers import Row, columns, read_rows
-from dgr_lightning.data.rows import check_column, format_counts, parse_rows
+from dgr_lightning.data.row_parsing import check_column, format_counts, parse_rows
 from dgr_lightning.errors import UserError
 from dgr_lightning.example import BENIGN, HARMFUL, Example
 from dgr_lightning.hashes import content_hash, file_hashes, sorted_by_hash

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from dgr_lightning.models.pairs import Pair
+from dgr_lightning.models.scored_pairs import Pair
 
 STOP = "stop"
 LENGTH = "length"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from dgr_lightning.config import Config
 from dgr_lightning.files import read_json
 from dgr_lightning.hashes import content_hash
-from dgr_lightning.models import content
+from dgr_lightning.models.model_hash import model_hash
 
 if TYPE_CHECKING:
     from dgr_lightning.engines.engine import Engine
@@ -33,7 +33,7 @@ class ModelHandle:
         """The model's content hash: of its recipe where the project grew it, else of the folder's files."""
         if self._cfg.model.recipe is not None and self._cfg.model.path is None and (self.folder / "recipe.json").exists():
             return content_hash(read_json(self.folder / "recipe.json"))
-        return content.model_hash(self.folder)
+        return model_hash(self.folder)
 
     @cached_property
     def chat(self) -> Chat:

@@ -28,8 +28,8 @@ from dgr_lightning.engines.engine import LENGTH, STOP, Request, Sampling
 from dgr_lightning.engines.model_handle import ModelHandle
 from dgr_lightning.files import write_jsonl
 from dgr_lightning.generation.completions import CompletionStore, StoredCompletion
-from dgr_lightning.generation.headers import sampling_settings, store_header
 from dgr_lightning.generation.jobs import generate_stored
+from dgr_lightning.generation.store_headers import sampling_settings, store_header
 from dgr_lightning.hashes import content_hash
 from dgr_lightning.models.chat import Chat
 from dgr_lightning.scoring.judge import Judge

@@ -6,7 +6,7 @@ runs `python train.py -m name=frontier refine=vanilla,dgr sft.lr=… seed=…`, 
 docs/frontier.svg (a picture). The whole grid shares the rewrites and the base's evaluation. `--draw` only reads the points that
 are finished. Arguments after `--` are further overrides of every point.
 
-A tax depends on the learning rate so much that no single one compares two arms; the curves do. `experiments/pooling.py`
+A tax depends on the learning rate so much that no single one compares two arms; the curves do. `experiments/seed_pooling.py`
 explains the intervals.
 """
 
@@ -146,7 +146,7 @@ def markdown(points: Sequence[GridPoint]) -> str:
     return (
         "# Frontier\n\n"
         "Mean over seeds in per cent, 95 % interval over seeds and problems. Written by "
-        "`dgr_lightning/experiments/frontier.py`; `pooling.py` beside it says how the intervals are made.\n\n"
+        "`dgr_lightning/experiments/frontier.py`; `seed_pooling.py` in the same folder explains the intervals.\n\n"
         f"{table(header, rows)}\n\n![reasoning and refusal against the learning rate](frontier.svg)\n"
     )
 

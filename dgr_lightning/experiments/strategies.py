@@ -5,7 +5,7 @@
 runs `python train.py -m name=strategies refine=… seed=…` on the miniature, all else at its defaults, and writes
 docs/strategies.md. `--draw` only reads the points that are finished. Arguments after `--` are further overrides of every point.
 The two halves of the length-matched comparison take all rows of the source, since only some of them find a partner.
-`experiments/pooling.py` explains the intervals.
+`experiments/seed_pooling.py` explains the intervals.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dgr_lightning.experiments.pooling import pool
+from dgr_lightning.experiments.seed_pooling import pool
 from dgr_lightning.report.estimates import percent
 from dgr_lightning.statistics.intervals import Estimate
 

@@ -18,10 +18,10 @@ from time import monotonic
 
 from dgr_lightning.console import Advance, progress, say
 from dgr_lightning.engines.engine import Completion, Engine, Request, Sampling
-from dgr_lightning.generation.claims import ShardClaims
 from dgr_lightning.generation.completions import CompletionStore, StoredCompletion
+from dgr_lightning.generation.shard_claims import ShardClaims
 from dgr_lightning.generation.shards import NUM_SHARDS, ShardedRows, shard_of
-from dgr_lightning.models.pairs import Pair
+from dgr_lightning.models.scored_pairs import Pair
 
 # Pairs that are scored in one call while generation goes on: enough to fill a batch.
 _SCORED_AT_ONCE = 64

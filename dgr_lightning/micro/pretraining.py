@@ -22,7 +22,7 @@ from dgr_lightning.micro import corpus
 from dgr_lightning.micro.tokenizer import ASSISTANT, END, END_THINK, PAD, THINK, USER, build_tokenizer
 from dgr_lightning.models.attention import use_document_attention
 from dgr_lightning.models.folder import LANGUAGE
-from dgr_lightning.models.quiet import quiet_imports, quiet_transformers
+from dgr_lightning.models.quiet_imports import quiet_imports, quiet_transformers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM

@@ -15,7 +15,7 @@ from torch import nn
 from dgr_lightning.console import say
 from dgr_lightning.errors import UserError, one_line
 from dgr_lightning.models.folder import check_folder, weight_files
-from dgr_lightning.models.quiet import quiet_imports, quiet_transformers
+from dgr_lightning.models.quiet_imports import quiet_imports, quiet_transformers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -20,15 +20,15 @@ from dgr_lightning.engines.model_handle import ModelHandle
 from dgr_lightning.evaluation.subjects import BASE, TUNED, outputs_folder
 from dgr_lightning.evaluation.tax import tax
 from dgr_lightning.files import write_json
-from dgr_lightning.models.content import model_hash
 from dgr_lightning.models.folder import check_unquantised
+from dgr_lightning.models.model_hash import model_hash
 from dgr_lightning.pipeline import stages
 from dgr_lightning.pipeline.execution import Stage, compute, execute
 from dgr_lightning.pipeline.identity import evaluation_hash, identify
-from dgr_lightning.pipeline.locate import locate
-from dgr_lightning.pipeline.measured import Measured, divergence_hash, shift_hash
-from dgr_lightning.pipeline.objective import objective
+from dgr_lightning.pipeline.locate_model import locate
+from dgr_lightning.pipeline.measurements import Measured, divergence_hash, shift_hash
 from dgr_lightning.pipeline.run_directory import Place, RunDir
+from dgr_lightning.pipeline.sweep_objective import objective
 from dgr_lightning.refinement.outcome import RefinementStats
 from dgr_lightning.report import terminal
 from dgr_lightning.report.summary import build_summary

@@ -11,7 +11,7 @@ from dgr_lightning.example import Example
 from dgr_lightning.generation.jobs import Job, Needs, StoredRequest
 from dgr_lightning.hashes import content_hash
 from dgr_lightning.models.chat import Chat
-from dgr_lightning.models.pairs import Pair, answer_pair, trace_pair
+from dgr_lightning.models.scored_pairs import Pair, answer_pair, trace_pair
 from dgr_lightning.prompts.templates import ANSWER, TRACE
 from dgr_lightning.refinement.outcome import Outcome
 from dgr_lightning.refinement.stored_step import StoredStep

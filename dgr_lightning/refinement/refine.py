@@ -23,9 +23,9 @@ from dgr_lightning.engines.model_handle import ModelHandle
 from dgr_lightning.errors import UserError
 from dgr_lightning.example import Example
 from dgr_lightning.generation.completions import CompletionStore
-from dgr_lightning.generation.headers import sampling_settings, store_header
 from dgr_lightning.generation.jobs import Jobs, run_jobs
 from dgr_lightning.generation.shards import ShardedRows
+from dgr_lightning.generation.store_headers import sampling_settings, store_header
 from dgr_lightning.hashes import content_hash
 from dgr_lightning.models.chat import Chat
 from dgr_lightning.refinement.judge_sources import judge_sources, rejected_rows

@@ -25,8 +25,8 @@ from dgr_lightning.console import progress
 from dgr_lightning.engines.engine import LENGTH, STOP, Engine, Request, Sampling
 from dgr_lightning.engines.model_handle import ModelHandle
 from dgr_lightning.errors import UserError
-from dgr_lightning.generation.headers import store_header
 from dgr_lightning.generation.shards import ShardedRows, shard_of
+from dgr_lightning.generation.store_headers import store_header
 from dgr_lightning.hashes import content_hash, sorted_by_hash
 from dgr_lightning.statistics.bootstrap import ratio_of_sums
 from dgr_lightning.tasks.loader import load_problems

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dgr_lightning.data.file_readers import read_rows
 from dgr_lightning.data.hub import dataset_rows
-from dgr_lightning.data.readers import read_rows
 from dgr_lightning.errors import UserError
 from dgr_lightning.hashes import content_hash, file_hashes, sorted_by_hash
 from dgr_lightning.tasks.registry import TASKS

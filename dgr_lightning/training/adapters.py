@@ -21,7 +21,7 @@ from dgr_lightning.config import LAYER_RANGE, TuningConfig
 from dgr_lightning.distributed.fsdp import full_tensor
 from dgr_lightning.errors import UserError
 from dgr_lightning.hashes import content_hash
-from dgr_lightning.models.quiet import quiet_imports
+from dgr_lightning.models.quiet_imports import quiet_imports
 from dgr_lightning.models.weights import layers, load_model, outline
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from dgr_lightning.distributed.fsdp import collect_full_tensors
 from dgr_lightning.distributed.ranks import Ranks
 from dgr_lightning.files import whole_folder
 from dgr_lightning.models.folder import CODE_FILES, MODEL_FILES, weight_files
-from dgr_lightning.models.quiet import quiet_transformers
+from dgr_lightning.models.quiet_imports import quiet_transformers
 from dgr_lightning.models.weights import empty_model
 from dgr_lightning.training import adapters
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dgr_lightning.errors import UserError
-from dgr_lightning.models.quiet import quiet_imports
+from dgr_lightning.models.quiet_imports import quiet_imports
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

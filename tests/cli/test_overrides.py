@@ -78,7 +78,7 @@ BAD = {
     "refine.top_p=0": ["refine.top_p=0", "above 0"],
     "refine.temperature=-1": ["refine.temperature=-1"],
     "refine.on_failure=dorp": ["refine.on_failure=dorp", "keep, drop", "Did you mean drop"],
-    "refine.strategy=sdfd": ["refine.strategy=sdfd", "vanilla, dgr", "sdft"],
+    "refine.strategy=sdfd": ["refine.strategy=sdfd", "one of dgr, filters-only", "Did you mean sdft?"],
     "engine.precision=fp16": ["engine.precision=fp16", "auto, bf16, fp32"],
     "trainer.accelerator=tpu": ["trainer.accelerator=tpu", "auto, cpu, cuda"],
     "model.chat_style=chatml": ["model.chat_style=chatml", "think"],

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -90,12 +89,18 @@ class Asker:
         self._folder = folder
 
     def __call__(self, code: str, endpoint: str, **environment: str) -> tuple[object, str, float]:
-        """Runs it against a hub's address; returns what it printed, as JSON, or its UserError; noise; and seconds."""
+        """Runs it against a hub's address.
+
+        Returns:
+            Its result, or its UserError; all else that it printed; the seconds that it slept, as it does between retries.
+        """
         program = (
-            "import json\nfrom dgr_lightning.cli.preflight import *\nfrom dgr_lightning.config import *\n"
+            "import json, time\nslept, sleep = [], time.sleep\n"
+            "time.sleep = lambda seconds: (slept.append(seconds), sleep(seconds))\n"
+            "from dgr_lightning.cli.preflight import *\nfrom dgr_lightning.config import *\n"
             "from dgr_lightning.data.hub import *\nfrom dgr_lightning.models.hub import *\n"
             f"try:\n    result = {code}\nexcept UserError as error:\n    result = f'UserError: {{error}}'\n"
-            "print('\\n' + json.dumps(result, default=str))"
+            "print('\\n' + json.dumps([result, sum(slept)], default=str))"
         )
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("HF_")},
@@ -106,8 +111,8 @@ class Asker:
             "PYTHONPATH": str(ROOT),
             **environment,
         }
-        start = time.monotonic()
         done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
         *printed, result = done.stdout.splitlines()
-        return json.loads(result), "\n".join(printed).strip() + done.stderr.strip(), time.monotonic() - start
+        answer, slept = json.loads(result)
+        return answer, "\n".join(printed).strip() + done.stderr.strip(), slept

@@ -8,7 +8,7 @@ import pytest
 
 from dgr_lightning.config import ModelConfig
 from dgr_lightning.errors import UserError
-from dgr_lightning.pipeline.locate import locate
+from dgr_lightning.pipeline.locate_model import locate
 
 pytestmark = pytest.mark.usefixtures("own_cache", "no_network")
 

@@ -19,7 +19,7 @@ from dgr_lightning.errors import UserError
 from dgr_lightning.example import Example
 from dgr_lightning.files import read_jsonl
 from dgr_lightning.models.chat import Chat
-from dgr_lightning.models.pairs import answer_pair, trace_pair
+from dgr_lightning.models.scored_pairs import answer_pair, trace_pair
 from dgr_lightning.shift import nll as nll_module
 from dgr_lightning.shift.nll import choose_examples, nll, record_nll
 

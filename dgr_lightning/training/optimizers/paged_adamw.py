@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def build(model: nn.Module, sft: SftConfig, precision: str) -> Optimizer:
     """Returns the optimizer of a model's trained weights."""
-    from dgr_lightning.models.quiet import quiet_imports
+    from dgr_lightning.models.quiet_imports import quiet_imports
 
     with quiet_imports():
         from bitsandbytes.optim import PagedAdamW

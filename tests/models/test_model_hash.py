@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from dgr_lightning.cache import cache_dir
-from dgr_lightning.models import content
-from dgr_lightning.models.content import model_hash
+from dgr_lightning.models import model_hash as module
+from dgr_lightning.models.model_hash import model_hash
 from tests.helpers.models import change_weights
 
 pytestmark = pytest.mark.usefixtures("own_cache", "no_network")
@@ -44,16 +44,16 @@ def test_content_of_shards_covers_each_of_them(grown, tmp_path):
 
 
 def test_hashes_of_large_files_are_remembered_by_size_and_time(folder, monkeypatch):
-    monkeypatch.setattr(content, "REMEMBERED_BYTES", 10_000)
+    monkeypatch.setattr(module, "REMEMBERED_BYTES", 10_000)
     weights, hashed = folder / "model.safetensors", []
-    real = content.file_hash
+    real = module.file_hash
 
     def noted(path: Path) -> str:
         hashed.append(path.name)
         return real(path)
 
-    monkeypatch.setattr(content, "file_hash", noted)
-    monkeypatch.setattr(content, "STABLE_SECONDS", 1e6)
+    monkeypatch.setattr(module, "file_hash", noted)
+    monkeypatch.setattr(module, "STABLE_SECONDS", 1e6)
     weights.touch()
     first = model_hash(folder)
     assert not (cache_dir() / "hashes.json").exists()  # written a moment ago: may be written again in the same tick

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dgr_lightning.pipeline.objective import objective
+from dgr_lightning.pipeline.sweep_objective import objective
 
 HEAD = "trainer/global_step,probe/reasoning_accuracy,probe/refusal_rate,train/loss\n"
 

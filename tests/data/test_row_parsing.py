@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from dgr_lightning.config import DataConfig, FieldsConfig
-from dgr_lightning.data.rows import NUM_SHOWN, REASONS, RejectedRow, split_response
+from dgr_lightning.data.row_parsing import NUM_SHOWN, REASONS, RejectedRow, split_response
 from dgr_lightning.data.sources import load_examples
 from dgr_lightning.errors import UserError
 from tests.helpers.source_sets import plain_rows, source_set

@@ -8,7 +8,7 @@ from typing import Any
 from dgr_lightning.config import Config
 from dgr_lightning.files import read_json, write_json
 from dgr_lightning.hashes import content_hash
-from dgr_lightning.models.content import model_hash
+from dgr_lightning.models.model_hash import model_hash
 from dgr_lightning.tasks.loader import task_hashes
 from dgr_lightning.tasks.task import PROBE
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dgr_lightning.data.readers import columns, read_rows
+from dgr_lightning.data.file_readers import columns, read_rows
 from dgr_lightning.errors import UserError
 
 ROWS = [{"prompt": "eins", "n": 1}, {"prompt": 'zwei, "drei"\nvier', "n": None}]

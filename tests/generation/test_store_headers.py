@@ -3,7 +3,7 @@
 import pytest
 
 from dgr_lightning.config import EngineConfig, EvaluationConfig
-from dgr_lightning.generation.headers import sampling_settings, store_header
+from dgr_lightning.generation.store_headers import sampling_settings, store_header
 from dgr_lightning.hashes import file_hash
 
 ENGINE = EngineConfig(name="transformers", precision="fp32")

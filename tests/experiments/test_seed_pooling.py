@@ -1,6 +1,6 @@
 import pytest
 
-from dgr_lightning.experiments.pooling import pool
+from dgr_lightning.experiments.seed_pooling import pool
 from dgr_lightning.statistics.intervals import Estimate
 
 

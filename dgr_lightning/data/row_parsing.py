@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from dgr_lightning.config import FieldsConfig
 from dgr_lightning.console import say
-from dgr_lightning.data.readers import Row, columns
+from dgr_lightning.data.file_readers import Row, columns
 from dgr_lightning.errors import UserError
 from dgr_lightning.example import BENIGN, HARMFUL, Example
 

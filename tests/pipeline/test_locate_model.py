@@ -6,7 +6,7 @@ import pytest
 
 from dgr_lightning.config import ModelConfig
 from dgr_lightning.errors import UserError
-from dgr_lightning.pipeline.locate import locate
+from dgr_lightning.pipeline.locate_model import locate
 from tests.helpers.models import save_models
 
 
