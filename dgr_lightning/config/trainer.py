@@ -37,7 +37,7 @@ class TrainerConfig:
         None, "fsdp: devices that share one copy of the weights, such as those of a node (HSDP); null: all", low=2, hashed=NEVER
     )
     tensor_parallel: int = setting(
-        1, "fsdp: devices that share every row, each with a part of every layer's matrices", low=1, hashed=NEVER
+        1, "fsdp: devices that share every row, each with a part of every layer's matrices", low=1, hashed=TRAINING
     )
     compile: bool = setting(
         False, "compile the model's layers: a slower start, faster steps on a GPU (on the CPU it gains nothing)", hashed=NEVER

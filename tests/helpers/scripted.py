@@ -13,6 +13,7 @@ from dgr_lightning.engines.request_queue import RequestQueue
 from dgr_lightning.example import Example
 from dgr_lightning.models.chat import Parsed
 from dgr_lightning.refinement.refine import Refinement, refine_set
+from dgr_lightning.scoring.judge import Exchange
 
 END = 0
 
@@ -60,8 +61,8 @@ class Judge:
 
     content = ("I cannot",)
 
-    def refuses(self, answer: str) -> bool:
-        return answer.startswith("I cannot")
+    def refusals(self, exchanges: Sequence[Exchange]) -> list[bool]:
+        return [exchange.answer.startswith("I cannot") for exchange in exchanges]
 
 
 Script = Callable[[str, str], str | tuple[str, str]]

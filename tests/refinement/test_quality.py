@@ -11,6 +11,7 @@ from dgr_lightning.engines.engine import LENGTH, STOP
 from dgr_lightning.errors import UserError
 from dgr_lightning.example import Example
 from dgr_lightning.refinement.quality import CHECKS, QualityControl, load_phrases
+from tests.helpers.scripted import Judge
 
 ALL = tuple(RefineConfig().checks)
 EXAMPLE = Example(
@@ -38,15 +39,6 @@ class WordChat:
 
     def has_marks(self, text: str) -> bool:
         return "<think>" in text or "</think>" in text
-
-
-class Judge:
-    """Refusals open with "I cannot"."""
-
-    content = ("I cannot",)
-
-    def refuses(self, answer: str) -> bool:
-        return answer.startswith("I cannot")
 
 
 def control(**changes) -> QualityControl:
