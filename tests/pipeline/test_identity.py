@@ -147,3 +147,25 @@ def test_members_from_outside_count_by_their_code(tmp_path, monkeypatch, key, ki
     assert len(hashes) == 2
     cfg.refine.strategy = "vanilla"
     assert ("code" in identify(cfg, CONTENTS, kind).described["engine"]) == (key == "engine__name" and kind == "evaluate")
+
+
+@pytest.mark.parametrize(
+    ("changes", "train", "refine"),
+    [
+        ({}, "ebc394625d2f", "2eb6f68c41d3"),
+        ({"tuning__method": "lora"}, "b7f13c3bd221", "2eb6f68c41d3"),
+        ({"refine__strategy": "vanilla"}, "427c66b27e69", "4c3fc6b3d63e"),
+        ({"refine__strategy": "sdft"}, "1d8382cb6660", "a045bc02647b"),
+        ({"refine__strategy": "thinksafe"}, "5674c1f6ce5d", "faec13eb2558"),
+        ({"refine__strategy": "filters-only"}, "0e2d6996f54d", "c53730aec821"),
+        ({"refine__strategy": "length-matched"}, "036c03f15781", "45ae9ccdc887"),
+    ],
+    ids=str,
+)
+def test_run_hashes_stay_as_they_are(changes, train, refine):
+    """A change here orphans every finished run: make it on purpose, with a new RECIPE_VERSION and a line in the CHANGELOG."""
+    cfg = config(**changes)
+    assert identify(cfg, CONTENTS, "train").hash == train
+    assert identify(cfg, CONTENTS, "refine").hash == refine
+    assert identify(cfg, CONTENTS, "evaluate").hash == "2388e5c35d6d"
+    assert evaluation_hash(cfg, CONTENTS) == "0faf97488608"
