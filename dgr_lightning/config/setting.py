@@ -1,4 +1,4 @@
-"""A key of the config, and every fact about it: default, sentence, range, who may see it, which hashes hold it.
+"""A key of the config, and every fact about it: default, sentence, range, whether it is private, which hashes hold it.
 
 No list elsewhere repeats the names of keys: the key itself says whether it may leave the machine and which run hashes hold it.
 """

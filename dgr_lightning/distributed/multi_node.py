@@ -45,7 +45,7 @@ _TIMEOUT = timedelta(hours=24)
 
 @dataclass(frozen=True)
 class _Job:
-    """What the driver has the workers run.
+    """A job that the driver gives to the workers.
 
     Attributes:
         number: counted from 1; the ranks of each job rendezvous under a namespace of their own.

@@ -43,7 +43,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Completion:
-    """What an engine generated for a request.
+    """The output of an engine for a request.
 
     Attributes:
         key: the request's.
@@ -73,7 +73,7 @@ class Decoder(Protocol):
 
 
 class Engine(Protocol):
-    """What refinement, evaluation, in-training evaluation and shift need of an engine."""
+    """The interface of every engine: for refinement, evaluation, in-training evaluation and shift."""
 
     def generate(self, requests: Iterable[Request | None], sampling: Sampling) -> Iterator[Completion]:
         """Yields one completion a request, in the order in which they finish.

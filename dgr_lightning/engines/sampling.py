@@ -60,7 +60,7 @@ def sample_tokens(logits: Tensor, temperature: float, top_p: float, noise: Tenso
 def _index_in_nucleus(descending: Tensor, top_p: float, noise: Tensor) -> tuple[Tensor, Tensor]:
     """Returns the index of each row's token among its most probable ones, (rows, 1), and whether those hold its nucleus."""
     sums = descending.cumsum(-1, dtype=torch.float64)
-    # What comes before a token of the nucleus is less than top_p; the first token always is one.
+    # The sum before a token of the nucleus is less than top_p; the first token always is one.
     num_kept = (sums - descending < top_p).sum(-1, keepdim=True).clamp(min=1)
     mass = sums.gather(-1, num_kept - 1)
     index = torch.searchsorted(sums, noise[:, None] * mass, right=True).minimum(num_kept - 1)

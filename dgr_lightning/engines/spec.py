@@ -1,4 +1,4 @@
-"""What is known of an engine before it starts: what it needs, which settings it reads, how it is opened.
+"""The facts about an engine before it starts: its requirements, the settings that it reads, how it is opened.
 
 An engine is a folder here. Its `__init__.py` holds an `EngineSpec` under the name ENGINE, and imports nothing that computes: a
 wrong setting or a missing package is reported in a moment, while importing vLLM takes seconds.

@@ -45,7 +45,7 @@ class StoredRequest:
 
 
 Needs = list[StoredRequest] | list[Pair]
-"""What a job yields: completions that it needs, or pairs to be scored."""
+"""A request of a job: completions that it needs, or pairs to be scored."""
 
 Job = Generator[Needs, list[list[float]], None]
 """Is resumed when its completions are stored, or is sent the scores of its pairs."""

@@ -1,8 +1,8 @@
 """The run directory: where a run lives, which config it holds, and which process may write in it.
 
-One process owns a directory, by a lock that the kernel releases when the process dies. What a directory holds is in
-docs/architecture.md; this module writes `config.yaml` and two hidden files, `.lock` and `.run.json` (what was hashed, to say
-later how another config differs).
+One process owns a directory, by a lock that the kernel releases when the process dies. docs/architecture.md lists its files;
+this module writes `config.yaml` and two hidden files, `.lock` and `.run.json` (the hashed values, from which a message says how
+another config differs).
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class RunDir:
 
     @property
     def done(self) -> bool:
-        """Whether the run is complete: its summary, written last, is there."""
+        """Whether the run is complete: its summary, written last, exists."""
         return (self.path / SUMMARY).exists()
 
     def close(self) -> None:

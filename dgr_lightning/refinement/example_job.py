@@ -1,4 +1,4 @@
-"""One example on its way through the steps of a strategy: what is asked, what is accepted, why a part falls back."""
+"""One example on its way through the steps of a strategy: its requests, what is accepted, why a part falls back."""
 
 from __future__ import annotations
 

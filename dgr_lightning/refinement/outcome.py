@@ -1,4 +1,4 @@
-"""What became of each example, the figures of the stage, and the table that shows them."""
+"""The outcome of each example, the figures of the stage, and the table that shows them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dgr_lightning.number_format import nats
 
 @dataclass
 class Outcome:
-    """What became of one example; texts are in the store, under these keys.
+    """The outcome of one example; texts are in the store, under these keys.
 
     Attributes:
         tried: step → keys of the completions that were judged, in the order of the tries.
@@ -55,7 +55,7 @@ class RefinementStats:
 
 
 def count_reasons(reasons: Sequence[str]) -> dict[str, int]:
-    """Returns reason → count, the most frequent first, ties by name: the same dict whatever the order of the examples."""
+    """Returns reason → count, the most frequent first, ties by name: the same dict for any order of the examples."""
     return dict(sorted(Counter(reasons).items(), key=lambda item: (-item[1], item[0])))
 
 

@@ -32,7 +32,7 @@ class Rewriter:
             examples: the source set.
             refine: how.
             chat: the target's chat format.
-            steps: what the model is asked about every example, in order.
+            steps: prompts for every example, in order.
             outcomes: by example id, in source order; jobs fill them in.
         """
         self._examples, self._refine, self._chat, self._outcomes = examples, refine, chat, outcomes

@@ -1,4 +1,4 @@
-"""What a strategy asks of the target model about every example, step by step."""
+"""The steps of a strategy: each prompts the target model once about every example."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Step(Protocol):
 
 @dataclass(frozen=True)
 class ResponseStep:
-    """What steps have in common that ask for trace and answer in one completion."""
+    """Base of steps that ask for trace and answer in one completion."""
 
     template: RewritingTemplate
     part: str = RESPONSE

@@ -24,7 +24,7 @@ class StoredStep:
     """A step and its stores.
 
     Attributes:
-        step: what the model is asked.
+        step: of the strategy.
         completions: what it wrote, by generation key.
         verdicts: what `control` said of it, by the same keys; with them, NLLs.
         control: judges what has no verdict yet.

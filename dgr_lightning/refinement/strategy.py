@@ -1,4 +1,4 @@
-"""Refinement strategies: what the target model is asked about each example, and what is kept of its answers.
+"""Refinement strategies: the prompts that the target model gets for each example, and the parts of its answers that are kept.
 
 A strategy is one file of `strategies/` that holds its class under the name `STRATEGY`, with everything that is known of it: the
 keys of `refine` that it reads, its templates, its steps, its rules. Nothing else is edited for a new one. A strategy from
@@ -47,7 +47,7 @@ class Strategy:
         pairs_by_length: whether rewrites and originals are paired by length, and `refine.arm` chooses the side that is kept.
         uses_guard: whether the configured judge (`judge=`) takes part, which otherwise serves evaluation alone.
         Options: a dataclass of the strategy's own options, with fields from `config.setting`; None: it has none.
-        refine: the config; keys that it does not read have their default value, whatever the config says.
+        refine: the config; keys that it does not read have their default value.
         options: an instance of `Options`; None where there is none.
     """
 
@@ -104,7 +104,7 @@ class Strategy:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What the run hash and the generation hash hold besides `refine`'s common keys.
+        """The part of the run hash and the generation hash beyond `refine`'s common keys.
 
         `options`, where it has any, and for a strategy from outside `code`: the SHA-256 of the file that defines it. The code
         of the package's own strategies is covered by version numbers instead.

@@ -18,7 +18,7 @@ from dgr_lightning.tasks.task import Task
 
 
 class Tasks(Mapping[str, Task]):
-    """Name → task. What comes with the project can be listed; a name with a colon is imported when it is looked up."""
+    """Name → task. The project's own can be listed; a name with a colon is imported when it is looked up."""
 
     _files: Registry[Task] = Registry("tasks", benchmarks.__name__, "TASK")
 

@@ -1,4 +1,4 @@
-"""What `sft.optimizer` chooses: the optimizers, a file each in `optimizers/`, and what is common to them.
+"""The optimizers that `sft.optimizer` chooses from, a file each in `optimizers/`, and the code that they share.
 
 The command line reads a member's facts before torch is imported, so neither this file nor a member imports torch until an
 optimizer is built.

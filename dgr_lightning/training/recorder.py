@@ -1,4 +1,4 @@
-"""What is recorded while a training runs: curves, in-training evaluations (probes), checkpoints and the progress bar."""
+"""Records a training while it runs: curves, in-training evaluations (probes), checkpoints and the progress bar."""
 
 from __future__ import annotations
 

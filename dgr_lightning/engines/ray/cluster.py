@@ -28,7 +28,7 @@ from dgr_lightning.errors import UserError, one_line
 _LOCAL = "local"
 _PACKAGE = Path(__file__).resolve().parents[2]
 
-# What Ray reads in the driver, whatever the user's shell sets.
+# Environment of Ray in the driver; it overrides the user's shell.
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # An actor without a GPU keeps CUDA_VISIBLE_DEVICES as it is: without this, Ray warns of that.
@@ -214,7 +214,7 @@ class Cluster:
 
 
 def environment(engine: EngineConfig, device: str) -> dict[str, str]:
-    """Returns vLLM's variables on every node, whatever the node's own environment sets."""
+    """Returns vLLM's variables on every node; they override the node's own."""
     variables = dict(COMMON)
     if device == "cpu":
         variables["VLLM_CPU_KVCACHE_SPACE"] = str(engine.cpu_cache_gib)

@@ -23,7 +23,7 @@ from dgr_lightning.engines.ray.cluster import Allocation
 from dgr_lightning.engines.ray.rows import QueueSource, to_prompt, to_result
 from dgr_lightning.engines.vllm.messages import Setup, VllmRequest, VllmResult
 
-# What an engine holds beyond its batch, as a share of it: a slot that becomes free is filled at once.
+# Requests that an engine holds beyond its batch, as a share of it: a slot that becomes free is filled at once.
 _WAITING = 0.25
 _STAGE = "vLLMEngineStage"
 # The tasks that carry rows to the engines run beside them even where those reserve every CPU.

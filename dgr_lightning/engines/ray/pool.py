@@ -24,7 +24,7 @@ from dgr_lightning.engines.vllm.messages import Generate, Setup, VllmRequest, Vl
 from dgr_lightning.errors import UserError, one_line
 
 _MAX_RESTARTS = 3
-# What vLLM raises where settings, memory or the model are to blame.
+# Raised by vLLM where settings, memory or the model are to blame.
 _USER_ERRORS = ("ValueError", "ValidationError", "NotImplementedError", "MemoryError", "OutOfMemoryError")
 
 

@@ -1,4 +1,4 @@
-"""What a server of OpenAI's completions interface supports: its model, the fields of a request, the fields of its answers.
+"""Capabilities of a server of OpenAI's completions interface: its model, the fields of a request, the fields of its answers.
 
 Servers differ, and some refuse a field that they do not know. A few tiny requests find out what this one supports:
 
@@ -63,7 +63,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a server was found to support, and the requests that it therefore gets.
+    """The capabilities that a server was found to have, and the requests that it therefore gets.
 
     Attributes:
         model: the model's name on the server.

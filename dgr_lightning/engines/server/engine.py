@@ -51,7 +51,7 @@ class ServerEngine:
         """Yields one completion a request, in the order in which they finish.
 
         A completion ends with `length` at `sampling.max_new_tokens` or at the end of the server's context; where the prompt
-        leaves no room, it is empty. What the server has finished is yielded before an error is raised.
+        leaves no room, it is empty. Finished completions are yielded before an error is raised.
 
         Raises:
             UserError: the server refuses a request.

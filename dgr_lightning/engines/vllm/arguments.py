@@ -1,4 +1,4 @@
-"""What vLLM is told, by engine=vllm and engine=ray alike: arguments of `EngineArgs` and of `SamplingParams`.
+"""The arguments of vLLM, for engine=vllm and engine=ray alike: those of `EngineArgs` and of `SamplingParams`.
 
 vLLM is imported only where a request is made, in the process that runs it.
 """

@@ -17,13 +17,13 @@ COMMON = {
     # first is killed.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
 }
-"""What every process that runs vLLM has, whatever the user's shell sets."""
+"""Environment of every process that runs vLLM; it overrides the user's shell."""
 
 WORKER = COMMON | {
     # The processes of a tensor-parallel group: a forked one would hold the socket open after the worker's death.
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
 }
-"""What a worker of engine=vllm has."""
+"""Environment of a worker of engine=vllm."""
 
 
 def cuda_environments(engine: EngineConfig) -> list[dict[str, str]]:

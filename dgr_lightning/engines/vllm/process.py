@@ -40,7 +40,7 @@ class VllmProcess:
         """
         self.num_open = 0
         self._name = name
-        # A file without a name, of which nothing remains whatever happens.
+        # A file without a name, of which nothing remains in any case.
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - `close` closes it
         self.connection, theirs = Pipe()
         command, own = python_module("dgr_lightning.engines.vllm.worker", str(theirs.fileno()), str(os.getpid()))
@@ -131,7 +131,7 @@ class VllmProcess:
     def _death_error(self) -> RuntimeError:
         code = self._wait()
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        return RuntimeError(f"{self._name} has died ({how}). What it wrote last:\n{self._last_lines()}")
+        return RuntimeError(f"{self._name} has died ({how}). Its last lines:\n{self._last_lines()}")
 
     def _last_lines(self) -> str:
         # Without seeking: the file's position is shared with the process, which goes on writing there.

@@ -35,7 +35,7 @@ from dgr_lightning.errors import one_line
 
 Messages = list[VllmRequest | Drop]
 
-# vLLM serves the lower number first: a score is a single step, and its caller is blocked until it is there.
+# vLLM serves the lower number first: a score is a single step, and its caller is blocked until it arrives.
 _GENERATION, _SCORE = 1, 0
 
 

@@ -1,1 +1,1 @@
-"""What compares an answer with the gold one, a grader a file: `Task.grader` names it."""
+"""Graders compare an answer with the gold one; one file each, named by `Task.grader`."""

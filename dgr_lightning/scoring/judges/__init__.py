@@ -1,1 +1,1 @@
-"""What decides whether an answer refuses, a judge a file: `judge.name` names it."""
+"""Judges decide whether an answer refuses; one file each, chosen with `judge.name`."""
