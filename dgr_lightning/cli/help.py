@@ -19,7 +19,7 @@ _SUMMARY = {
 }
 _EXAMPLES = {
     "train": (
-        ("python train.py", "the miniature, DirectRefusal, DGR: minutes on two cores"),
+        ("python train.py", "the miniature, DirectRefusal, DGR, on two CPU cores"),
         ("python train.py refine=vanilla sft.lr=5e-4", "another arm, another learning rate"),
         ("python train.py -m refine=vanilla,dgr seed=1,2", "a sweep, one directory a point; finished points are not run again"),
         ("python train.py model=r1-distill-7b data=r1act refine=dgr", "the real thing, on a GPU"),

@@ -43,7 +43,7 @@ def build(seed: int, cache: Path, precision: str) -> Path:
             return folder
         from dgr_lightning.micro.pretraining import grow
 
-        say("Pretraining [bold]the miniature[/] from scratch, once: two minutes on a CPU with AVX-512, a quarter of an hour without.")
+        say("Pretraining [bold]the miniature[/] from scratch, once: two minutes with AVX-512, fifteen without.")
         start = monotonic()
         with whole_folder(folder) as partial:
             grow(recipe, partial, precision)
