@@ -10,7 +10,7 @@ Tasks and chat style follow from the folder; every output lies in runs/<name>/ev
 
 from dgr_lightning.cli.entry import entry
 from dgr_lightning.config import Config
-from dgr_lightning.pipeline.run_directory import Place
+from dgr_lightning.pipeline.place import Place
 
 
 @entry("evaluate")

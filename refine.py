@@ -10,7 +10,7 @@ The set lies in runs/<name>/refine-…/refined.jsonl; training the same model on
 
 from dgr_lightning.cli.entry import entry
 from dgr_lightning.config import Config
-from dgr_lightning.pipeline.run_directory import Place
+from dgr_lightning.pipeline.place import Place
 
 
 @entry("refine")

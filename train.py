@@ -13,7 +13,7 @@ from typing import Any
 
 from dgr_lightning.cli.entry import entry
 from dgr_lightning.config import Config
-from dgr_lightning.pipeline.run_directory import Place
+from dgr_lightning.pipeline.place import Place
 
 
 @entry("train")

@@ -10,7 +10,7 @@ from dgr_lightning.cli.overrides import CONF, CommandLine, read_command_line
 from dgr_lightning.cli.registries import members
 from dgr_lightning.config import Config, schema
 from dgr_lightning.errors import UserError
-from dgr_lightning.pipeline.run_directory import Place
+from dgr_lightning.pipeline.place import Place
 
 
 def compose(command: str, overrides: list[str]) -> Config:

@@ -26,7 +26,7 @@ from dgr_lightning.cli.resolve import resolve
 from dgr_lightning.config import Config
 from dgr_lightning.distributed import torchrun
 from dgr_lightning.errors import UserError
-from dgr_lightning.pipeline.run_directory import Place
+from dgr_lightning.pipeline.place import Place
 
 # A sweep with several kinds of failures ends with the code of the last kind in this order.
 _SEVERITY = (DONE, BAD_CONFIG, FAILED)

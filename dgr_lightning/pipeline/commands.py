@@ -27,7 +27,8 @@ from dgr_lightning.pipeline.execution import Stage, compute, execute
 from dgr_lightning.pipeline.identity import evaluation_hash, identify
 from dgr_lightning.pipeline.locate_model import locate
 from dgr_lightning.pipeline.measurements import Measured, divergence_hash, shift_hash
-from dgr_lightning.pipeline.run_directory import Place, RunDir
+from dgr_lightning.pipeline.place import Place
+from dgr_lightning.pipeline.run_directory import RunDir
 from dgr_lightning.pipeline.sweep_objective import objective
 from dgr_lightning.refinement.outcome import RefinementStats
 from dgr_lightning.report import terminal

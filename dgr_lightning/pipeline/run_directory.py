@@ -11,7 +11,7 @@ import fcntl
 import os
 import shutil
 import socket
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from time import monotonic, sleep, strftime
 from typing import IO, Any
@@ -24,20 +24,13 @@ from dgr_lightning.console import say
 from dgr_lightning.errors import UserError
 from dgr_lightning.files import read_json, write_json, write_text
 from dgr_lightning.pipeline.identity import RunIdentity
+from dgr_lightning.pipeline.place import Place
 from dgr_lightning.report.summary import SUMMARY
 
 _RUN = ".run.json"
 _LOCK = ".lock"
 _POLL_SECONDS = 0.1
 _SHOWN_DIFFERENCES = 12
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a run goes: `root/<name>/<slug>-<hash>`, or exactly the directory that the user named (hydra.run.dir=…)."""
-
-    root: Path = Path("runs")
-    exact: Path | None = None
 
 
 class RunDir:

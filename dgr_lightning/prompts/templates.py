@@ -8,14 +8,16 @@ and answers enter them as values, so nothing that a model or a dataset wrote is 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
-
-from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, meta
-from jinja2.sandbox import SandboxedEnvironment
+from typing import TYPE_CHECKING
 
 from dgr_lightning.errors import UserError
 from dgr_lightning.text_files import read_text_file
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+    from jinja2.sandbox import SandboxedEnvironment
 
 TRACE = "trace"
 ANSWER = "answer"
@@ -23,7 +25,13 @@ RESPONSE = "response"
 
 SHIPPED = Path(__file__).parent
 
-_ENVIRONMENT = SandboxedEnvironment(undefined=StrictUndefined)
+
+@cache
+def _environment() -> SandboxedEnvironment:
+    from jinja2 import StrictUndefined
+    from jinja2.sandbox import SandboxedEnvironment
+
+    return SandboxedEnvironment(undefined=StrictUndefined)
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,7 @@ class RewritingTemplate:
 
     @cached_property
     def _compiled(self) -> Template:
-        return _ENVIRONMENT.from_string(self.text)
+        return _environment().from_string(self.text)
 
 
 @dataclass(frozen=True)
@@ -76,11 +84,13 @@ class TemplateFile:
             UserError: the file is missing or not UTF-8 text, is not Jinja2, uses a variable that it is not given, never shows
                 the required one, or fails when rendered. The message names the override and the file.
         """
+        from jinja2 import TemplateError, TemplateSyntaxError, meta
+
         file = self.shipped if path is None else Path(path).expanduser()
         place = f"refine.{self.key}={file}"
         text = read_text_file(place, file)
         try:
-            used = meta.find_undeclared_variables(_ENVIRONMENT.parse(text))
+            used = meta.find_undeclared_variables(_environment().parse(text))
         except TemplateSyntaxError as error:
             raise UserError(f"{place}, line {error.lineno}: not a Jinja2 template ({error.message}).") from error
         if unknown := used - set(self.placeholders):

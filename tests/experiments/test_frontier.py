@@ -9,7 +9,8 @@ from dgr_lightning.config import Config
 from dgr_lightning.experiments import frontier, grid
 from dgr_lightning.files import write_json
 from dgr_lightning.pipeline.identity import identify
-from dgr_lightning.pipeline.run_directory import Place, RunDir
+from dgr_lightning.pipeline.place import Place
+from dgr_lightning.pipeline.run_directory import RunDir
 from dgr_lightning.report.summary import build_summary
 from dgr_lightning.statistics.intervals import Estimate, rate
 from dgr_lightning.tasks.metrics import Estimates

@@ -2,7 +2,8 @@
 
 from dgr_lightning.config import Config
 from dgr_lightning.pipeline.identity import identify
-from dgr_lightning.pipeline.run_directory import Place, RunDir
+from dgr_lightning.pipeline.place import Place
+from dgr_lightning.pipeline.run_directory import RunDir
 
 CONTENTS = {"model": "m1", "data": "d1", "probes": "p1", "evaluation": "e1"}
 

@@ -15,7 +15,7 @@ from dgr_lightning.config import Config
 from dgr_lightning.errors import UserError
 from dgr_lightning.files import write_json
 from dgr_lightning.pipeline.identity import identify
-from dgr_lightning.pipeline.run_directory import Place
+from dgr_lightning.pipeline.place import Place
 from tests.helpers.configs import CONTENTS, config, open_run
 from tests.helpers.runs import ROOT
 
@@ -96,7 +96,7 @@ HOLDER = """
 import sys, time
 from pathlib import Path
 from dgr_lightning.config import Config
-from dgr_lightning.pipeline.run_directory import Place
+from dgr_lightning.pipeline.place import Place
 from tests.helpers.configs import open_run
 run = open_run(Config(), Place(exact=Path(sys.argv[1])))
 print("holding", flush=True)
