@@ -6,13 +6,10 @@ outcome as a file in a folder of the cache, which all of them see, and the paren
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from uuid import uuid4
 
 from dgr_lightning.cache import cache_dir, require_cache
 from dgr_lightning.cli.failures import BAD_CONFIG, DONE, FAILED, show_error
@@ -43,6 +40,10 @@ class PointOutcome:
 @contextmanager
 def outcome_folder() -> Iterator[Path]:
     """A folder for the outcomes of one sweep, deleted afterwards."""
+    import shutil
+    import tempfile
+    from uuid import uuid4
+
     require_cache()
     folder = cache_dir() / "sweeps" / uuid4().hex
     try:

@@ -5,7 +5,6 @@ Installed packages are looked up in their metadata, without importing them.
 
 from __future__ import annotations
 
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,6 +96,8 @@ def open_engine(cfg: Config, folder: Path, chat: Chat) -> Engine:
 
 def _installed(*distributions: str) -> bool:
     """Whether any of these distributions is installed."""
+    from importlib import metadata
+
     for distribution in distributions:
         try:
             metadata.version(distribution)

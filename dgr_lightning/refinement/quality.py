@@ -12,16 +12,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dgr_lightning.config import RefineConfig
 from dgr_lightning.engines.engine import STOP
 from dgr_lightning.errors import UserError
 from dgr_lightning.example import HARMFUL, Example
-from dgr_lightning.models.chat import Chat
 from dgr_lightning.prompts.templates import ANSWER, SHIPPED
 from dgr_lightning.scoring.judge import Judge, refuses
 from dgr_lightning.text_files import read_lines
+
+if TYPE_CHECKING:
+    from dgr_lightning.models.chat import Chat
 
 SHIPPED_PHRASES = SHIPPED / "meta_thinking.txt"
 
