@@ -6,6 +6,8 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from dgr_lightning.files import read_jsonl
 from dgr_lightning.hashes import content_hash, file_hash
 from tests.helpers.runs import command, environment
@@ -63,6 +65,7 @@ def refine(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, env=where, capture_output=True, text=True, timeout=600)
 
 
+@pytest.mark.slow
 def test_a_strategy_from_outside_refines_a_set_under_a_hash_of_its_options_and_code(tmp_path, cache):
     options = ["refine.options.tone=sternly", "refine.options.again=2"]
     small = ["data.limit=16", "refine.checks=[]", "refine.max_new_tokens=4", "refine.view=part"]

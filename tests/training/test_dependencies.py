@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.helpers.runs import ROOT
 
 TRAIN = """
@@ -21,6 +23,7 @@ print(trainings.train(Path(sys.argv[1]), Path(sys.argv[2]), sft_max_steps=2).ste
 """
 
 
+@pytest.mark.slow
 def test_training_models_and_transformers_engine_need_no_hydra_omegaconf_datasets_or_wandb(base: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", TRAIN, str(base), str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
@@ -29,6 +32,7 @@ def test_training_models_and_transformers_engine_need_no_hydra_omegaconf_dataset
     assert done.stdout.splitlines()[-1] == "2 steps" and (tmp_path / "model" / "model.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_what_training_imports_warns_of_nothing(base: Path, tmp_path: Path) -> None:
     code = (
         "import logging, sys\nfrom pathlib import Path\nimport dgr_lightning\n"
