@@ -13,7 +13,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from dgr_lightning.statistics.intervals import Estimate
+from dgr_lightning.statistics.intervals import Estimate, half_widths
 
 # Quantile 0.975 of Student's t for 1, 2, … degrees of freedom, and of the normal distribution, taken beyond them.
 _STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
@@ -27,13 +27,10 @@ def pool(rates: Sequence[Estimate]) -> Estimate:
         rates: the rate of each seed's run, at least one; an undefined one makes the mean undefined.
     """
     n = min(rate.n for rate in rates)
-    values, below, above = [], [], []
-    for rate in rates:
-        if rate.value is None or rate.low is None or rate.high is None:
-            return Estimate(None, None, None, n)
-        values.append(rate.value)
-        below.append(rate.value - rate.low)
-        above.append(rate.high - rate.value)
+    sides = half_widths(rates)
+    if sides is None:
+        return Estimate(None, None, None, n)
+    values, below, above = sides
     mean, seeds = statistics.fmean(values), _seeds_half_width(values)
     low = mean - math.hypot(seeds, statistics.fmean(below))
     high = mean + math.hypot(seeds, statistics.fmean(above))

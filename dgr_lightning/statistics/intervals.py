@@ -87,6 +87,18 @@ def wilson(p: float, n: float) -> tuple[float, float]:
     return min(low, p), max(high, p)
 
 
+def half_widths(rates: Sequence[Estimate]) -> tuple[list[float], list[float], list[float]] | None:
+    """Returns values, and the widths of their intervals below and above them; None where a rate is undefined."""
+    values, below, above = [], [], []
+    for one in rates:
+        if one.value is None or one.low is None or one.high is None:
+            return None
+        values.append(one.value)
+        below.append(one.value - one.low)
+        above.append(one.high - one.value)
+    return values, below, above
+
+
 def macro(rates: Sequence[Estimate]) -> Estimate:
     """Returns the unweighted average of independent rates with its MOVER interval; n is the sum of theirs.
 
@@ -95,13 +107,10 @@ def macro(rates: Sequence[Estimate]) -> Estimate:
     n = sum(one.n for one in rates)
     if not rates:
         return Estimate(None, None, None, 0)
-    values, below, above = [], [], []
-    for one in rates:
-        if one.value is None or one.low is None or one.high is None:
-            return Estimate(None, None, None, n)
-        values.append(one.value)
-        below.append(one.value - one.low)
-        above.append(one.high - one.value)
+    sides = half_widths(rates)
+    if sides is None:
+        return Estimate(None, None, None, n)
+    values, below, above = sides
     value = math.fsum(values) / len(values)
     low, high = value - math.hypot(*below) / len(values), value + math.hypot(*above) / len(values)
     return Estimate(value, max(0.0, low), min(1.0, high), n)

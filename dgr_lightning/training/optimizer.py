@@ -48,6 +48,26 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     ]
 
 
+def bitsandbytes_spec(name: str, sharded_instead: str) -> OptimizerSpec:
+    """Returns the spec of an optimizer of bitsandbytes, whose states cannot be sharded.
+
+    Args:
+        name: its class in `bitsandbytes.optim`.
+        sharded_instead: as in `OptimizerSpec`.
+    """
+
+    def build(model: nn.Module, sft: SftConfig, precision: str) -> Optimizer:
+        from dgr_lightning.models.quiet_imports import quiet_imports
+
+        with quiet_imports():
+            from bitsandbytes import optim
+
+        optimizer: Optimizer = getattr(optim, name)(parameter_groups(model, sft.weight_decay), lr=sft.lr)
+        return optimizer
+
+    return OptimizerSpec(build, package="bitsandbytes", sharded_instead=sharded_instead)
+
+
 def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
     """Sets the learning rate of every group; a tensor is filled in place, since a compiled step reads that very tensor."""
     from torch import Tensor
