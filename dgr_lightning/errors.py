@@ -9,6 +9,10 @@ class UserError(Exception):
     """A bad config, a bad input file, or something that is missing on this machine."""
 
 
+class Incomplete(Exception):
+    """Work of which a part failed, and said why by itself; it is shown by its message, with exit code 1."""
+
+
 def one_line(text: object, limit: int | None = None) -> str:
     """Returns a library's message to be quoted in ours: without line breaks, and at most `limit` characters of it."""
     return " ".join(str(text).split())[:limit]

@@ -15,6 +15,7 @@ from dgr_lightning.distributed import torchrun
 from dgr_lightning.errors import UserError
 from dgr_lightning.training.optimizer import OPTIMIZERS
 
+_EXAMPLES = {"bases": "[0,1,2,3,4]", "seeds": "[1,2]", "lrs": "[5e-4,1e-3,2e-3]", "precisions": "[bf16,fp32]"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -55,6 +56,7 @@ def check(cfg: Config, command: str) -> None:
     ):
         if seed >= 2**32:
             raise UserError(f"{key}={seed}: expected a whole number below 2^32, which is what seeds the generators.")
+    _check_study(cfg, command)
     _check_shift(cfg, command)
     _check_model(cfg)
     check_devices(cfg.trainer)
@@ -74,6 +76,24 @@ def check(cfg: Config, command: str) -> None:
 
     JUDGES.get(cfg.judge.name)
     _check_file("judge.phrases", cfg.judge.phrases)
+
+
+def _check_study(cfg: Config, command: str) -> None:
+    study = cfg.study
+    if study.name is None:
+        return
+    if command != "train":
+        raise UserError(f"study.name={study.name}: a study trains; run it with train.py.")
+    if cfg.model.recipe is None:
+        raise UserError(f"study.name={study.name}: bases are miniatures of several seeds; take model=micro.")
+    for key in ("bases", "seeds", "lrs", "precisions"):
+        values = getattr(study, key)
+        if not values or len(set(values)) < len(values):
+            raise UserError(f"study.{key}={values}: expected a list of different values, such as study.{key}={_EXAMPLES[key]}.")
+    if not all(lr > 0 for lr in study.lrs):
+        raise UserError(f"study.lrs={study.lrs}: expected learning rates above 0.")
+    if unknown := set(study.precisions) - {"bf16", "fp32"}:
+        raise UserError(f"study.precisions: no precision {', '.join(sorted(unknown))}; expected bf16, fp32 or both.")
 
 
 def _check_shift(cfg: Config, command: str) -> None:

@@ -142,6 +142,10 @@ def _run_point(main: Main, command: str, line: CommandLine, composed: Any) -> An
     cfg = typed(composed, command)
     place = place_of(composed, line)
     resolve(cfg, command, line.given)
+    if cfg.study.name is not None:
+        from dgr_lightning.experiments.study import run_study
+
+        return run_study(cfg, line.of_each_run())
     return main(cfg, place)
 
 

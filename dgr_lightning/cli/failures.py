@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 
-from dgr_lightning.errors import UserError
+from dgr_lightning.errors import Incomplete, UserError
 
 DONE, FAILED, BAD_CONFIG, INTERRUPTED = 0, 1, 2, 130
 
@@ -16,7 +16,7 @@ def exit_code(error: BaseException) -> int:
 
 def show_failure(error: BaseException) -> None:
     """Shows why a run failed: a user error by its message, anything else by its traceback and one line that says what to do."""
-    if isinstance(error, UserError):
+    if isinstance(error, (UserError, Incomplete)):
         show_error(str(error))
         return
     frames = error.__traceback__.tb_next if error.__traceback__ is not None else None

@@ -44,6 +44,11 @@ class CommandLine:
     sweep: bool = False
     directory: str | None = None
 
+    def of_each_run(self) -> list[str]:
+        """Returns the overrides that a study passes on to its runs: all but the study's own, and where its runs go."""
+        own = ("experiment=", "++study.", "++name=")
+        return [override.removeprefix("++") for override in self.overrides if not override.startswith(own)]
+
 
 @cache
 def groups(command: str) -> dict[str, str | None]:

@@ -14,6 +14,7 @@ from dgr_lightning.config.run import Config
 from dgr_lightning.config.setting import Kind
 from dgr_lightning.config.sft import SftConfig
 from dgr_lightning.config.shift import ShiftConfig
+from dgr_lightning.config.study import StudyConfig
 from dgr_lightning.config.trainer import TrainerConfig
 from dgr_lightning.config.tuning import LAYER_RANGE, TuningConfig
 
@@ -33,6 +34,7 @@ __all__ = [
     "RefineConfig",
     "SftConfig",
     "ShiftConfig",
+    "StudyConfig",
     "TrainerConfig",
     "TuningConfig",
 ]

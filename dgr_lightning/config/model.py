@@ -19,7 +19,13 @@ class ModelConfig:
     recipe: Optional[str] = setting(
         None, "name of a model that the project grows from nothing", choices=("micro",), hashed=NEVER
     )
-    seed: int = setting(0, "seed of the recipe's pretraining", low=0, hashed=NEVER)
+    seed: int = setting(
+        0,
+        "seed of the recipe's pretraining; the model of seed 0 comes with the package, others are grown once",
+        low=0,
+        hashed=NEVER,
+    )
+    grow: bool = setting(False, "grow the model of seed 0 on this machine as well", hashed=NEVER)
     language: str = setting(
         "natural", "language of its prompts; data and tasks must speak it", choices=("natural", "micro"), hashed=NEVER
     )

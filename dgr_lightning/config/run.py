@@ -13,6 +13,7 @@ from dgr_lightning.config.refine import RefineConfig
 from dgr_lightning.config.setting import NEVER, setting
 from dgr_lightning.config.sft import SftConfig
 from dgr_lightning.config.shift import ShiftConfig
+from dgr_lightning.config.study import StudyConfig
 from dgr_lightning.config.trainer import TrainerConfig
 from dgr_lightning.config.tuning import TuningConfig
 
@@ -36,3 +37,4 @@ class Config:
     probes: ProbesConfig = field(default_factory=ProbesConfig)
     judge: JudgeConfig = field(default_factory=JudgeConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
+    study: StudyConfig = field(default_factory=StudyConfig)

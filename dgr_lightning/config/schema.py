@@ -178,7 +178,7 @@ def _convert(value: Any, kind: Any) -> Any:
         is_parsed_later = get_args(kind)[1] is Any  # parsed later, by the schema of the strategy that they belong to
         return {_convert(name, str): item if is_parsed_later else _convert(item, str) for name, item in value.items()}
     if origin is list and isinstance(value, list):
-        return [_convert(item, str) for item in value]
+        return [_convert(item, get_args(kind)[0]) for item in value]
     if kind is bool and isinstance(value, bool):
         return value
     if kind is bool and isinstance(value, str) and value.lower() in ("true", "false"):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from dgr_lightning.config import Config
 from dgr_lightning.files import read_json
 from dgr_lightning.hashes import content_hash
+from dgr_lightning.micro.build import GROWN
 from dgr_lightning.models.model_hash import model_hash
 
 if TYPE_CHECKING:
@@ -30,10 +31,18 @@ class ModelHandle:
 
     @cached_property
     def model_hash(self) -> str:
-        """The model's content hash: of its recipe where the project grew it, else of the folder's files."""
-        if self._cfg.model.recipe is not None and self._cfg.model.path is None and (self.folder / "recipe.json").exists():
-            return content_hash(read_json(self.folder / "recipe.json"))
+        """The content hash of the folder's files."""
         return model_hash(self.folder)
+
+    @cached_property
+    def described(self) -> str:
+        """What the run hash holds of the model: the recipe where this machine grew it, else its content.
+
+        Another machine grows other weights from the same recipe, and the same command is still the same run.
+        """
+        if self._cfg.model.recipe is not None and self._cfg.model.path is None and (self.folder / GROWN).exists():
+            return content_hash(read_json(self.folder / GROWN))
+        return self.model_hash
 
     @cached_property
     def chat(self) -> Chat:

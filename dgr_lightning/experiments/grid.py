@@ -1,26 +1,36 @@
-"""A grid of runs: started as one sweep of train.py, and read back from the directories of its finished runs.
+"""A grid of runs: started as sweeps of train.py over bases and seeds, and read back from the directories of its finished runs.
 
-The runs lie in runs/<name> of the working directory, where train.py puts them. A finished point is not run again, so the same
-command continues an interrupted grid.
+The runs lie in runs/<name> of the working directory, where train.py puts them. A finished run is not made again, so the same
+command continues an interrupted grid. Bases share nothing, so each can be swept in a process of its own.
 """
 
 from __future__ import annotations
 
-import argparse
+import csv
+import os
 import subprocess
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
+from rich.markup import escape
 
+from dgr_lightning.config.study import StudyConfig
+from dgr_lightning.console import progress, say
+from dgr_lightning.distributed.processes import python_module
 from dgr_lightning.files import read_json
 from dgr_lightning.pipeline.run_directory import read_described
 from dgr_lightning.report.summary import SUMMARY
+from dgr_lightning.statistics.intervals import Estimate
 
-TRAIN = Path(__file__).resolve().parents[2] / "train.py"
+_POLL_SECONDS = 1.0
+
+RATES = ("reasoning_accuracy", "refusal_rate", "over_refusal_rate")
+"""The headline rates of summary.json; `probe/<rate>` are their curves."""
 
 
 @dataclass(frozen=True)
@@ -39,36 +49,46 @@ class FinishedRun:
     summary: dict[str, Any]
     finished: float
 
+    @property
+    def base(self) -> int:
+        """`model.seed`: which miniature it started from."""
+        return int(self.config["model"]["seed"])
+
+    @property
+    def seed(self) -> int:
+        """The run's own seed."""
+        return int(self.config["seed"])
+
+    @property
+    def lr(self) -> float:
+        """Peak learning rate."""
+        return float(self.config["sft"]["lr"])
+
+    @property
+    def arm(self) -> str:
+        """`refine.name`."""
+        return str(self.config["refine"]["name"])
+
     def hashed(self) -> dict[str, Any]:
         """Returns the content of the run hash: every key that determines the result, with hashes of model and data."""
         return read_described(self.directory)
 
+    def rate(self, rate: str, side: str = "tuned") -> Estimate:
+        """Returns a headline rate of the tuned model, or of the base, on the evaluation split."""
+        return Estimate(**self.summary[side]["headline"][rate])
 
-def arguments(documentation: str, name: str, files: str) -> argparse.ArgumentParser:
-    """Returns a parser of the options that all grids have.
+    @property
+    def tax(self) -> Estimate:
+        """Loss of reasoning accuracy, as a share in -1 … 1, on the evaluation split."""
+        return Estimate(**self.summary["tax"]["points"]).scaled(0.01)
 
-    Args:
-        documentation: docstring of the script, whose first line describes it.
-        name: default of `--name`.
-        files: what the script writes, for the help of `--out`.
-    """
-    parser = argparse.ArgumentParser(description=documentation.partition("\n")[0])
-    parser.add_argument("--seeds", type=integers, default=(1, 2, 3), help="seeds, separated by commas")
-    parser.add_argument("--name", default=name, help="the runs lie in runs/<name>")
-    parser.add_argument("--out", type=Path, default=Path("docs"), help=f"folder for {files}")
-    parser.add_argument("--draw", action="store_true", help="run nothing: read the points that are finished")
-    parser.add_argument("overrides", nargs="*", help="after --: overrides of every point, such as data=micro-r1act")
-    return parser
-
-
-def integers(text: str) -> tuple[int, ...]:
-    """Returns integers that are separated by commas."""
-    return tuple(int(part) for part in text.split(","))
-
-
-def numbers(text: str) -> tuple[float, ...]:
-    """Returns numbers that are separated by commas."""
-    return tuple(float(part) for part in text.split(","))
+    @cached_property
+    def probe(self) -> dict[str, float]:
+        """The headline rates of the trained model on the probe split: the last points of the curves."""
+        with open(self.directory / "metrics.csv", encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        found = {rate: [float(row[key]) for row in rows if row.get(key)] for rate in RATES if (key := f"probe/{rate}")}
+        return {rate: values[-1] for rate, values in found.items() if values}
 
 
 def override(key: str, values: Sequence[Any]) -> str:
@@ -76,17 +96,67 @@ def override(key: str, values: Sequence[Any]) -> str:
     return f"{key}={','.join(map(str, values))}"
 
 
-def sweep(name: str, overrides: Sequence[str]) -> bool:
-    """Runs `python train.py -m name=… <overrides>` to its end; returns whether every point finished."""
-    command = [sys.executable, str(TRAIN), "-m", f"name={name}", *overrides]
-    print(" ".join(command), flush=True)
-    return subprocess.run(command, check=False).returncode == 0
+def sweep(study: StudyConfig, name: str, overrides: Sequence[str], num_runs: int) -> bool:
+    """Sweeps every base of a study over overrides, in `study.workers` processes; returns whether every run finished.
+
+    Args:
+        study: `bases`, `seeds` and `workers` are read.
+        name: the runs lie in runs/<name>.
+        overrides: of every run; those with several values are swept.
+        num_runs: of each base, for the progress bar.
+    """
+    cores = len(os.sched_getaffinity(0))
+    workers = min(study.workers or cores, len(study.bases))
+    threads = {} if workers == 1 else {"OMP_NUM_THREADS": str(max(1, cores // workers))}
+    folder = Path("runs", name)
+    total, before = num_runs * len(study.bases), _num_finished(folder)
+
+    def of_base(base: int) -> bool:
+        arguments = [f"name={name}", f"model.seed={base}", override("seed", study.seeds), *overrides]
+        return _train(["-m", *arguments], threads | os.environ, folder / f"base-{base}.log")
+
+    # The kernel ends a child with the thread that started it: the pool's threads live until all of them are done.
+    with ThreadPoolExecutor(workers) as pool, progress(f"{name}: new runs", total) as advance:
+        waiting, shown = {pool.submit(of_base, base) for base in study.bases}, 0
+        finished = []
+        while waiting:
+            done, waiting = wait(waiting, timeout=_POLL_SECONDS)
+            finished += [future.result() for future in done]
+            new = min(total, _num_finished(folder) - before)
+            advance(new - shown)
+            shown = new
+    return all(finished)
+
+
+def _num_finished(folder: Path) -> int:
+    return sum(1 for _ in folder.glob(f"*/{SUMMARY}"))
+
+
+def _train(arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> bool:
+    """Runs train.py to its end, its output appended to a log; returns whether it succeeded."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command, own = python_module("dgr_lightning.experiments.sweep_process", str(os.getpid()), *arguments)
+    with open(log, "ab") as output:
+        code = subprocess.run(
+            command, env=own | dict(environment), stdout=output, stderr=subprocess.STDOUT, check=False
+        ).returncode
+    if code:
+        say(f"[red]a sweep ended with exit code {code}; its output is in {escape(str(log))}[/]")
+    return code == 0
 
 
 def finished_runs(folder: Path) -> list[FinishedRun]:
-    """Returns the finished runs of a folder in the order in which they finished."""
+    """Returns the finished trainings of a folder in the order in which they finished."""
     runs = []
     for path in folder.glob(f"*/{SUMMARY}"):
         config = yaml.safe_load((path.parent / "config.yaml").read_text(encoding="utf-8"))
         runs.append(FinishedRun(path.parent, config, read_json(path), path.stat().st_mtime))
-    return sorted(runs, key=lambda run: (run.finished, run.directory))
+    return sorted((run for run in runs if "tuned" in run.summary), key=lambda run: (run.finished, run.directory))
+
+
+def by_base(runs: Sequence[FinishedRun]) -> dict[int, list[FinishedRun]]:
+    """Returns base → its runs, both in order."""
+    groups: dict[int, list[FinishedRun]] = {}
+    for run in sorted(runs, key=lambda run: (run.base, run.seed)):
+        groups.setdefault(run.base, []).append(run)
+    return groups

@@ -1,30 +1,71 @@
-"""Markdown tables of findings: the headline rates of runs, pooled over seeds."""
+"""Markdown tables of findings: rates over bases and seeds."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
-from dgr_lightning.experiments.seed_pooling import pool
+from dgr_lightning.experiments.grid import FinishedRun, by_base
+from dgr_lightning.number_format import UNDEFINED, minus
 from dgr_lightning.report.estimates import percent
 from dgr_lightning.statistics.intervals import Estimate
+from dgr_lightning.statistics.replication import Replicated, replicate
 
-RATES = {
+HEADINGS = {
     "reasoning_accuracy": "reasoning accuracy",
     "refusal_rate": "refusal of harmful",
     "over_refusal_rate": "over-refusal of benign",
 }
 """Headline of summary.json → heading of its column."""
 
+NEW_RUN = "one new run"
+"""Heading of a prediction interval."""
 
-def pooled_rate(summaries: Sequence[Mapping[str, Any]], rate: str, side: str = "tuned") -> Estimate:
-    """Returns a headline rate of the tuned models (or of the base), pooled over the seeds of one point."""
-    return pool([Estimate(**summary[side]["headline"][rate]) for summary in summaries])
+INTERVALS = (
+    "Mean over bases in per cent, in brackets its 95 % interval, which holds the variance between bases, between seeds and between "
+    f"problems; “{NEW_RUN}”: where a run on a new base with a new seed falls in 95 % of cases "
+    "(`dgr_lightning/statistics/replication.py`)."
+)
+"""What the cells of these tables mean."""
 
 
-def rate_cells(summaries: Sequence[Mapping[str, Any]], side: str = "tuned") -> list[str]:
-    """Returns the cells of all headline rates in per cent, with their intervals."""
-    return [percent(pooled_rate(summaries, rate, side)) for rate in RATES]
+def replicated(
+    runs: Sequence[FinishedRun], value: Callable[[FinishedRun], Estimate], bounds: tuple[float, float] = (0.0, 1.0)
+) -> Replicated:
+    """Returns a quantity of runs, which are grouped by their bases."""
+    return replicate([[value(run) for run in seeds] for seeds in by_base(runs).values()], bounds)
+
+
+def rate_cells(runs: Sequence[FinishedRun], side: str = "tuned") -> list[str]:
+    """Returns mean and prediction of all headline rates, in per cent: two cells each."""
+    cells = []
+    for rate in HEADINGS:
+        found = replicated(runs, lambda run, rate=rate: run.rate(rate, side))  # type: ignore[misc]
+        cells += [percent(found.mean), prediction(found)]
+    return cells
+
+
+def tax_cells(runs: Sequence[FinishedRun]) -> list[str]:
+    """Returns mean and prediction of the safety tax in points."""
+    found = replicated(runs, lambda run: run.tax, (-1.0, 1.0))
+    return [signed_percent(found.mean), prediction(found)]
+
+
+def signed_percent(estimate: Estimate) -> str:
+    """Returns a share that may be negative, in points: `−0.5 (−1.2–0.3)`."""
+    return minus(percent(estimate))
+
+
+def prediction(found: Replicated) -> str:
+    """Returns the limits of one new run, in per cent."""
+    if found.prediction is None:
+        return UNDEFINED
+    low, high = (f"{100 * end + 0.0:.1f}" for end in found.prediction)
+    return minus(f"{low} to {high}")
+
+
+def headings(names: Sequence[str]) -> list[str]:
+    """Returns the heading of each quantity, each followed by that of its prediction."""
+    return [heading for name in names for heading in (name, NEW_RUN)]
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,4 +1,4 @@
-"""Provides the miniature's folder; a machine that does not have it yet pretrains it first."""
+"""Provides the miniature's folder: the one that comes with the package, or one that is pretrained on first use."""
 
 from __future__ import annotations
 
@@ -14,25 +14,36 @@ from dgr_lightning.files import whole_folder, write_json
 if TYPE_CHECKING:
     from dgr_lightning.micro.pretraining import Recipe
 
+SHIPPED = Path(__file__).parent / "shipped"
+"""The miniature of seed 0, as one machine grew it: everyone starts from the same weights. `origin.json` says which machine."""
 
-def shipped_recipe(seed: int) -> Recipe:
-    """Returns the shipped recipe with a pretraining seed."""
+SHIPPED_SEED = 0
+
+GROWN = "recipe.json"
+"""File of a folder that this machine grew: the recipe, by which runs identify it."""
+
+
+def recipe_of(seed: int) -> Recipe:
+    """Returns the miniature's recipe with a pretraining seed."""
     from dgr_lightning.micro.pretraining import Recipe
 
     return replace(Recipe(), seed=seed)
 
 
-def build(seed: int, cache: Path, precision: str) -> Path:
-    """Returns the miniature's folder, pretraining it on first use.
+def provide(seed: int, grow: bool, cache: Path, precision: str) -> Path:
+    """Returns the miniature's folder: the shipped one for its seed, otherwise one in the cache, pretrained on first use.
 
     The folder gets its final name only when it is complete; a second process waits for the first.
 
     Args:
         seed: pretraining seed.
-        cache: where to keep it; the folder is named by recipe hash, precision and seed.
-        precision: bf16 or fp32, the type of the computation.
+        grow: pretrains the shipped seed as well.
+        cache: where to keep what is grown; the folder is named by recipe hash, precision and seed.
+        precision: bf16 or fp32, the type of the pretraining.
     """
-    recipe = shipped_recipe(seed)
+    if seed == SHIPPED_SEED and not grow:
+        return SHIPPED
+    recipe = recipe_of(seed)
     folder = cache / "micro" / f"{recipe.hash}-{precision}-seed{seed}"
     if folder.exists():
         return folder
@@ -41,14 +52,13 @@ def build(seed: int, cache: Path, precision: str) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if folder.exists():
             return folder
-        from dgr_lightning.micro.pretraining import grow
+        from dgr_lightning.micro.pretraining import grow as pretrain
 
-        say("Pretraining [bold]the miniature[/] from scratch, once: two minutes with AVX-512, fifteen without.")
+        say(f"Pretraining [bold]the miniature[/] of seed {seed} from scratch, once: minutes, see the bar.")
         start = monotonic()
         with whole_folder(folder) as partial:
-            grow(recipe, partial, precision)
-            write_json(
-                partial / "recipe.json", {"name": "micro", "hash": recipe.hash, "precision": precision, **asdict(recipe)}
-            )
+            pretrain(recipe, partial, precision)
+            grown = {"name": "micro", "hash": recipe.hash, "precision": precision, "grow": True, **asdict(recipe)}
+            write_json(partial / GROWN, grown)
         say(f"The miniature is in {folder} ({monotonic() - start:.1f} s).")
     return folder

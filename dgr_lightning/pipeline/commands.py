@@ -115,14 +115,14 @@ def evaluate(cfg: Config, place: Place) -> None:
 
 
 def _open(cfg: Config, model: ModelHandle, place: Place, kind: Kind) -> RunDir:
-    contents: dict[str, Any] = {"model": model.model_hash}
+    contents: dict[str, Any] = {"model": model.described}
     if kind == "evaluate":
         contents["evaluation"] = _task_hashes(cfg, EVALUATION)
     else:
         contents["data"] = sources.data_hash(cfg.data)
     if kind == "train":
         contents["probes"] = _task_hashes(cfg, PROBE) if cfg.probes.every else []
-    return RunDir.open(cfg, identify(cfg, contents, kind), place)
+    return RunDir.open(cfg, identify(cfg, contents, kind), model.model_hash, place)
 
 
 def _task_hashes(cfg: Config, split: str) -> list[str]:

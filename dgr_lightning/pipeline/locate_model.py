@@ -1,4 +1,4 @@
-"""Finds the target model: a local folder, the miniature (grown on first use), or a snapshot from the hub."""
+"""Finds the target model: a local folder, the miniature (shipped, or grown on first use), or a snapshot from the hub."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dgr_lightning.models.hub import fetch_model
 
 
 def locate(model: ModelConfig) -> Path:
-    """Returns the local folder of the target model: `path`, else the recipe's (grown on first use), else the hub's.
+    """Returns the local folder of the target model: `path`, else the recipe's (shipped, or grown on first use), else the hub's.
 
     Raises:
         UserError: the model is neither local nor on a hub that answers, or its folder is not whole.
@@ -23,9 +23,9 @@ def locate(model: ModelConfig) -> Path:
         check_folder(folder, f"model.path={model.path}")
         return folder
     if model.recipe is not None:
-        from dgr_lightning.micro.build import build
+        from dgr_lightning.micro.build import provide
 
-        return build(model.seed, cache_dir(), resolve_precision("auto", "cpu"))
+        return provide(model.seed, model.grow, cache_dir(), resolve_precision("auto", "cpu"))
     if model.hub_id is None:
         raise UserError("model.path is not set: name a local Hugging Face folder, or choose another model=….")
     return fetch_model(model.hub_id, model.revision, with_code=model.trust_remote_code)

@@ -2,7 +2,7 @@
 
 One process owns a directory, by a lock that the kernel releases when the process dies. docs/architecture.md lists its files;
 this module writes `config.yaml` and two hidden files, `.lock` and `.run.json` (the hashed values, from which a message says how
-another config differs).
+another config differs, and the content hash of the model).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class RunDir:
         self.path, self.hash, self._lock = path, run_hash, lock
 
     @classmethod
-    def open(cls, cfg: Config, identity: RunIdentity, place: Place, wait_seconds: float = 10.0) -> RunDir:
+    def open(cls, cfg: Config, identity: RunIdentity, model_hash: str, place: Place, wait_seconds: float = 10.0) -> RunDir:
         """Makes or takes up the directory of a run, locks it, and writes the resolved config into it.
 
         With `cfg.overwrite` everything that an earlier run of the same hash left there is deleted first.
@@ -54,15 +54,16 @@ class RunDir:
         Args:
             cfg: the checked config, `auto` values resolved.
             identity: of the run.
+            model_hash: content hash of the target model, which the identity of a grown one does not hold.
             place: where it goes.
             wait_seconds: how long to wait for another process that owns the directory.
 
         Raises:
-            UserError: the directory holds another run or something else, or its owner does not let go of it. Nothing in it
-                was touched.
+            UserError: the directory holds another run or something else, a run begun on other weights, or its owner does not let
+                go of it. Nothing in it was touched.
         """
         path = place.exact or place.root / cfg.name / identity.directory
-        _check_holds(path, identity)
+        _check_holds(path, identity, None if cfg.overwrite else model_hash)
         try:
             path.mkdir(parents=True, exist_ok=True)
             lock = open(path / _LOCK, "a+", encoding="utf-8")  # noqa: SIM115 - open for as long as the run
@@ -70,10 +71,11 @@ class RunDir:
             raise UserError(f"{path}: cannot be used as a run directory ({error.strerror}).") from error
         try:
             _acquire(lock, path, wait_seconds)
-            _check_holds(path, identity)  # again: the process that had the lock may have been the first to write
+            # Again: the process that had the lock may have been the first to write.
+            _check_holds(path, identity, None if cfg.overwrite else model_hash)
             if cfg.overwrite:
                 _empty(path)
-            write_json(path / _RUN, {"hash": identity.hash, "described": identity.described})
+            write_json(path / _RUN, {"hash": identity.hash, "model": model_hash, "described": identity.described})
             write_text(path / "config.yaml", f"# run {identity.hash}, resolved\n{yaml.safe_dump(asdict(cfg), sort_keys=False)}")
         except BaseException:
             lock.close()
@@ -104,8 +106,8 @@ def read_described(directory: Path) -> dict[str, Any]:
     return described
 
 
-def _check_holds(path: Path, identity: RunIdentity) -> None:
-    """Raises UserError where a path is anything but free, or the directory of this very run. Only reads."""
+def _check_holds(path: Path, identity: RunIdentity, model_hash: str | None) -> None:
+    """Raises UserError where a path is anything but free, or the directory of this very run on this very model. Only reads."""
     if not path.exists():
         return
     if not path.is_dir():
@@ -116,6 +118,12 @@ def _check_holds(path: Path, identity: RunIdentity) -> None:
         return
     there = read_json(path / _RUN)
     if there["hash"] == identity.hash:
+        if model_hash is not None and there.get("model", model_hash) != model_hash:
+            raise UserError(
+                f"{path}: was begun on other weights of the model ({there['model']}, here {model_hash}). The same recipe grows other "
+                "ones on another machine, or where the cache was lost. Write overwrite=true to start the run anew, or another "
+                "hydra.run.dir= or name=."
+            )
         return
     lines = _differences(there["described"], identity.described)
     shown = "".join(f"\n  {line}" for line in lines[:_SHOWN_DIFFERENCES])

@@ -1,0 +1,258 @@
+"""The headline: what safety tuning costs the miniature, without refinement and with DGR, over bases, seeds and learning rates.
+
+    python train.py experiment=micro-headline
+
+makes every run that is missing, and writes `headline.json`, `headline.csv` (a line a run), `frontier.md`, `frontier.svg` and the
+README's table, which stands between two marks there. Stopped and started again, it goes on.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dgr_lightning.config import Config
+from dgr_lightning.console import console, say
+from dgr_lightning.experiments import frontier
+from dgr_lightning.experiments.frontier import ARMS
+from dgr_lightning.experiments.grid import RATES, FinishedRun, by_base, finished_runs, override, sweep
+from dgr_lightning.experiments.origin import Origin, origin
+from dgr_lightning.experiments.safe_tax import MAX_OVER_REFUSAL, MIN_REFUSAL, SafeTax, safe_tax
+from dgr_lightning.experiments.tables import (
+    HEADINGS,
+    INTERVALS,
+    headings,
+    prediction,
+    rate_cells,
+    signed_percent,
+    table,
+    tax_cells,
+)
+from dgr_lightning.files import write_json, write_text
+from dgr_lightning.number_format import UNDEFINED, short
+from dgr_lightning.report.estimates import percent
+from dgr_lightning.statistics.intervals import Estimate
+from dgr_lightning.statistics.replication import Replicated, replicate
+
+COMMAND = "python train.py experiment=micro-headline"
+README = Path("README.md")
+_BEGIN, _END = "<!-- headline -->", "<!-- /headline -->"
+_NEIGHBOUR = 1.25
+# The curves' first and last point are enough, and a probe takes longer than the steps between two of them.
+_ENDS_ALONE = "probes.every=1000000"
+_SIGNED = (-1.0, 1.0)
+
+
+def run(cfg: Config, overrides: Sequence[str]) -> bool:
+    """Makes what is missing, writes what there is, and returns whether it is complete.
+
+    Args:
+        cfg: the composed config: `study`, `name`, and the default learning rate.
+        overrides: further ones of every run.
+    """
+    study, default = cfg.study, cfg.sft.lr
+    lrs = learning_rates(study.lrs, default)
+    arms, shared = override("refine", ARMS), [_ENDS_ALONE, *overrides]
+    per_base = len(ARMS) * len(study.seeds)
+    whole = sweep(study, cfg.name, [arms, override("sft.lr", lrs), *shared], per_base * len(lrs))
+    for precision in study.precisions:
+        types = [f"trainer.precision={precision}", f"engine.precision={precision}"]
+        whole &= sweep(study, cfg.name, [arms, f"sft.lr={default}", *types, *shared], per_base)
+    runs = finished_runs(Path("runs", cfg.name))
+    grid = frontier.select(_of_precision(runs, cfg.trainer.precision), lrs, study.seeds, study.bases)
+    for point in (gaps := frontier.missing(grid, lrs, study.seeds, study.bases)):
+        say(f"[yellow]no finished run of {point}[/]")
+    if not grid:
+        return False
+    by_precision = {
+        precision: frontier.select(_of_precision(runs, precision), [default], study.seeds, study.bases)
+        for precision in study.precisions
+    }
+    _write(Path(study.out), grid, by_precision, default, origin())
+    return whole and not gaps
+
+
+def learning_rates(grid: Sequence[float], default: float) -> list[float]:
+    """Returns the grid with the default and its neighbours, which tell whether the default sits on a cliff."""
+    neighbours = (default / _NEIGHBOUR, default, default * _NEIGHBOUR)
+    return sorted({*grid, *(float(f"{lr:.4g}") for lr in neighbours)})
+
+
+def _of_precision(runs: Sequence[FinishedRun], precision: str) -> list[FinishedRun]:
+    wanted = {"trainer": precision, "engine": precision}
+    return [run for run in runs if all(run.config[section]["precision"] == value for section, value in wanted.items())]
+
+
+def _write(
+    out: Path, grid: Sequence[FinishedRun], by_precision: Mapping[str, Sequence[FinishedRun]], default: float, made: Origin
+) -> None:
+    taxes = {arm: safe_taxes([run for run in grid if run.arm == arm]) for arm in ARMS}
+    at_default = [run for run in grid if run.lr == default]
+    write_json(out / "headline.json", report(grid, at_default, by_precision, taxes, made))
+    write_text(
+        out / "headline.csv", points([*grid, *(run for runs in by_precision.values() for run in runs if run not in grid)])
+    )
+    write_text(out / "frontier.md", frontier.markdown(grid, made.sentence(COMMAND)))
+    write_text(out / "frontier.svg", frontier.drawing(grid))
+    text = markdown(grid, at_default, by_precision, taxes, made)
+    console.print(text, markup=False)
+    if README.exists() and _BEGIN in (readme := README.read_text(encoding="utf-8")):
+        before, _, rest = readme.partition(_BEGIN)
+        write_text(README, f"{before}{_BEGIN}\n{text}{_END}{rest.partition(_END)[2]}")
+
+
+# --- The figures ----------------------------------------------------------------------------------------------------------
+
+
+def safe_taxes(runs: Sequence[FinishedRun]) -> dict[int, list[SafeTax]]:
+    """Returns base → seed → the tax of one arm over the grid."""
+    taxes: dict[int, list[SafeTax]] = {}
+    for base, of_base in by_base(runs).items():
+        seeds = dict.fromkeys(run.seed for run in of_base)
+        taxes[base] = [safe_tax([run for run in of_base if run.seed == seed]) for seed in seeds]
+    return taxes
+
+
+def over_bases(taxes: Mapping[int, Sequence[SafeTax]], value: Callable[[SafeTax], Estimate | None]) -> Replicated | None:
+    """Returns a figure over those bases in which every seed has it; None without any."""
+    found = [[value(tax) for tax in seeds] for seeds in taxes.values()]
+    whole = [[estimate for estimate in seeds if estimate is not None] for seeds in found if None not in seeds]
+    return replicate(whole, _SIGNED) if whole else None
+
+
+_FIGURES: dict[str, tuple[str, Callable[[SafeTax], Estimate | None]]] = {
+    "safe_tax": ("smallest tax where safe", lambda tax: tax.safe and tax.safe.tax),
+    "matched_tax": ("smallest tax at the same refusal", lambda tax: tax.matched and tax.matched.tax),
+    "mean_tax": ("mean tax over the grid", lambda tax: tax.mean_tax),
+    "safe_share": ("safe share of the grid", lambda tax: tax.safe_share),
+}
+
+
+def report(
+    grid: Sequence[FinishedRun],
+    at_default: Sequence[FinishedRun],
+    by_precision: Mapping[str, Sequence[FinishedRun]],
+    taxes: Mapping[str, Mapping[int, Sequence[SafeTax]]],
+    made: Origin,
+) -> dict[str, Any]:
+    """Returns the content of headline.json."""
+    figures = {
+        arm: {name: found and found.to_json() for name, (_, value) in _FIGURES.items() for found in [over_bases(of_arm, value)]}
+        for arm, of_arm in taxes.items()
+    }
+    return {
+        **made.to_json(),
+        "command": COMMAND,
+        "bases": sorted({run.base for run in grid}),
+        "seeds": sorted({run.seed for run in grid}),
+        "learning_rate": at_default[0].lr if at_default else None,
+        "precision": grid[0].config["trainer"]["precision"],
+        "arms": _arms(at_default),
+        "by_precision": {precision: _arms(runs) for precision, runs in by_precision.items()},
+        "safe": {"refusal_rate": MIN_REFUSAL, "over_refusal_rate": MAX_OVER_REFUSAL},
+        "over_learning_rates": figures,
+    }
+
+
+def _arms(runs: Sequence[FinishedRun]) -> dict[str, Any]:
+    arms: dict[str, Any] = {}
+    for arm in ARMS:
+        grouped = by_base([run for run in runs if run.arm == arm]).values()
+        if grouped:
+            rates = {name: replicate([[run.rate(name) for run in seeds] for seeds in grouped]).to_json() for name in RATES}
+            arms[arm] = rates | {"tax": replicate([[run.tax for run in seeds] for seeds in grouped], _SIGNED).to_json()}
+    return arms
+
+
+def points(runs: Sequence[FinishedRun]) -> str:
+    """Returns the runs as CSV, a line each: evaluation split, and probe split behind `probe_`."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    header = ["arm", "learning_rate", "base", "seed", "precision", *RATES, "tax", *(f"probe_{rate}" for rate in RATES)]
+    writer.writerow([*header, "nll", "fallback"])
+    for run in runs:
+        values = [*(run.rate(rate).value for rate in RATES), run.tax.value, *(run.probe[rate] for rate in RATES)]
+        refinement = run.summary["refinement"]
+        row = [run.arm, f"{run.lr:g}", run.base, run.seed, run.config["trainer"]["precision"]]
+        row += ["" if value is None else f"{value:.4f}" for value in values]
+        writer.writerow([*row, f"{refinement['nll_after']:.3f}", sum(refinement["fallback"].values())])
+    return text.getvalue()
+
+
+# --- The README's section --------------------------------------------------------------------------------------------------
+
+
+def markdown(
+    grid: Sequence[FinishedRun],
+    at_default: Sequence[FinishedRun],
+    by_precision: Mapping[str, Sequence[FinishedRun]],
+    taxes: Mapping[str, Mapping[int, Sequence[SafeTax]]],
+    made: Origin,
+) -> str:
+    """Returns the tables of the README: the default run, and each arm over all learning rates."""
+    num_bases, num_seeds = len({run.base for run in grid}), len({run.seed for run in grid})
+    lrs = sorted({run.lr for run in grid})
+    default = f"At the default learning rate, {short(at_default[0].lr)}" if at_default else "At the default learning rate"
+    header = ["arm", "precision", *headings([*HEADINGS.values(), "safety tax, points"])]
+    rows = [
+        [arm, precision, *rate_cells(group), *tax_cells(group)]
+        for arm in ARMS
+        for precision, runs in by_precision.items()
+        if (group := [run for run in runs if run.arm == arm])
+    ]
+    return (
+        f"{num_bases} bases (`model.seed`) × {num_seeds} training seeds. {INTERVALS} {made.sentence(COMMAND)}\n\n"
+        f"{default}:\n\n{table(header, rows)}\n\n"
+        f"{_flatness(grid, at_default)}\n\n"
+        f"Over {len(lrs)} learning rates from {short(lrs[0])} to {short(lrs[-1])}. *Safe* is a refusal of at least "
+        f"{100 * MIN_REFUSAL:.0f} % and an over-refusal of at most {100 * MAX_OVER_REFUSAL:.0f} %; the rate is chosen on the probe "
+        f"split and its tax read off the evaluation split:\n\n{_over_learning_rates(taxes)}\n"
+    )
+
+
+def _flatness(grid: Sequence[FinishedRun], at_default: Sequence[FinishedRun]) -> str:
+    """Returns how far a factor 1.25 in the learning rate moves the tax of each arm."""
+    if not at_default:
+        return ""
+    moves = []
+    for arm in ARMS:
+        means = {lr: replicate_tax([run for run in grid if run.arm == arm and run.lr == lr]) for lr in _near(at_default[0].lr)}
+        if None in means.values():
+            continue
+        below, here, above = (100 * (mean or 0.0) for mean in means.values())
+        moves.append(f"{arm}'s by {below - here:+.1f} and {above - here:+.1f} points")
+    if not moves:
+        return ""
+    return f"A learning rate lower and higher by a factor {_NEIGHBOUR} moves {', '.join(moves)}.".replace("-", "−")
+
+
+def _near(default: float) -> list[float]:
+    return [float(f"{lr:.4g}") for lr in (default / _NEIGHBOUR, default, default * _NEIGHBOUR)]
+
+
+def replicate_tax(runs: Sequence[FinishedRun]) -> float | None:
+    """Returns the mean tax over bases, as a share; None without runs."""
+    return replicate([[run.tax for run in seeds] for seeds in by_base(runs).values()], _SIGNED).mean.value if runs else None
+
+
+def _over_learning_rates(taxes: Mapping[str, Mapping[int, Sequence[SafeTax]]]) -> str:
+    header = ["arm", "bases with a safe rate", *(title for title, _ in _FIGURES.values())]
+    rows = []
+    for arm, of_arm in taxes.items():
+        with_safe = sum(all(tax.safe for tax in seeds) for seeds in of_arm.values())
+        cells = [_cell(over_bases(of_arm, value)) for _, value in _FIGURES.values()]
+        rows.append([arm, f"{with_safe} of {len(of_arm)}", *cells])
+    return table(header, rows)
+
+
+def _cell(found: Replicated | None) -> str:
+    if found is None:
+        return "none"
+    limits = prediction(found)
+    return signed_percent(found.mean) + (f"; {limits}" if limits != UNDEFINED else "")
+
+
+__all__ = ["COMMAND", "markdown", "percent", "points", "report", "run", "safe_taxes"]

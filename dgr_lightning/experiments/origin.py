@@ -1,0 +1,68 @@
+"""Where figures come from: commit, machine and date, without anything that identifies whose machine it was."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import asdict, dataclass
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+
+_PROJECT = Path(__file__).resolve().parents[2]
+# What decides how fast, and with which rounding, a CPU multiplies.
+_INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where and when figures were made.
+
+    Attributes:
+        commit: of the project, with `+` if the working tree differed from it; None outside a checkout.
+        machine: cores, kind of processor, versions.
+        date: ISO 8601.
+    """
+
+    commit: str | None
+    machine: str
+    date: str
+
+    def sentence(self, command: str) -> str:
+        """Returns the sentence that stands beside a figure."""
+        commit = f", commit {self.commit}" if self.commit else ""
+        return f"`{command}`, {self.machine}, {self.date}{commit}."
+
+    def to_json(self) -> dict[str, str | None]:
+        """Returns it as JSON."""
+        return asdict(self)
+
+
+def origin() -> Origin:
+    """Returns the origin of figures that are made now and here."""
+    cores = len(os.sched_getaffinity(0))
+    return Origin(_commit(), f"{cores} CPU cores ({_processor()}), torch {version('torch')}", date.today().isoformat())
+
+
+def _commit() -> str | None:
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=_PROJECT, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _processor() -> str:
+    """Returns the processor's maker and its widest instructions, such as `AMD EPYC, avx2`."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        import platform
+
+        return platform.machine()
+    facts = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    flags = facts.get("flags", "").split()
+    widest = next((name for name in _INSTRUCTIONS if name in flags), "no avx2")
+    return f"{facts.get('model name', 'unknown')}, {widest}"

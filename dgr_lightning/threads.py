@@ -1,0 +1,24 @@
+"""Threads of torch on a CPU that other processes use as well.
+
+torch's wheels for the CPU compute with libgomp, whose threads spin at every barrier. On idle cores that is the fastest way to
+wait. But as soon as one other process is busy, a thread that computes loses its core to one that only waits, and a step takes
+ten times as long. A short spin keeps most of the speed and gives the core back. docs/performance.md has the measurements.
+"""
+
+from __future__ import annotations
+
+import os
+
+# The user's own choice of any of these, in whichever runtime's dialect, is left alone.
+_CHOICES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+# libgomp's unit is a turn of its loop, libomp's and libiomp5's (macOS, conda) a millisecond.
+_SHORT_SPIN = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "1"}
+
+
+def spin_shortly() -> None:
+    """Has the threads of this process, and of those that it starts, spin for a short time only; call it before torch is loaded.
+
+    It sets environment variables that the runtime reads as it is loaded, and none where the user has set one of them.
+    """
+    if not any(name in os.environ for name in _CHOICES):
+        os.environ.update(_SHORT_SPIN)
