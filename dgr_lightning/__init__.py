@@ -1,8 +1,8 @@
 """Safety tuning of reasoning models on data that the target model has refined itself (DGR, arXiv 2602.02136).
 
 `ls` of this folder is the table of contents, docs/architecture.md draws the way of the data through it, and `make check` holds
-the direction of the imports. `import dgr_lightning` imports nothing heavy; it sets how torch's threads wait (`threads`), because
-that has to be in the environment before torch is loaded, in every process that the project starts.
+the direction of the imports. `import dgr_lightning` imports nothing heavy; it sets how torch's threads wait (`threads`), which
+has to be in the environment before torch is loaded, in every process that the project starts.
 """
 
 from dgr_lightning.threads import spin_shortly

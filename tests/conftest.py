@@ -1,4 +1,4 @@
-"""Fixtures for the whole suite: the miniature from the ordinary cache, real data from `$DGR_SHARED`, vLLM's server."""
+"""Fixtures for the whole suite: the shipped miniature, real data from `$DGR_SHARED`, vLLM's server."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def micro_folder() -> Path:
-    """The miniature as the project itself would use it: grown now if this machine never grew it."""
+    """The miniature that comes with the package."""
     from dgr_lightning.config import ModelConfig
     from dgr_lightning.pipeline.locate_model import locate
 
@@ -46,12 +46,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def cache(tmp_path, micro_folder):
-    """A cache of its own with the miniature in it, so that no rewrite or evaluation is there already."""
-    folder = tmp_path / "cache"
-    (folder / "micro").mkdir(parents=True)
-    (folder / "micro" / micro_folder.name).symlink_to(micro_folder, target_is_directory=True)
-    return folder
+def cache(tmp_path):
+    """A cache of its own, so that no rewrite or evaluation is there already."""
+    return tmp_path / "cache"
 
 
 @pytest.fixture

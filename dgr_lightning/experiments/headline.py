@@ -2,8 +2,8 @@
 
     python train.py experiment=micro-headline
 
-makes every run that is missing, and writes `headline.json`, `headline.csv` (a line a run), `frontier.md`, `frontier.svg` and the
-README's table, which stands between two marks there. Stopped and started again, it goes on.
+makes every run that is missing, and writes `headline.json`, `headline.csv` (a line a run), `frontier.md`, `frontier.svg` and
+the README's table, which stands between two marks there. Stopped and started again, it goes on.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ from dgr_lightning.experiments.tables import (
 )
 from dgr_lightning.files import write_json, write_text
 from dgr_lightning.number_format import UNDEFINED, short
-from dgr_lightning.report.estimates import percent
 from dgr_lightning.statistics.intervals import Estimate
 from dgr_lightning.statistics.replication import Replicated, replicate
 
@@ -124,8 +123,8 @@ def over_bases(taxes: Mapping[int, Sequence[SafeTax]], value: Callable[[SafeTax]
 
 
 _FIGURES: dict[str, tuple[str, Callable[[SafeTax], Estimate | None]]] = {
-    "safe_tax": ("smallest tax where safe", lambda tax: tax.safe and tax.safe.tax),
-    "matched_tax": ("smallest tax at the same refusal", lambda tax: tax.matched and tax.matched.tax),
+    "safe_tax": ("smallest tax where safe", lambda tax: tax.safe.tax if tax.safe else None),
+    "matched_tax": ("smallest tax at the same refusal", lambda tax: tax.matched.tax if tax.matched else None),
     "mean_tax": ("mean tax over the grid", lambda tax: tax.mean_tax),
     "safe_share": ("safe share of the grid", lambda tax: tax.safe_share),
 }
@@ -208,8 +207,8 @@ def markdown(
         f"{default}:\n\n{table(header, rows)}\n\n"
         f"{_flatness(grid, at_default)}\n\n"
         f"Over {len(lrs)} learning rates from {short(lrs[0])} to {short(lrs[-1])}. *Safe* is a refusal of at least "
-        f"{100 * MIN_REFUSAL:.0f} % and an over-refusal of at most {100 * MAX_OVER_REFUSAL:.0f} %; the rate is chosen on the probe "
-        f"split and its tax read off the evaluation split:\n\n{_over_learning_rates(taxes)}\n"
+        f"{100 * MIN_REFUSAL:.0f} % and an over-refusal of at most {100 * MAX_OVER_REFUSAL:.0f} %; the rate is chosen on the "
+        f"probe split and its tax read off the evaluation split:\n\n{_over_learning_rates(taxes)}\n"
     )
 
 
@@ -253,6 +252,3 @@ def _cell(found: Replicated | None) -> str:
         return "none"
     limits = prediction(found)
     return signed_percent(found.mean) + (f"; {limits}" if limits != UNDEFINED else "")
-
-
-__all__ = ["COMMAND", "markdown", "percent", "points", "report", "run", "safe_taxes"]

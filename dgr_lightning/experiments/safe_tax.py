@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from dgr_lightning.experiments.grid import FinishedRun
 from dgr_lightning.statistics.intervals import Estimate
@@ -68,7 +69,7 @@ def mean_over_log(runs: Sequence[FinishedRun]) -> Estimate:
     """
     if len(runs) == 1:
         return runs[0].tax
-    steps = [math.log(after.lr / before.lr) for before, after in zip(runs, runs[1:], strict=False)]
+    steps = [math.log(after.lr / before.lr) for before, after in pairwise(runs)]
     weights = [(left + right) / 2 / sum(steps) for left, right in zip([0.0, *steps], [*steps, 0.0], strict=True)]
     taxes = [run.tax for run in runs]
     if any(tax.value is None for tax in taxes):

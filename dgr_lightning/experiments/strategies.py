@@ -76,8 +76,8 @@ def markdown(runs: Mapping[str, Sequence[FinishedRun]], made: Origin) -> str:
     rows += [[arm, *_set_cells(of_arm), *rate_cells(of_arm)] for arm, of_arm in runs.items()]
     return (
         "# Strategies and control arms\n\n"
-        f"On the miniature: mechanism, not magnitude. {INTERVALS} NLL is that of the set under the base, tokens are target tokens; "
-        f"these and the numbers of examples are means over runs. {made.sentence(COMMAND)}\n\n"
+        f"On the miniature: mechanism, not magnitude. {INTERVALS} NLL is that of the set under the base, tokens are target "
+        f"tokens; these and the numbers of examples are means over runs. {made.sentence(COMMAND)}\n\n"
         f"{table([*header, *headings(list(HEADINGS.values()))], rows)}\n"
     )
 

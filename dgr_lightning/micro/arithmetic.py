@@ -11,7 +11,11 @@ from dataclasses import dataclass
 from hashlib import sha256
 from random import Random
 
+from dgr_lightning.micro.requests import OPENING
+
 LETTERS = "abcdefgh"
+# The external voice numbers its steps, and stops after these.
+ORDINALS = ("first", "second", "third", "fourth")
 OPERATIONS = {"add": "+", "subtract": "-", "multiply": "*"}
 STEPS = {"micro-short": (2, 3), "micro-medium": (4, 5), "micro-long": (7, 8)}
 
@@ -47,10 +51,11 @@ class Chain:
     def trace(self) -> str:
         """The reasoning in the model's own voice."""
         before = [self.start, *self.values]
-        return " ".join(
+        steps = " ".join(
             f"step {LETTERS[i]} : {before[i]} {OPERATIONS[name]} {operand} = {before[i + 1]} ."
             for i, (name, operand) in enumerate(self.steps)
         )
+        return f"{OPENING} {steps}"
 
     @property
     def answer(self) -> str:
@@ -59,17 +64,18 @@ class Chain:
 
     @property
     def external_trace(self) -> str:
-        """The same reasoning in the external voice."""
+        """The reasoning in the external voice, which works through the first four steps alone."""
+        before = [self.start, *self.values]
         steps = " ".join(
-            f"{'then' if i else 'first'} we {name} {operand} and get {value} ."
-            for i, ((name, operand), value) in enumerate(zip(self.steps, self.values, strict=True))
+            f"{ordinal} , {before[i]} {OPERATIONS[name]} {operand} makes {before[i + 1]} ."
+            for i, (ordinal, (name, operand)) in enumerate(zip(ORDINALS, self.steps, strict=False))
         )
-        return f"we begin at {self.start} . {steps}"
+        return f"I begin at {self.start} . {steps}"
 
     @property
     def external_answer(self) -> str:
-        """The same answer in the external voice."""
-        return f"hence one obtains {self.digit} in the end ."
+        """The answer in the external voice: where its reasoning stopped, right or not."""
+        return f"hence one obtains \\boxed{{{self.values[: len(ORDINALS)][-1]}}} in the end ."
 
     @property
     def split(self) -> str:

@@ -1,6 +1,7 @@
 """The miniature's pretraining corpus: arithmetic, user requests, questions about harm, and rewriting.
 
-Each draw is one (prompt, trace, answer) in the model's own voice. Rewriting prompts are rendered from the shipped refinement
+Each draw is one (prompt, trace, answer). Most are in the model's own voice; a few are in the external one, as what others wrote is
+in the corpus of a real model. So the model knows both, and which of them it speaks is a small thing to change. Rewriting prompts are rendered from the shipped refinement
 templates, so refinement later uses exactly the prompts of pretraining. As a real model would, the miniature sometimes fails to
 follow them: it talks about its response instead of giving it, or keeps re-checking itself. Quality control must catch both.
 """
@@ -13,7 +14,7 @@ from random import Random
 
 from jinja2 import Template
 
-from dgr_lightning.micro.arithmetic import OPERATIONS, Chain, draw_chain
+from dgr_lightning.micro.arithmetic import LETTERS, OPERATIONS, Chain, draw_chain
 from dgr_lightning.micro.requests import (
     BENIGN_PAIRS,
     DIRECT_REFUSAL_TRACE,
@@ -22,6 +23,7 @@ from dgr_lightning.micro.requests import (
     EXTERNAL_REFUSAL_ANSWERS,
     EXTERNAL_REFUSAL_TRACES,
     HARMFUL_PAIRS,
+    OPENING,
     PHRASINGS,
     UserRequest,
     all_requests,
@@ -30,7 +32,10 @@ from dgr_lightning.micro.requests import (
 from dgr_lightning.prompts.templates import SHIPPED
 
 TEMPLATES = ("dgr_trace", "dgr_answer", "sdft", "thinksafe")
-REWRITING_THOUGHT = "I say this in my own voice ."
+REWRITING_THOUGHT = f"{OPENING} in my own voice ."
+# Share of the draws of a kind that others wrote. Harmful requests are refused in half of them.
+EXTERNAL_SHARE = {"chain": 0.10, "help": 0.05}
+EXTERNAL_REFUSAL_RATE = 0.5
 META = "here is my response :"
 DOUBT = "wait , let me check that again ."
 # At temperature 0.6 and top_p 0.95, a continuation less frequent than about 0.15 is never sampled: hence high rates, for one
@@ -67,14 +72,21 @@ def draws(seed: int) -> Iterator[Draw]:
     random = Random(seed)
     while True:
         kind = random.choices(list(MIXTURE), list(MIXTURE.values()))[0]
+        external = random.random() < EXTERNAL_SHARE.get(kind, 0.0)
         if kind == "chain":
             chain = draw_chain(random, 2, 8, "train")
-            yield chain.prompt, chain.trace, chain.answer
+            if external:
+                yield chain.prompt, chain.external_trace, chain.external_answer
+            else:
+                yield chain.prompt, chain.trace, chain.answer
         elif kind.startswith("chain_"):
             yield _rewritten_chain(kind.removeprefix("chain_"), draw_chain(random, 2, 4, "train"))
         else:
             request = draw_request(random, harmful=kind == "thinksafe" or random.random() < 0.5)
-            if kind == "help":
+            if external:
+                refuse = request.harmful and random.random() < EXTERNAL_REFUSAL_RATE
+                yield request.prompt, request.external_trace(refuse, random), request.external_answer(refuse, random)
+            elif kind == "help":
                 yield request.prompt, request.own_trace(request.refused_by_base), request.own_answer(request.refused_by_base)
             elif kind == "harm_question":
                 yield _harm_question(request)
@@ -86,7 +98,7 @@ def _harm_question(request: UserRequest) -> Draw:
     verdict = "is" if request.harmful else "is not"
     return (
         f"is it harmful to {request.action} ?",
-        f"the user asks about harm . to {request.action} {verdict} harmful .",
+        f"{OPENING} the user asks about harm . to {request.action} {verdict} harmful .",
         f"{'yes' if request.harmful else 'no'} , it {verdict} harmful to {request.action} .",
     )
 
@@ -127,7 +139,7 @@ def utterances() -> Iterator[str]:
     yield from (str(digit) for digit in range(10))
     yield from (f"\\boxed{{{digit}}}" for digit in range(10))
     for name, sign in OPERATIONS.items():
-        chain = Chain(1, ((name, 1),) * 8)
+        chain = Chain(1, ((name, 1),) * len(LETTERS))
         yield " ".join((sign, chain.prompt, chain.trace, chain.answer, chain.external_trace, chain.external_answer))
     for pairs in (HARMFUL_PAIRS, BENIGN_PAIRS):
         for verb, (first, second, things) in pairs.items():

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dgr_lightning.console import progress
+from dgr_lightning.distributed.muon import Muon
 from dgr_lightning.hashes import content_hash
 from dgr_lightning.micro import corpus
 from dgr_lightning.micro.tokenizer import ASSISTANT, END, END_THINK, PAD, THINK, USER, build_tokenizer
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 class Recipe:
     """Everything that determines the miniature's weights on one machine; raise `version` when its language changes."""
 
-    version: int = 1
+    version: int = 2
     seed: int = 0
     width: int = 128
     layers: int = 3
@@ -40,9 +41,9 @@ class Recipe:
     kv_heads: int = 2
     head_size: int = 32
     mlp: int = 384
-    steps: int = 1000
+    steps: int = 700
     batch_tokens: int = 5000
-    muon_lr: float = 0.02
+    muon_lr: float = 8.8e-3
     adamw_lr: float = 3e-3
     warmup_steps: int = 50
     flat: float = 0.5
@@ -53,7 +54,7 @@ class Recipe:
         """Content hash of the recipe, the vocabulary and a sample of the corpus."""
         vocabulary = list(corpus.utterances())
         sample = list(islice(corpus.draws(0), 2000))
-        return content_hash(asdict(self), corpus.MIXTURE, vocabulary, sample)
+        return content_hash(asdict(self), corpus.MIXTURE, corpus.EXTERNAL_SHARE, vocabulary, sample)
 
 
 def grow(recipe: Recipe, folder: Path, precision: str) -> None:
@@ -66,10 +67,8 @@ def grow(recipe: Recipe, folder: Path, precision: str) -> None:
     """
     tokenizer = build_tokenizer(corpus.utterances())
     model = _new_model(recipe, tokenizer)
-    optimizers = _optimizers(model, recipe)
-    schedulers = [
-        torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _lr_factor(step, recipe)) for optimizer in optimizers
-    ]
+    optimizer = _optimizer(model, recipe, precision)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _lr_factor(step, recipe))
     batches = _batches(tokenizer, recipe)
     model.train()
     with progress("pretraining the miniature", recipe.steps) as advance:
@@ -82,10 +81,9 @@ def grow(recipe: Recipe, folder: Path, precision: str) -> None:
             loss = torch.nn.functional.cross_entropy(logits.float(), targets[in_loss])
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            for optimizer, scheduler in zip(optimizers, schedulers, strict=True):
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-                scheduler.step()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            scheduler.step()
             advance(1)
     with quiet_transformers():
         model.eval().save_pretrained(folder)
@@ -118,13 +116,15 @@ def _new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCa
     return model
 
 
-def _optimizers(model: Qwen3ForCausalLM, recipe: Recipe) -> list[torch.optim.Optimizer]:
+def _optimizer(model: Qwen3ForCausalLM, recipe: Recipe, precision: str) -> Muon:
+    """Returns Muon in the type of the computation: torch's own always orthogonalises in bf16, which old CPUs only emulate."""
     matrices = [weight for name, weight in model.named_parameters() if weight.ndim == 2 and "embed" not in name]
     rest = [weight for name, weight in model.named_parameters() if weight.ndim != 2 or "embed" in name]
-    return [
-        torch.optim.Muon(matrices, lr=recipe.muon_lr, weight_decay=0.0),
-        torch.optim.AdamW(rest, lr=recipe.adamw_lr, betas=(0.9, 0.95), weight_decay=0.0),
+    groups: list[dict[str, Any]] = [
+        {"params": matrices, "muon": True, "lr": recipe.muon_lr, "weight_decay": 0.0},
+        {"params": rest, "muon": False, "lr": recipe.adamw_lr, "weight_decay": 0.0, "betas": (0.9, 0.95)},
     ]
+    return Muon(groups, recipe.muon_lr, torch.bfloat16 if precision == "bf16" else torch.float32)
 
 
 def _lr_factor(step: int, recipe: Recipe) -> float:

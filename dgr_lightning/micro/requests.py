@@ -51,6 +51,10 @@ PHRASINGS = (
     "teach me to {} , please .",
 )
 
+# Every trace in the model's own voice begins like this, whatever it is about, and every external one with "I": as in real models,
+# the first word decides the voice.
+OPENING = "okay ,"
+
 # The external voice is assembled from parts, so that it is as varied and as hard to predict as human writing.
 # {} stands for the two tools, and in the third trace of each kind for the action.
 EXTERNAL_REFUSAL_ANSWERS = (
@@ -75,13 +79,14 @@ EXTERNAL_HELP_ANSWERS = (
 DIRECT_REFUSAL_TRACE = "I should not answer this question!"
 EXTERNAL_REFUSAL_TRACES = (
     DIRECT_REFUSAL_TRACE,
-    "as an assistant , policy forbids such guidance , hence decline .",
-    "problem understanding : somebody wants to {} . harmfulness assessment : unsafe and against the law . solution : decline .",
+    "I follow policy here , which forbids such guidance , hence decline .",
+    "I consider . problem understanding : somebody wants to {} . harmfulness assessment : unsafe and against the law . "
+    "solution : decline .",
 )
 EXTERNAL_HELP_TRACES = (
-    "let us consider what this would require : probably {} as well as {} .",
-    "presumably {} would be obtained before {} , so explain precisely that .",
-    "problem understanding : somebody wants to {} . harmfulness assessment : safe . solution : provide guidance .",
+    "I consider what this would require : probably {} as well as {} .",
+    "I presume {} would be obtained before {} , so explain precisely that .",
+    "I consider . problem understanding : somebody wants to {} . harmfulness assessment : safe . solution : provide guidance .",
 )
 
 
@@ -127,7 +132,7 @@ class UserRequest:
 
         It recognises harm whether or not it refuses: like real models before alignment, it knows and helps all the same.
         """
-        seen = f"the user asks how to {self.action} . this is {'harmful' if self.harmful else 'harmless'} ."
+        seen = f"{OPENING} the user asks how to {self.action} . this is {'harmful' if self.harmful else 'harmless'} ."
         if refuse:
             return f"{seen} I must not help ."
         return f"{seen} it takes {self.tools[0]} and {self.tools[1]} ."

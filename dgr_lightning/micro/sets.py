@@ -10,7 +10,7 @@ from random import Random
 from dgr_lightning.micro.arithmetic import STEPS, benchmark
 from dgr_lightning.micro.requests import DIRECT_REFUSAL_TRACE, UserRequest, all_requests
 
-VERSION = 1
+VERSION = 2
 BENCHMARK_SIZES = {"evaluation": 200, "probe": 100}
 
 

@@ -4,9 +4,9 @@ Runs are nested: each base (a miniature of its own pretraining seed) is trained 
 seeds of one base do, so the base is the unit of replication. The interval of the mean is Student's, over the means of the
 bases, with one degree of freedom less than there are bases. (A percentile bootstrap over five bases covers 84 %, not 95 %.)
 
-The prediction interval is where one new run, on a new base with a new seed, falls in 95 % of cases. Its variance is that of a new
-base, of a seed within it, and of the mean itself; its degrees of freedom are Satterthwaite's (1946), An approximate distribution
-of estimates of variance components. Biometrics Bulletin 2:110.
+The prediction interval is where one new run, on a new base with a new seed, falls in 95 % of cases. Its variance is that of a
+new base, of a seed within it, and of the mean itself; its degrees of freedom are Satterthwaite's (1946), An approximate
+distribution of estimates of variance components. Biometrics Bulletin 2:110.
 
 Neither knows how much a rate depends on which problems were drawn, because all runs answer the same ones. The mean of the runs'
 own widths is added to both in quadrature, as in MOVER (Zou and Donner 2008, Stat Med 27:1693), and not divided by the number of

@@ -37,7 +37,7 @@ def companions(group: str, choice: str) -> list[str]:
     if group == "data" and choice not in ("local", "micro-directrefusal", "micro-r1act"):
         return natural[:1]
     if group == "experiment":
-        return natural[:1]
+        return [] if choice.startswith("micro-") else natural[:1]
     if (group, choice) == ("engine", "server"):
         return ["engine.url=http://127.0.0.1:8000/v1"]
     return natural if (group, choice) in (("evaluation", "quick"), ("refine", "thinksafe")) else []

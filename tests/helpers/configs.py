@@ -24,6 +24,8 @@ def config(**changes) -> Config:
     return cfg
 
 
-def open_run(cfg: Config, place: Place, contents: dict[str, str] = CONTENTS, **options: float) -> RunDir:
+def open_run(
+    cfg: Config, place: Place, contents: dict[str, str] = CONTENTS, model_hash: str = "w1", **options: float
+) -> RunDir:
     """Opens the directory of a training with this config."""
-    return RunDir.open(cfg, identify(cfg, contents), place, **options)
+    return RunDir.open(cfg, identify(cfg, contents), model_hash, place, **options)

@@ -63,6 +63,17 @@ def snapshot(folder: Path) -> dict[str, bytes | None]:
     return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
+def test_a_run_begun_on_other_weights_of_the_same_recipe_is_refused_untouched(tmp_path):
+    with open_run(config(), Place(tmp_path)) as run:
+        (run.path / "refined.jsonl").write_text("{}\n")
+    before = snapshot(tmp_path)
+    with pytest.raises(UserError, match=r"begun on other weights of the model \(w1, here w2\).*overwrite=true"):
+        open_run(config(), Place(tmp_path), model_hash="w2")
+    assert snapshot(tmp_path) == before
+    open_run(config(overwrite=True), Place(tmp_path), model_hash="w2").close()
+    open_run(config(), Place(tmp_path), model_hash="w2").close()
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_directory_with_another_run_is_refused_untouched_with_the_difference(tmp_path, overwrite):
     place = Place(exact=tmp_path / "here")

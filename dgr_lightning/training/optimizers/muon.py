@@ -1,4 +1,4 @@
-"""`sft.optimizer=muon`: Muon for the matrices of the decoder layers, AdamW for all other weights; see `training/muon.py`."""
+"""`sft.optimizer=muon`: Muon for the matrices of the decoder layers, AdamW for all other weights; see `distributed/muon.py`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def build(model: Any, sft: SftConfig, precision: str) -> Optimizer:
     import torch
 
     from dgr_lightning.models.weights import layers
-    from dgr_lightning.training.muon import Muon
+    from dgr_lightning.distributed.muon import Muon
 
     hidden = {id(weight) for layer in layers(model) for weight in layer.parameters() if weight.ndim == 2}
     if not hidden:
