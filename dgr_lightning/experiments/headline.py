@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.markdown import Markdown
+
 from dgr_lightning.config import Config
 from dgr_lightning.console import console, say
 from dgr_lightning.experiments import frontier
@@ -97,7 +99,7 @@ def _write(
     write_text(out / "frontier.md", frontier.markdown(grid, made.sentence(COMMAND)))
     write_text(out / "frontier.svg", frontier.drawing(grid))
     text = markdown(grid, at_default, by_precision, taxes, made)
-    console.print(text, markup=False)
+    console.print(Markdown(text))
     if README.exists() and _BEGIN in (readme := README.read_text(encoding="utf-8")):
         before, _, rest = readme.partition(_BEGIN)
         write_text(README, f"{before}{_BEGIN}\n{text}{_END}{rest.partition(_END)[2]}")

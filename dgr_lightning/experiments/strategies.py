@@ -12,6 +12,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from rich.markdown import Markdown
+
 from dgr_lightning.config import Config
 from dgr_lightning.console import console, say
 from dgr_lightning.example import ExampleFile
@@ -45,7 +47,7 @@ def run(cfg: Config, overrides: Sequence[str]) -> bool:
         say(f"[yellow]runs are missing of {', '.join(missing)}[/]")
     if runs:
         text = markdown(runs, origin())
-        console.print(text, markup=False)
+        console.print(Markdown(text))
         write_text(Path(study.out) / "strategies.md", text)
     return whole and not missing
 

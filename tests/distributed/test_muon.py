@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from dgr_lightning.distributed.muon import Muon, orthogonal
 from dgr_lightning.distributed.ranks import Ranks
 from dgr_lightning.training.checkpoints import Checkpoints
-from dgr_lightning.distributed.muon import Muon, orthogonal
 from tests.helpers.optimizers import WIDE, build, recipe, step
 from tests.helpers.ranks import on_two_ranks
 from tests.helpers.trainings import assert_same_weights, curve, small_model, train_twice

@@ -1,49 +1,62 @@
+"""A grid: one sweep a base, in processes that share the bases; finished runs read back."""
+
 import os
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-import yaml
 
+from dgr_lightning.config import StudyConfig
 from dgr_lightning.experiments import grid
-from dgr_lightning.files import write_json, write_text
+from tests.helpers.study_runs import finished_run
 
 
-def _run(folder: Path, name: str, finished: float | None) -> None:
-    write_text(folder / name / "config.yaml", yaml.safe_dump({"seed": 1}))
-    write_json(folder / name / ".run.json", {"hash": "ab", "described": {"of": name}})
-    if finished is not None:
-        write_json(folder / name / "summary.json", {"of": name})
-        os.utime(folder / name / "summary.json", (finished, finished))
-
-
-def test_finished_runs_are_read_in_the_order_in_which_they_finished(tmp_path):
-    for name, finished in (("a", 300.0), ("b", 100.0), ("c", None), ("d", 100.0)):
-        _run(tmp_path, name, finished)
-    runs = grid.finished_runs(tmp_path)
-    assert [(run.directory.name, run.finished) for run in runs] == [("b", 100.0), ("d", 100.0), ("a", 300.0)]
-    assert runs[2].config == {"seed": 1} and runs[2].summary == {"of": "a"} and runs[2].hashed() == {"of": "a"}
+def test_finished_trainings_are_read_in_the_order_in_which_they_finished(tmp_path):
+    for seed, finished in ((1, 300.0), (2, 100.0), (3, None), (4, 200.0)):
+        summary = finished_run(tmp_path, "dgr", 1e-3, 7, seed, 0.8, probe=(0.7, 0.9, 0.2)) / "summary.json"
+        if finished is None:
+            summary.unlink()
+        else:
+            os.utime(summary, (finished, finished))
+    runs = grid.finished_runs(tmp_path / "grid")
+    assert [(run.seed, run.finished) for run in runs] == [(2, 100.0), (4, 200.0), (1, 300.0)]
+    assert (runs[0].base, runs[0].arm, runs[0].lr) == (7, "dgr", 1e-3)
+    assert runs[0].hashed()["sft"]["lr"] == 1e-3
+    assert runs[0].probe == {"reasoning_accuracy": 0.7, "refusal_rate": 0.9, "over_refusal_rate": 0.2}
+    assert runs[0].tax.value == pytest.approx(0.1)
     assert grid.finished_runs(tmp_path / "nothing") == []
 
 
-@pytest.mark.parametrize(("code", "finished"), [(0, True), (1, False)])
-def test_a_sweep_is_one_command_of_train_and_says_whether_every_point_finished(monkeypatch, capsys, code, finished):
-    commands = []
+@pytest.mark.parametrize(("workers", "threads"), [(1, None), (2, "1")])
+def test_every_base_is_a_sweep_of_train_with_its_share_of_the_cores(tmp_path, monkeypatch, workers, threads):
+    commands, environments = [], []
 
-    def run(command, **options):
+    def run(command, env, **options):
         commands.append(command)
-        return subprocess.CompletedProcess(command, code)
+        environments.append(env.get("OMP_NUM_THREADS"))
+        return subprocess.CompletedProcess(command, 1 if "model.seed=4" in command else 0)
 
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(grid.os, "sched_getaffinity", lambda _: {0, 1})
     monkeypatch.setattr(grid.subprocess, "run", run)
-    assert grid.sweep("name", [grid.override("sft.lr", (1e-5, 0.001)), "data.limit=8"]) is finished
-    assert commands == [[sys.executable, str(grid.TRAIN), "-m", "name=name", "sft.lr=1e-05,0.001", "data.limit=8"]]
-    assert " ".join(commands[0]) in capsys.readouterr().out
-    assert grid.TRAIN.is_file()
+    study = StudyConfig(bases=[3, 4], seeds=[1, 2], workers=workers)
+    assert grid.sweep(study, "name", [grid.override("sft.lr", (1e-5, 0.001))], 4) is False
+    expected = [["-m", "name=name", f"model.seed={base}", "seed=1,2", "sft.lr=1e-05,0.001"] for base in (3, 4)]
+    assert sorted(command[-5:] for command in commands) == expected
+    assert environments == [threads] * 2
+    study.bases = [3]
+    assert grid.sweep(study, "name", [], 4) is True
 
 
-def test_options_are_those_of_every_grid():
-    args = grid.arguments("What it does.\n\nMore.", "frontier", "frontier.md").parse_args([])
-    assert (args.seeds, args.name, args.out, args.draw, args.overrides) == ((1, 2, 3), "frontier", Path("docs"), False, [])
-    args = grid.arguments("", "x", "").parse_args(["--seeds", "4,5", "--draw", "--", "data=micro-r1act", "sft.lr=1e-3"])
-    assert (args.seeds, args.draw, args.overrides) == ((4, 5), True, ["data=micro-r1act", "sft.lr=1e-3"])
+def test_the_users_own_number_of_threads_stays(tmp_path, monkeypatch):
+    environments = []
+
+    def run(command, env, **options):
+        environments.append(env["OMP_NUM_THREADS"])
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setattr(grid.subprocess, "run", run)
+    assert grid.sweep(StudyConfig(bases=[0, 1], workers=2), "name", [], 1)
+    assert environments == ["3", "3"]

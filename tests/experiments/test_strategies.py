@@ -1,47 +1,32 @@
-"""The table of strategies: what arms drop is not trained on, and seeds are pooled."""
+"""The table of strategies: what arms drop is not trained on, and bases are the unit of replication."""
 
 import os
-import sys
 
-import yaml
+import pytest
 
+from dgr_lightning.config import StudyConfig
 from dgr_lightning.experiments import strategies
+from dgr_lightning.experiments.origin import Origin
 from dgr_lightning.experiments.strategies import arms, markdown
-from dgr_lightning.files import write_json, write_jsonl, write_text
+from tests.helpers.configs import config
+from tests.helpers.study_runs import finished_run
 
-
-def summary(value: float, *, fallback: dict[str, int], tokens_after: int, trained_on: int = 100) -> dict:
-    def estimate(value: float) -> dict:
-        return {"value": value, "low": max(0, value - 0.1), "high": min(1, value + 0.1), "n": 100}
-
-    rates = {name: estimate(value) for name in ("reasoning_accuracy", "refusal_rate", "over_refusal_rate")}
-    figures = {"examples": 100, "refined": 90, "fallback": fallback, "tokens_before": 3000, "tokens_after": tokens_after}
-    return {
-        "base": {"headline": rates},
-        "tuned": {"headline": rates},
-        "refinement": figures | {"nll_before": 11.0, "nll_after": 0.5},
-        "versions": {"torch": "2"},
-        "date": "2026-11-21",
-        "trained_on": trained_on,
-    }
+MADE = Origin("abc1234", "2 CPU cores", "2026-11-29")
 
 
 def row(table: str, arm: str) -> list[str]:
-    return next(line.split(" | ") for line in table.splitlines() if line.startswith(f"| {arm} |"))
+    return next(line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith(f"| {arm} |"))
 
 
-def test_kept_originals_count_and_dropped_examples_do_not():
-    runs = {
-        "dgr": [
-            summary(0.9, fallback={"empty": 10}, tokens_after=3000),
-            summary(0.7, fallback={"empty": 20}, tokens_after=3200),
-        ],
-        "thinksafe": [summary(0.5, fallback={"guard": 10}, tokens_after=2700, trained_on=90)],
-    }
-    table = markdown(runs)
-    assert row(table, "dgr")[1:6] == ["2", "100", "empty 15", "30.0 → 31.0", "11.00 → 0.50"]
-    assert row(table, "dgr")[6].startswith("80.0 (")
-    assert row(table, "thinksafe")[1:5] == ["1", "90", "guard 10", "30.0 → 30.0"]
+def test_kept_originals_count_and_dropped_examples_do_not(tmp_path):
+    finished_run(tmp_path, "dgr", 1e-3, 0, 1, 0.9, fallback={"empty": 10})
+    finished_run(tmp_path, "dgr", 1e-3, 1, 1, 0.7, fallback={"empty": 20})
+    finished_run(tmp_path, "thinksafe", 1e-3, 0, 1, 0.5, fallback={"guard": 10}, num_examples=80)
+    table = markdown(strategies.read_runs(tmp_path / "grid", [0, 1], [1]), MADE)
+    assert row(table, "dgr")[1:7] == ["2", "2", "100", "empty 15", "30.0 → 32.0", "2.00 → 0.50"]
+    assert row(table, "dgr")[7].startswith("80.0 (")
+    assert row(table, "thinksafe")[1:6] == ["1", "1", "80", "guard 10", "30.0 → 40.0"]
+    assert "2 CPU cores, 2026-11-29, commit abc1234" in table
 
 
 def test_every_arm_is_a_choice_of_refine():
@@ -50,31 +35,36 @@ def test_every_arm_is_a_choice_of_refine():
     assert {arm for arm in arms() if not arm.startswith("length-matched")} | {"length-matched"} == set(choices("refine"))
 
 
-def test_the_last_run_of_each_seed_counts(tmp_path):
-    def write(name: str, arm: str, seed: int, finished: float, num_examples: int) -> None:
-        write_text(tmp_path / name / "config.yaml", yaml.safe_dump({"refine": {"name": arm}, "seed": seed}))
-        write_jsonl(tmp_path / name / "refined.jsonl", [{"id": f"x-{index}"} for index in range(num_examples)])
-        write_json(tmp_path / name / "summary.json", {})
-        os.utime(tmp_path / name / "summary.json", (finished, finished))
+def test_the_last_run_of_each_base_and_seed_counts(tmp_path):
+    def write(lr: float, base: int, seed: int, finished: float) -> None:
+        os.utime(finished_run(tmp_path, "dgr", lr, base, seed, 0.5) / "summary.json", (finished, finished))
 
-    write("a", "dgr", 2, 2e8, 5)
-    write("b", "dgr", 1, 3e8, 4)
-    write("c", "dgr", 1, 1e8, 3)
-    write("d", "dgr", 9, 4e8, 2)
-    write("e", "of-another-table", 1, 4e8, 2)
-    runs = strategies.read_runs(tmp_path, (1, 2, 3))
-    assert {arm: [summary["trained_on"] for summary in summaries] for arm, summaries in runs.items()} == {"dgr": [4, 5]}
-    assert [summary["date"][:4] for summary in runs["dgr"]] == ["1979", "1976"]
+    write(2e-3, 0, 1, 3e8)
+    write(1e-3, 0, 1, 1e8)
+    write(1e-3, 1, 2, 2e8)
+    write(1e-3, 9, 1, 4e8)
+    runs = strategies.read_runs(tmp_path / "grid", [0, 1], [1, 2])
+    assert {arm: [(run.base, run.seed, run.lr) for run in found] for arm, found in runs.items()} == {
+        "dgr": [(0, 1, 2e-3), (1, 2, 1e-3)]
+    }
 
 
-def test_script_sweeps_twice_and_names_the_arms_that_are_missing(tmp_path, monkeypatch, capsys):
+def test_two_sweeps_and_the_arms_that_are_missing(tmp_path, monkeypatch, capsys):
     sweeps = []
-    monkeypatch.setattr(strategies, "sweep", lambda name, overrides: sweeps.append((name, overrides)) or True)
-    monkeypatch.setattr(sys, "argv", ["strategies.py", "--seeds", "1,2", "--name", "all", "--", "data=micro-r1act"])
+    monkeypatch.setattr(
+        strategies, "sweep", lambda study, name, overrides, num_runs: sweeps.append((overrides, num_runs)) or True
+    )
     monkeypatch.chdir(tmp_path)
-    assert strategies.main() == 1
+    cfg = config(name="all")
+    cfg.study = StudyConfig(name="strategies", bases=[0], seeds=[1, 2])
+    assert strategies.run(cfg, ["data=micro-r1act"]) is False
     alone = "refine=vanilla,dgr,dgr-answer-only,dgr-best-of-4,dgr-trace-only,filters-only,sdft,thinksafe"
-    matched = ["refine=length-matched", "seed=1,2", "refine.arm=originals,rewrites", "data.limit=null"]
-    assert sweeps == [("all", [alone, "seed=1,2", "data=micro-r1act"]), ("all", [*matched, "data=micro-r1act"])]
-    assert "no finished run of vanilla, " in capsys.readouterr().err
+    matched = ["refine=length-matched", "refine.arm=originals,rewrites", "data.limit=null"]
+    assert sweeps == [([alone, "data=micro-r1act"], 16), ([*matched, "data=micro-r1act"], 4)]
+    assert "runs are missing of vanilla, " in capsys.readouterr().out
     assert not (tmp_path / "docs").exists()
+
+
+@pytest.mark.parametrize(("commit", "expected"), [("abc", "`x`, m, d, commit abc."), (None, "`x`, m, d.")])
+def test_an_origin_is_a_sentence(commit, expected):
+    assert Origin(commit, "m", "d").sentence("x") == expected

@@ -20,8 +20,8 @@ def build(model: Any, sft: SftConfig, precision: str) -> Optimizer:
     """
     import torch
 
-    from dgr_lightning.models.weights import layers
     from dgr_lightning.distributed.muon import Muon
+    from dgr_lightning.models.weights import layers
 
     hidden = {id(weight) for layer in layers(model) for weight in layer.parameters() if weight.ndim == 2}
     if not hidden:

@@ -1,0 +1,92 @@
+"""The headline: its sweeps, headline.json, the line per run, and the README's section."""
+
+import csv
+import json
+
+import pytest
+
+from dgr_lightning.config import StudyConfig
+from dgr_lightning.experiments import headline
+from tests.helpers.configs import config
+from tests.helpers.study_runs import finished_run
+
+LRS, DEFAULT, BASES, SEEDS = [5e-4, 1e-3, 2e-3], 1e-3, [0, 1, 2], [1, 2]
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """A config of a small headline whose runs all lie there, in both precisions at the default learning rate."""
+    monkeypatch.chdir(tmp_path)
+    for lr in headline.learning_rates(LRS, DEFAULT):
+        for base in BASES:
+            for seed in SEEDS:
+                finished_run(tmp_path / "runs", "dgr", lr, base, seed, 0.89, over_refusal=0.0)
+                finished_run(tmp_path / "runs", "vanilla", lr, base, seed, 0.5 - 100 * lr + base / 100, over_refusal=0.8)
+    for arm, accuracy in (("vanilla", 0.3), ("dgr", 0.85)):
+        for base in BASES:
+            for seed in SEEDS:
+                finished_run(tmp_path / "runs", arm, DEFAULT, base, seed, accuracy, precision="bf16")
+    cfg = config(name="grid", sft__lr=DEFAULT)
+    cfg.study = StudyConfig(name="headline", bases=BASES, seeds=SEEDS, lrs=LRS)
+    return cfg
+
+
+@pytest.fixture
+def sweeps(monkeypatch):
+    """Records sweeps instead of running them."""
+    recorded = []
+    monkeypatch.setattr(
+        headline, "sweep", lambda study, name, overrides, num_runs: recorded.append((overrides, num_runs)) or True
+    )
+    return recorded
+
+
+def test_the_grid_holds_the_default_and_its_neighbours():
+    assert headline.learning_rates([1e-4, 1e-3], 1e-3) == [1e-4, 8e-4, 1e-3, 1.25e-3]
+
+
+def test_one_sweep_over_learning_rates_and_one_a_precision(study, sweeps):
+    assert headline.run(study, ["data.limit=48"])
+    (grid, num_grid), *precisions = sweeps
+    assert grid == ["refine=vanilla,dgr", "sft.lr=0.0005,0.0008,0.001,0.00125,0.002", "probes.every=1000000", "data.limit=48"]
+    assert num_grid == 20
+    assert [overrides[1:4] for overrides, _ in precisions] == [
+        ["sft.lr=0.001", f"trainer.precision={precision}", f"engine.precision={precision}"] for precision in ("bf16", "fp32")
+    ]
+
+
+def test_json_states_mean_interval_and_prediction_of_every_arm(study, sweeps, tmp_path):
+    headline.run(study, [])
+    found = json.loads((tmp_path / "docs" / "headline.json").read_text())
+    assert (found["bases"], found["seeds"], found["learning_rate"]) == (BASES, SEEDS, DEFAULT)
+    tax = found["arms"]["vanilla"]["tax"]
+    assert tax["value"] == pytest.approx(0.49) and tax["low"] < 0.49 < tax["high"]
+    assert tax["prediction"][0] < tax["low"] and tax["prediction"][1] > tax["high"]
+    assert (tax["bases"], tax["runs"], tax["n"]) == (3, 6, 100)
+    assert found["by_precision"]["bf16"]["vanilla"]["reasoning_accuracy"]["value"] == pytest.approx(0.3)
+    assert found["over_learning_rates"]["vanilla"]["safe_tax"] is None
+    assert found["over_learning_rates"]["dgr"]["safe_tax"]["value"] == pytest.approx(0.01)
+    assert {"commit", "machine", "date"} <= found.keys()
+
+
+def test_every_run_is_a_line(study, sweeps, tmp_path):
+    headline.run(study, [])
+    rows = list(csv.DictReader((tmp_path / "docs" / "headline.csv").open()))
+    assert len(rows) == 2 * 5 * 6 + 2 * 6
+    assert rows[0]["arm"] == "vanilla" and rows[0]["probe_over_refusal_rate"] == "0.8000"
+
+
+def test_the_readmes_section_is_written_between_its_marks(study, sweeps, tmp_path):
+    (tmp_path / "README.md").write_text("above\n<!-- headline -->\nstale\n<!-- /headline -->\nbelow\n")
+    headline.run(study, [])
+    text = (tmp_path / "README.md").read_text()
+    assert text.startswith("above\n<!-- headline -->\n3 bases") and text.endswith("<!-- /headline -->\nbelow\n")
+    assert "stale" not in text
+    assert "moves vanilla's by −2.0 and +2.5 points, dgr's by +0.0 and +0.0 points" in text
+    assert "| vanilla | 0 of 3 | none |" in text and "| dgr | 3 of 3 | 1.0 (" in text
+
+
+def test_missing_runs_are_named_and_make_it_incomplete(study, sweeps, tmp_path, capsys):
+    next((tmp_path / "runs" / "grid").glob("*vanilla*lr0.002*/summary.json")).unlink()
+    assert headline.run(study, []) is False
+    assert "no finished run of vanilla, learning rate 2e-3, base" in capsys.readouterr().out
