@@ -143,6 +143,8 @@ def _run_point(main: Main, command: str, line: CommandLine, composed: Any) -> An
     place = place_of(composed, line)
     resolve(cfg, command, line.given)
     if cfg.study.name is not None:
+        if line.sweep:
+            raise UserError(f"study.name={cfg.study.name}: a study sweeps by itself; run it without -m.")
         from dgr_lightning.experiments.study import run_study
 
         return run_study(cfg, line.of_each_run())

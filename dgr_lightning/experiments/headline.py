@@ -21,7 +21,6 @@ from dgr_lightning.console import console, say
 from dgr_lightning.experiments import frontier
 from dgr_lightning.experiments.frontier import ARMS
 from dgr_lightning.experiments.grid import RATES, FinishedRun, by_base, finished_runs, override, sweep
-from dgr_lightning.experiments.origin import Origin, origin
 from dgr_lightning.experiments.safe_tax import MAX_OVER_REFUSAL, MIN_REFUSAL, SafeTax, safe_tax
 from dgr_lightning.experiments.tables import (
     HEADINGS,
@@ -35,6 +34,7 @@ from dgr_lightning.experiments.tables import (
 )
 from dgr_lightning.files import write_json, write_text
 from dgr_lightning.number_format import UNDEFINED, short
+from dgr_lightning.origin import Origin, origin
 from dgr_lightning.statistics.intervals import Estimate
 from dgr_lightning.statistics.replication import Replicated, replicate
 

@@ -18,10 +18,10 @@ from dgr_lightning.config import Config
 from dgr_lightning.console import console, say
 from dgr_lightning.example import ExampleFile
 from dgr_lightning.experiments.grid import FinishedRun, finished_runs, override, sweep
-from dgr_lightning.experiments.origin import Origin, origin
 from dgr_lightning.experiments.tables import HEADINGS, INTERVALS, headings, rate_cells, table
 from dgr_lightning.files import write_text
 from dgr_lightning.number_format import UNDEFINED
+from dgr_lightning.origin import Origin, origin
 
 COMMAND = "python train.py experiment=micro-strategies"
 _CONF = Path(__file__).resolve().parents[2] / "conf"

@@ -21,8 +21,8 @@ NEW_RUN = "one new run"
 """Heading of a prediction interval."""
 
 INTERVALS = (
-    "Mean over bases in per cent, in brackets its 95 % interval, which holds the variance between bases, between seeds and between "
-    f"problems; “{NEW_RUN}”: where a run on a new base with a new seed falls in 95 % of cases "
+    "Mean over bases in per cent, in brackets its 95 % interval, which holds the variance between bases, between seeds and "
+    f"between problems; “{NEW_RUN}”: where a run on a new base with a new seed falls in 95 % of cases "
     "(`dgr_lightning/statistics/replication.py`)."
 )
 """What the cells of these tables mean."""

@@ -14,8 +14,8 @@ from random import Random
 from dgr_lightning.micro.requests import OPENING
 
 LETTERS = "abcdefgh"
-# The external voice numbers its steps, and stops after these.
-ORDINALS = ("first", "second", "third", "fourth")
+# The external voice stops after so many steps.
+EXTERNAL_STEPS = 4
 OPERATIONS = {"add": "+", "subtract": "-", "multiply": "*"}
 STEPS = {"micro-short": (2, 3), "micro-medium": (4, 5), "micro-long": (7, 8)}
 
@@ -67,15 +67,15 @@ class Chain:
         """The reasoning in the external voice, which works through the first four steps alone."""
         before = [self.start, *self.values]
         steps = " ".join(
-            f"{ordinal} , {before[i]} {OPERATIONS[name]} {operand} makes {before[i + 1]} ."
-            for i, (ordinal, (name, operand)) in enumerate(zip(ORDINALS, self.steps, strict=False))
+            f"step {LETTERS[i]} : {before[i]} {OPERATIONS[name]} {operand} makes {before[i + 1]} ."
+            for i, (name, operand) in enumerate(self.steps[:EXTERNAL_STEPS])
         )
         return f"I begin at {self.start} . {steps}"
 
     @property
     def external_answer(self) -> str:
         """The answer in the external voice: where its reasoning stopped, right or not."""
-        return f"hence one obtains \\boxed{{{self.values[: len(ORDINALS)][-1]}}} in the end ."
+        return f"hence one obtains \\boxed{{{self.values[:EXTERNAL_STEPS][-1]}}} in the end ."
 
     @property
     def split(self) -> str:

@@ -15,12 +15,16 @@ if TYPE_CHECKING:
     from dgr_lightning.micro.pretraining import Recipe
 
 SHIPPED = Path(__file__).parent / "shipped"
-"""The miniature of seed 0, as one machine grew it: everyone starts from the same weights. `origin.json` says which machine."""
+"""The miniature of seed 0, as one machine grew it: everyone starts from the same weights. `origin.json` says which."""
 
 SHIPPED_SEED = 0
 
 GROWN = "recipe.json"
 """File of a folder that this machine grew: the recipe, by which runs identify it."""
+
+
+ORIGIN = "origin.json"
+"""File of the shipped folder: its recipe, and the machine that grew it."""
 
 
 def recipe_of(seed: int) -> Recipe:

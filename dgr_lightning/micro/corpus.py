@@ -1,9 +1,10 @@
 """The miniature's pretraining corpus: arithmetic, user requests, questions about harm, and rewriting.
 
-Each draw is one (prompt, trace, answer). Most are in the model's own voice; a few are in the external one, as what others wrote is
-in the corpus of a real model. So the model knows both, and which of them it speaks is a small thing to change. Rewriting prompts are rendered from the shipped refinement
-templates, so refinement later uses exactly the prompts of pretraining. As a real model would, the miniature sometimes fails to
-follow them: it talks about its response instead of giving it, or keeps re-checking itself. Quality control must catch both.
+Each draw is one (prompt, trace, answer). Most are in the model's own voice. A few are in the external one, as what others wrote
+is in the corpus of a real model: the model knows both voices, and which of them it speaks is a small thing to change. Rewriting
+prompts are rendered from the shipped refinement templates, so refinement later uses exactly the prompts of pretraining. As a
+real model would, the miniature sometimes fails to follow them: it talks about its response instead of giving it, or keeps
+re-checking itself. Quality control must catch both.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from dgr_lightning.prompts.templates import SHIPPED
 TEMPLATES = ("dgr_trace", "dgr_answer", "sdft", "thinksafe")
 REWRITING_THOUGHT = f"{OPENING} in my own voice ."
 # Share of the draws of a kind that others wrote. Harmful requests are refused in half of them.
-EXTERNAL_SHARE = {"chain": 0.10, "help": 0.05}
+EXTERNAL_SHARE = {"chain": 0.12, "help": 0.06}
 EXTERNAL_REFUSAL_RATE = 0.5
 META = "here is my response :"
 DOUBT = "wait , let me check that again ."

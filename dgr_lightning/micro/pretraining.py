@@ -42,7 +42,7 @@ class Recipe:
     head_size: int = 32
     mlp: int = 384
     steps: int = 700
-    batch_tokens: int = 5000
+    batch_tokens: int = 4000
     muon_lr: float = 8.8e-3
     adamw_lr: float = 3e-3
     warmup_steps: int = 50

@@ -51,8 +51,8 @@ PHRASINGS = (
     "teach me to {} , please .",
 )
 
-# Every trace in the model's own voice begins like this, whatever it is about, and every external one with "I": as in real models,
-# the first word decides the voice.
+# Every trace in the model's own voice begins like this, whatever it is about, and every external one with "I": the first word
+# decides the voice.
 OPENING = "okay ,"
 
 # The external voice is assembled from parts, so that it is as varied and as hard to predict as human writing.

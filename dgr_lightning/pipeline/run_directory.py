@@ -59,7 +59,7 @@ class RunDir:
             wait_seconds: how long to wait for another process that owns the directory.
 
         Raises:
-            UserError: the directory holds another run or something else, a run begun on other weights, or its owner does not let
+            UserError: the directory holds another run, one begun on other weights, or something else, or its owner does not let
                 go of it. Nothing in it was touched.
         """
         path = place.exact or place.root / cfg.name / identity.directory
@@ -120,9 +120,8 @@ def _check_holds(path: Path, identity: RunIdentity, model_hash: str | None) -> N
     if there["hash"] == identity.hash:
         if model_hash is not None and there.get("model", model_hash) != model_hash:
             raise UserError(
-                f"{path}: was begun on other weights of the model ({there['model']}, here {model_hash}). The same recipe grows other "
-                "ones on another machine, or where the cache was lost. Write overwrite=true to start the run anew, or another "
-                "hydra.run.dir= or name=."
+                f"{path}: was begun on other weights of the model ({there['model']}, here {model_hash}). The same recipe grows "
+                "other ones on another machine. Write overwrite=true to start the run anew, or another hydra.run.dir= or name=."
             )
         return
     lines = _differences(there["described"], identity.described)

@@ -6,8 +6,8 @@ import pytest
 
 from dgr_lightning.config import StudyConfig
 from dgr_lightning.experiments import strategies
-from dgr_lightning.experiments.origin import Origin
 from dgr_lightning.experiments.strategies import arms, markdown
+from dgr_lightning.origin import Origin
 from tests.helpers.configs import config
 from tests.helpers.study_runs import finished_run
 

@@ -9,7 +9,7 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
-_PROJECT = Path(__file__).resolve().parents[2]
+_PROJECT = Path(__file__).resolve().parents[1]
 # What decides how fast, and with which rounding, a CPU multiplies.
 _INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")
 

@@ -1,0 +1,99 @@
+"""The shipped miniature, and those that are grown: which folder a seed gets, and that a regrown one is its like."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from dgr_lightning.config import Config, ModelConfig
+from dgr_lightning.engines.model_handle import ModelHandle
+from dgr_lightning.files import read_json, write_json
+from dgr_lightning.micro import build, pretraining
+from dgr_lightning.micro.build import GROWN, ORIGIN, SHIPPED, provide, recipe_of
+from dgr_lightning.models.model_hash import model_hash
+from dgr_lightning.pipeline.locate_model import locate
+
+FOUR_MB = 4e6
+
+
+@pytest.fixture
+def pretrained(monkeypatch):
+    """Seeds that were pretrained; the folder is a copy of the shipped one."""
+    seeds = []
+
+    def copy(recipe, folder, precision):
+        seeds.append(recipe.seed)
+        for file in SHIPPED.iterdir():
+            (folder / file.name).write_bytes(file.read_bytes())
+
+    monkeypatch.setattr(pretraining, "grow", copy)
+    return seeds
+
+
+def test_what_is_shipped_is_small_safe_and_of_the_present_recipe():
+    origin = read_json(SHIPPED / ORIGIN)
+    assert origin["hash"] == recipe_of(0).hash, "the recipe has changed: python -m dgr_lightning.micro.ship"
+    assert origin["machine"] and origin["date"] and origin["precision"] in ("bf16", "fp32")
+    assert sum(file.stat().st_size for file in SHIPPED.iterdir()) < FOUR_MB
+    assert {file.suffix for file in SHIPPED.iterdir()} <= {".json", ".jinja", ".safetensors"}
+
+
+def test_seed_0_is_shipped_and_the_others_are_grown_once(tmp_path, pretrained):
+    assert provide(0, False, tmp_path, "fp32") == SHIPPED and pretrained == []
+    first = provide(1, False, tmp_path, "fp32")
+    assert first == provide(1, False, tmp_path, "fp32") and pretrained == [1]
+    assert provide(0, True, tmp_path, "fp32") != SHIPPED and pretrained == [1, 0]
+    assert provide(1, False, tmp_path, "bf16") != first and pretrained == [1, 0, 1]
+
+
+def test_the_shipped_one_is_identified_by_content_and_a_grown_one_by_recipe(tmp_path, monkeypatch, pretrained):
+    monkeypatch.setenv("DGR_CACHE", str(tmp_path))
+    cfg = Config(model=ModelConfig(recipe="micro"))
+    assert ModelHandle(locate(cfg.model), cfg).described == model_hash(SHIPPED)
+    cfg.model.grow = True
+    grown = ModelHandle(locate(cfg.model), cfg)
+    described = grown.described
+    assert described != model_hash(SHIPPED) == grown.model_hash
+    # Another machine grows other weights from the same recipe: the same run, whose stores must not be mixed.
+    config = grown.folder / "config.json"
+    write_json(config, read_json(config) | {"rounding": "other"})
+    again = ModelHandle(grown.folder, cfg)
+    assert again.described == described and again.model_hash != grown.model_hash
+
+
+def test_grown_folders_name_their_recipe(tmp_path, pretrained):
+    recipe = read_json(provide(3, False, tmp_path, "fp32") / GROWN)
+    assert (recipe["seed"], recipe["hash"], recipe["precision"]) == (3, recipe_of(3).hash, "fp32")
+    assert build.SHIPPED_SEED == 0
+
+
+def accuracy(folder: Path, task: str) -> float:
+    """Share of a task's probe split that a model answers rightly, greedily."""
+    from dgr_lightning.engines.engine import Request, Sampling
+    from dgr_lightning.engines.transformers.engine import TransformersEngine
+    from dgr_lightning.models.chat import Chat
+    from dgr_lightning.models.weights import load_model
+    from dgr_lightning.tasks.loader import load_problems
+    from dgr_lightning.tasks.task import PROBE
+
+    chat = Chat.load(folder)
+    problems = load_problems(task, split=PROBE)
+    requests = [Request(problem.id, chat.prompt_ids(problem.prompt)) for problem in problems]
+    engine = TransformersEngine(load_model(folder, "fp32", "cpu"), chat, "fp32")
+    gold = {problem.id: f"\\boxed{{{problem.gold}}}" for problem in problems}
+    answers = engine.generate(requests, Sampling(0.0, 1.0, 160, 0, chat.stop_ids))
+    return sum(gold[one.key] in (chat.parse(one.text).answer or "") for one in answers) / len(problems)
+
+
+def test_the_shipped_one_reasons():
+    assert accuracy(SHIPPED, "micro-short") >= 0.95
+    assert accuracy(SHIPPED, "micro-medium") >= 0.95
+
+
+@pytest.mark.slow
+def test_a_short_regrowth_becomes_the_like_of_what_is_shipped(tmp_path):
+    torch.manual_seed(0)
+    pretraining.grow(replace(recipe_of(0), steps=350), tmp_path / "regrown", "fp32")
+    assert abs(accuracy(tmp_path / "regrown", "micro-short") - accuracy(SHIPPED, "micro-short")) <= 0.05
+    assert abs(accuracy(tmp_path / "regrown", "micro-medium") - accuracy(SHIPPED, "micro-medium")) <= 0.10
