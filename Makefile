@@ -4,7 +4,7 @@ PYTHON ?= python3
 ARGS ?=
 
 PY := $(VENV)/bin/python
-# Two tests at a time, one thread each: two multi-threaded ones on the same cores would slow each other down tenfold.
+# Two tests at a time, one thread each, so that their sums do not depend on the number of cores.
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal
 # The longest first: two workers take a file each.
 ENGINE_TESTS := $(addprefix tests/engines/,ray/test_engine.py ray/test_cluster.py vllm/test_real_widths.py vllm/test_engine.py server/test_engine.py)

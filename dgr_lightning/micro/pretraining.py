@@ -1,4 +1,4 @@
-"""Pretrains the miniature: a Qwen3 of 0.8M parameters from scratch, in two minutes on two CPU cores with AVX-512.
+"""Pretrains the miniature: a Qwen3 of 0.6M parameters, from scratch, in minutes on two CPU cores.
 
 Muon trains the matrices and AdamW the rest (AdamW alone needs about 1.5 times the steps). Batches have equal token counts, from
 length buckets; the loss covers trace and answer only. `initializer_range` is 0.08: at the default of 0.02, a model this narrow
