@@ -22,3 +22,15 @@ def test_pretraining_holds_prompts_of_every_shipped_template(name):
     opening = corpus.template(name).render(question="\0", trace="\0", answer="\0").split("\0")[-1].strip() or "reference"
     fixed = corpus.template(name).render(question="", trace="", answer="").split()[0]
     assert any(prompt.split()[0] == fixed or opening in prompt for prompt, _, _ in islice(corpus.draws(0), 400))
+
+
+def test_the_first_word_of_a_trace_tells_its_voice_whatever_it_is_about():
+    draws = list(islice(corpus.draws(0), 4000))
+    rewriting = ("Question:", "The", "reference", "Express")
+    plain = [draw for draw in draws if "own words" not in draw[0] and not draw[0].startswith(rewriting)]
+    assert {trace.split()[0] for _, trace, _ in draws} == {"okay", "I"}
+    external = [draw for draw in plain if draw[1].startswith("I ")]
+    problems = [draw for draw in plain if draw[0].startswith("start with")]
+    share = sum(trace.startswith("I ") for _, trace, _ in problems) / len(problems)
+    assert share == pytest.approx(corpus.EXTERNAL_SHARE["chain"], abs=0.03)
+    assert all("cannot help" not in answer and "the last digit is" not in answer for _, _, answer in external)
