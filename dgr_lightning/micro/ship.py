@@ -23,7 +23,7 @@ def main() -> None:
     with whole_folder(SHIPPED) as partial:
         for file in grown.iterdir():
             if file.name != GROWN:
-                shutil.copy(file, partial / file.name)
+                shutil.copyfile(file, partial / file.name)
         description = {"hash": recipe.hash, "precision": precision, **origin().to_json(), "recipe": asdict(recipe)}
         write_json(partial / ORIGIN, description)
 
