@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 
-# The user's own choice of any of these, in whichever runtime's dialect, is left alone.
-_CHOICES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+"""How threads wait, in the dialects of libgomp, libomp and libiomp5; a user who has set one of them has chosen."""
+
 # libgomp's unit is a turn of its loop, libomp's and libiomp5's (macOS, conda) a millisecond.
 _SHORT_SPIN = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "1"}
 
@@ -20,5 +21,5 @@ def spin_shortly() -> None:
 
     It sets environment variables that the runtime reads as it is loaded, and none where the user has set one of them.
     """
-    if not any(name in os.environ for name in _CHOICES):
+    if not any(name in os.environ for name in VARIABLES):
         os.environ.update(_SHORT_SPIN)

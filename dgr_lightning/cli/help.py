@@ -84,7 +84,7 @@ def _default(values: dict, key: str) -> str:
     for part in key.split("."):
         value = value[part]
     if isinstance(value, list):
-        return f"[{','.join(value)}]"
+        return f"[{','.join(map(str, value))}]"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -21,8 +21,8 @@ class StudyConfig:
     bases: list[int] = setting([0, 1, 2, 3, 4], "model.seed of each base: the unit of replication", hashed=NEVER)
     seeds: list[int] = setting([1, 2], "seeds of each base's runs", hashed=NEVER)
     lrs: list[float] = setting(
-        [3e-4, 4.5e-4, 7e-4, 1.1e-3, 1.8e-3, 3e-3, 5e-3],
-        "headline: the grid of learning rates, about evenly spaced on a log scale",
+        [3e-4, 4.5e-4, 9e-4, 1.8e-3, 3e-3, 5e-3],
+        "headline: the grid of learning rates; the default and its neighbours by a factor 1.25 are added",
         hashed=NEVER,
     )
     precisions: list[str] = setting(

@@ -42,8 +42,8 @@ COMMAND = "python train.py experiment=micro-headline"
 README = Path("README.md")
 _BEGIN, _END = "<!-- headline -->", "<!-- /headline -->"
 _NEIGHBOUR = 1.25
-# The curves' first and last point are enough, and a probe takes longer than the steps between two of them.
-_ENDS_ALONE = "probes.every=1000000"
+# A learning rate is chosen on the probe split, by the curves' last point: all of the split, and no points between the ends.
+_PROBES = ("probes.every=1000000", "probes.size=100")
 _SIGNED = (-1.0, 1.0)
 
 
@@ -56,7 +56,7 @@ def run(cfg: Config, overrides: Sequence[str]) -> bool:
     """
     study, default = cfg.study, cfg.sft.lr
     lrs = learning_rates(study.lrs, default)
-    arms, shared = override("refine", ARMS), [_ENDS_ALONE, *overrides]
+    arms, shared = override("refine", ARMS), [*_PROBES, *overrides]
     per_base = len(ARMS) * len(study.seeds)
     whole = sweep(study, cfg.name, [arms, override("sft.lr", lrs), *shared], per_base * len(lrs))
     for precision in study.precisions:

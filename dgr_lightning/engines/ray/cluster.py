@@ -20,6 +20,7 @@ import psutil
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from dgr_lightning import threads
 from dgr_lightning.config import EngineConfig
 from dgr_lightning.engines.vllm import VLLM
 from dgr_lightning.engines.vllm.environments import COMMON, refuse_tensor_parallel_on_cpu
@@ -218,8 +219,7 @@ def environment(engine: EngineConfig, device: str) -> dict[str, str]:
     variables = dict(COMMON)
     if device == "cpu":
         variables["VLLM_CPU_KVCACHE_SPACE"] = str(engine.cpu_cache_gib)
-        if "OMP_NUM_THREADS" in os.environ:
-            variables["OMP_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"]
+        variables |= {name: os.environ[name] for name in ("OMP_NUM_THREADS", *threads.VARIABLES) if name in os.environ}
     return variables
 
 
