@@ -64,22 +64,29 @@ def run(cfg: Config, overrides: Sequence[str]) -> bool:
         whole &= sweep(study, cfg.name, [arms, f"sft.lr={default}", *types, *shared], per_base)
     runs = finished_runs(Path("runs", cfg.name))
     grid = frontier.select(_of_precision(runs, cfg.trainer.precision), lrs, study.seeds, study.bases)
-    for point in (gaps := frontier.missing(grid, lrs, study.seeds, study.bases)):
-        say(f"[yellow]no finished run of {point}[/]")
-    if not grid:
-        return False
     by_precision = {
         precision: frontier.select(_of_precision(runs, precision), [default], study.seeds, study.bases)
         for precision in study.precisions
     }
+    gaps = frontier.missing(grid, lrs, study.seeds, study.bases)
+    for precision, found in by_precision.items():
+        gaps += [f"{gap}, in {precision}" for gap in frontier.missing(found, [default], study.seeds, study.bases)]
+    for gap in dict.fromkeys(gaps):
+        say(f"[yellow]no finished run of {gap}[/]")
+    if not grid:
+        return False
     _write(Path(study.out), grid, by_precision, default, origin())
     return whole and not gaps
 
 
 def learning_rates(grid: Sequence[float], default: float) -> list[float]:
     """Returns the grid with the default and its neighbours, which tell whether the default sits on a cliff."""
-    neighbours = (default / _NEIGHBOUR, default, default * _NEIGHBOUR)
-    return sorted({*grid, *(float(f"{lr:.4g}") for lr in neighbours)})
+    return sorted({*grid, *_near(default)})
+
+
+def _near(default: float) -> list[float]:
+    """Returns the default between its neighbours, as they are written on a command line."""
+    return [float(f"{lr:.4g}") for lr in (default / _NEIGHBOUR, default, default * _NEIGHBOUR)]
 
 
 def _of_precision(runs: Sequence[FinishedRun], precision: str) -> list[FinishedRun]:
@@ -220,7 +227,7 @@ def _flatness(grid: Sequence[FinishedRun], at_default: Sequence[FinishedRun]) ->
         return ""
     moves = []
     for arm in ARMS:
-        means = {lr: replicate_tax([run for run in grid if run.arm == arm and run.lr == lr]) for lr in _near(at_default[0].lr)}
+        means = {lr: _mean_tax([run for run in grid if run.arm == arm and run.lr == lr]) for lr in _near(at_default[0].lr)}
         if None in means.values():
             continue
         below, here, above = (100 * (mean or 0.0) for mean in means.values())
@@ -230,11 +237,7 @@ def _flatness(grid: Sequence[FinishedRun], at_default: Sequence[FinishedRun]) ->
     return f"A learning rate lower and higher by a factor {_NEIGHBOUR} moves {', '.join(moves)}.".replace("-", "−")
 
 
-def _near(default: float) -> list[float]:
-    return [float(f"{lr:.4g}") for lr in (default / _NEIGHBOUR, default, default * _NEIGHBOUR)]
-
-
-def replicate_tax(runs: Sequence[FinishedRun]) -> float | None:
+def _mean_tax(runs: Sequence[FinishedRun]) -> float | None:
     """Returns the mean tax over bases, as a share; None without runs."""
     return replicate([[run.tax for run in seeds] for seeds in by_base(runs).values()], _SIGNED).mean.value if runs else None
 
