@@ -124,11 +124,12 @@ def safe_taxes(runs: Sequence[FinishedRun]) -> dict[int, list[SafeTax]]:
     return taxes
 
 
-def over_bases(taxes: Mapping[int, Sequence[SafeTax]], value: Callable[[SafeTax], Estimate | None]) -> Replicated | None:
-    """Returns a figure over those bases in which every seed has it; None without any."""
+def over_bases(taxes: Mapping[int, Sequence[SafeTax]], name: str) -> Replicated | None:
+    """Returns a figure, by its name in headline.json, over those bases in which every seed has it; None without any."""
+    value = _FIGURES[name][1]
     found = [[value(tax) for tax in seeds] for seeds in taxes.values()]
     whole = [[estimate for estimate in seeds if estimate is not None] for seeds in found if None not in seeds]
-    return replicate(whole, _SIGNED) if whole else None
+    return replicate(whole, (0.0, 1.0) if name == "safe_share" else _SIGNED) if whole else None
 
 
 _FIGURES: dict[str, tuple[str, Callable[[SafeTax], Estimate | None]]] = {
@@ -148,7 +149,7 @@ def report(
 ) -> dict[str, Any]:
     """Returns the content of headline.json."""
     figures = {
-        arm: {name: found and found.to_json() for name, (_, value) in _FIGURES.items() for found in [over_bases(of_arm, value)]}
+        arm: {name: found and found.to_json() for name in _FIGURES for found in [over_bases(of_arm, name)]}
         for arm, of_arm in taxes.items()
     }
     return {
@@ -185,7 +186,7 @@ def points(runs: Sequence[FinishedRun]) -> str:
         values = [*(run.rate(rate).value for rate in RATES), run.tax.value, *(run.probe[rate] for rate in RATES)]
         refinement = run.summary["refinement"]
         row = [run.arm, f"{run.lr:g}", run.base, run.seed, run.config["trainer"]["precision"]]
-        row += ["" if value is None else f"{value:.4f}" for value in values]
+        row += ["" if value is None else f"{value + 0.0:.4f}" for value in values]
         writer.writerow([*row, f"{refinement['nll_after']:.3f}", sum(refinement["fallback"].values())])
     return text.getvalue()
 
@@ -247,7 +248,7 @@ def _over_learning_rates(taxes: Mapping[str, Mapping[int, Sequence[SafeTax]]]) -
     rows = []
     for arm, of_arm in taxes.items():
         with_safe = sum(all(tax.safe for tax in seeds) for seeds in of_arm.values())
-        cells = [_cell(over_bases(of_arm, value)) for _, value in _FIGURES.values()]
+        cells = [_cell(over_bases(of_arm, name)) for name in _FIGURES]
         rows.append([arm, f"{with_safe} of {len(of_arm)}", *cells])
     return table(header, rows)
 
