@@ -30,8 +30,9 @@ def assert_close(run_dir: Path, expected_dir: Path) -> None:
     assert curve(run_dir, "train/grad_norm") == pytest.approx(curve(expected_dir, "train/grad_norm"), rel=1e-4)
     found, expected = exported(run_dir), exported(expected_dir)
     assert found.keys() == expected.keys()
+    # By norm: AdamW divides a gradient by its own size, and of one that is nearly zero it divides the rounding.
     for name, weight in expected.items():
-        torch.testing.assert_close(found[name], weight, rtol=1e-3, atol=1e-5, msg=name)
+        assert (found[name] - weight).norm() <= 5e-4 * weight.norm(), name
 
 
 @pytest.fixture(scope="module")
