@@ -19,6 +19,10 @@ FAMILIES: dict[str, tuple[str, dict]] = {
 }
 
 
+def rms(weight: torch.Tensor) -> float:
+    return weight.square().mean().sqrt().item()
+
+
 def assert_close(run_dir: Path, expected_dir: Path) -> None:
     """The same losses to 1e-5, and as good as the same weights."""
     losses = curve(expected_dir)
@@ -29,9 +33,10 @@ def assert_close(run_dir: Path, expected_dir: Path) -> None:
     assert curve(run_dir, "train/grad_norm") == pytest.approx(curve(expected_dir, "train/grad_norm"), rel=1e-4)
     found, expected = exported(run_dir), exported(expected_dir)
     assert found.keys() == expected.keys()
-    # By norm: AdamW divides a gradient by its own size, and of one that is nearly zero it divides the rounding.
+    # In the mean, not one by one: AdamW divides a gradient by its own size, and of one that is nearly zero, such as that of a
+    # key's bias, it divides the rounding.
     for name, weight in expected.items():
-        assert (found[name] - weight).norm() <= 5e-4 * weight.norm(), name
+        assert rms(found[name] - weight) <= 5e-4 * rms(weight) + 3e-5, name
 
 
 @pytest.fixture(scope="module")
