@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from dgr_lightning.config import Config
 from dgr_lightning.distributed.launch import run_ranks
