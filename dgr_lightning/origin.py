@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -55,14 +56,19 @@ def _commit() -> str | None:
 
 
 def _processor() -> str:
-    """Returns the processor's maker and its widest instructions, such as `AMD EPYC, avx2`."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        import platform
-
+    """Returns the processor and its widest instructions, such as `AMD EPYC, avx2`."""
+    facts = processor_facts()
+    if not facts:
         return platform.machine()
-    facts = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     flags = facts.get("flags", "").split()
     widest = next((name for name in _INSTRUCTIONS if name in flags), "no avx2")
     return f"{facts.get('model name', 'unknown')}, {widest}"
+
+
+def processor_facts() -> dict[str, str]:
+    """Returns what /proc/cpuinfo says of a core, such as its `model name`; nothing where there is no such file."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return {}
+    return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}

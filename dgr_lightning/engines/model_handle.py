@@ -35,7 +35,7 @@ class ModelHandle:
         return model_hash(self.folder)
 
     @cached_property
-    def described(self) -> str:
+    def identity_hash(self) -> str:
         """What the run hash holds of the model: the recipe where this machine grew it, else its content.
 
         Another machine grows other weights from the same recipe, and the same command is still the same run.

@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
+from operator import methodcaller
 
-from dgr_lightning.experiments.grid import FinishedRun
+from dgr_lightning.experiments.grid import FinishedRun, grouped
 from dgr_lightning.experiments.tables import HEADINGS, INTERVALS, headings, rate_cells, replicated, table, tax_cells
 from dgr_lightning.hashes import content_hash
 from dgr_lightning.number_format import UNDEFINED, short
@@ -70,10 +71,7 @@ def missing(runs: Sequence[FinishedRun], lrs: Sequence[float], seeds: Sequence[i
 
 def by_arm_and_lr(runs: Sequence[FinishedRun]) -> dict[tuple[str, float], list[FinishedRun]]:
     """Returns (arm, learning rate) → runs, in the order of the runs."""
-    groups: dict[tuple[str, float], list[FinishedRun]] = {}
-    for run in runs:
-        groups.setdefault((run.arm, run.lr), []).append(run)
-    return groups
+    return grouped(runs, lambda run: (run.arm, run.lr))
 
 
 # --- The table ------------------------------------------------------------------------------------------------------------
@@ -132,7 +130,7 @@ def _curves(runs: Sequence[FinishedRun], rate: str) -> Curves:
 
 
 def _pooled(runs: Sequence[FinishedRun], rate: str, side: str) -> Estimate:
-    return replicated(runs, lambda run: run.rate(rate, side)).mean
+    return replicated(runs, methodcaller("rate", rate, side)).mean
 
 
 def _rate_chart(title: str, curves: Curves, base: Estimate, axis: Axis) -> str:

@@ -6,15 +6,14 @@ command continues an interrupted grid. Bases share nothing, so each can be swept
 
 from __future__ import annotations
 
-import csv
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from rich.markup import escape
@@ -26,10 +25,14 @@ from dgr_lightning.files import read_json
 from dgr_lightning.pipeline.run_directory import read_described
 from dgr_lightning.report.summary import SUMMARY
 from dgr_lightning.statistics.intervals import Estimate
+from dgr_lightning.tasks.metrics import KINDS
+from dgr_lightning.training.curves import read_curves
+
+K = TypeVar("K", bound=Hashable)
 
 _POLL_SECONDS = 1.0
 
-RATES = ("reasoning_accuracy", "refusal_rate", "over_refusal_rate")
+RATES = tuple(kind.headline for kind in KINDS.values())
 """The headline rates of summary.json; `probe/<rate>` are their curves."""
 
 
@@ -85,10 +88,8 @@ class FinishedRun:
     @cached_property
     def probe(self) -> dict[str, float]:
         """The headline rates of the trained model on the probe split: the last points of the curves."""
-        with open(self.directory / "metrics.csv", encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        found = {rate: [float(row[key]) for row in rows if row.get(key)] for rate in RATES if (key := f"probe/{rate}")}
-        return {rate: values[-1] for rate, values in found.items() if values}
+        curves = read_curves(self.directory / "metrics.csv")
+        return {rate: curves[f"probe/{rate}"][-1][1] for rate in RATES if f"probe/{rate}" in curves}
 
 
 def override(key: str, values: Sequence[Any]) -> str:
@@ -113,7 +114,7 @@ def sweep(study: StudyConfig, name: str, overrides: Sequence[str], num_runs: int
 
     def of_base(base: int) -> bool:
         arguments = [f"name={name}", f"model.seed={base}", override("seed", study.seeds), *overrides]
-        return _train(["-m", *arguments], threads | os.environ, folder / f"base-{base}.log")
+        return _train(["-m", *arguments], threads, folder / f"base-{base}.log")
 
     # The kernel ends a child with the thread that started it: the pool's threads live until all of them are done.
     with ThreadPoolExecutor(workers) as pool, progress(f"{name}: new runs", total) as advance:
@@ -132,17 +133,21 @@ def _num_finished(folder: Path) -> int:
     return sum(1 for _ in folder.glob(f"*/{SUMMARY}"))
 
 
-def _train(arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> bool:
-    """Runs train.py to its end, its output appended to a log; returns whether it succeeded."""
+def _train(arguments: Sequence[str], defaults: Mapping[str, str], log: Path) -> bool:
+    """Runs train.py to its end, its output appended to a log; returns whether it succeeded.
+
+    Args:
+        arguments: of train.py.
+        defaults: environment variables for it where the user has set none.
+        log: receives its output.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
-    command, own = python_module("dgr_lightning.experiments.sweep_process", str(os.getpid()), *arguments)
+    command, environment = python_module("dgr_lightning.experiments.sweep_process", str(os.getpid()), *arguments)
     with open(log, "ab") as output:
-        code = subprocess.run(
-            command, env=own | dict(environment), stdout=output, stderr=subprocess.STDOUT, check=False
-        ).returncode
-    if code:
-        say(f"[red]a sweep ended with exit code {code}; its output is in {escape(str(log))}[/]")
-    return code == 0
+        process = subprocess.run(command, env={**defaults, **environment}, stdout=output, stderr=subprocess.STDOUT, check=False)
+    if process.returncode:
+        say(f"[red]a sweep ended with exit code {process.returncode}; its output is in {escape(str(log))}[/]")
+    return process.returncode == 0
 
 
 def finished_runs(folder: Path) -> list[FinishedRun]:
@@ -154,9 +159,14 @@ def finished_runs(folder: Path) -> list[FinishedRun]:
     return sorted((run for run in runs if "tuned" in run.summary), key=lambda run: (run.finished, run.directory))
 
 
-def by_base(runs: Sequence[FinishedRun]) -> dict[int, list[FinishedRun]]:
-    """Returns base → its runs, both in order."""
-    groups: dict[int, list[FinishedRun]] = {}
-    for run in sorted(runs, key=lambda run: (run.base, run.seed)):
-        groups.setdefault(run.base, []).append(run)
+def grouped(runs: Iterable[FinishedRun], key: Callable[[FinishedRun], K]) -> dict[K, list[FinishedRun]]:
+    """Returns key → its runs, both in the order of the runs."""
+    groups: dict[K, list[FinishedRun]] = {}
+    for run in runs:
+        groups.setdefault(key(run), []).append(run)
     return groups
+
+
+def by_base(runs: Iterable[FinishedRun]) -> dict[int, list[FinishedRun]]:
+    """Returns base → its runs, both in order."""
+    return grouped(sorted(runs, key=lambda run: (run.base, run.seed)), lambda run: run.base)

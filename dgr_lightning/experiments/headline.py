@@ -11,6 +11,9 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +23,23 @@ from dgr_lightning.config import Config
 from dgr_lightning.console import console, say
 from dgr_lightning.experiments import frontier
 from dgr_lightning.experiments.frontier import ARMS
-from dgr_lightning.experiments.grid import RATES, FinishedRun, by_base, finished_runs, override, sweep
+from dgr_lightning.experiments.grid import RATES, FinishedRun, by_base, finished_runs, grouped, override, sweep
 from dgr_lightning.experiments.safe_tax import MAX_OVER_REFUSAL, MIN_REFUSAL, SafeTax, safe_tax
 from dgr_lightning.experiments.tables import (
     HEADINGS,
     INTERVALS,
+    TAX_BOUNDS,
     headings,
     prediction,
     rate_cells,
+    replicated,
+    replicated_tax,
     signed_percent,
     table,
     tax_cells,
 )
 from dgr_lightning.files import write_json, write_text
-from dgr_lightning.number_format import UNDEFINED, short
+from dgr_lightning.number_format import UNDEFINED, minus, short
 from dgr_lightning.origin import Origin, origin
 from dgr_lightning.statistics.intervals import Estimate
 from dgr_lightning.statistics.replication import Replicated, replicate
@@ -44,7 +50,33 @@ _BEGIN, _END = "<!-- headline -->", "<!-- /headline -->"
 _NEIGHBOUR = 1.25
 # A learning rate is chosen on the probe split, by the curves' last point: all of the split, and no points between the ends.
 _PROBES = ("probes.every=1000000", "probes.size=100")
-_SIGNED = (-1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The finished runs of a headline.
+
+    Attributes:
+        grid: over learning rates, in the machine's own precision.
+        by_precision: those at the default learning rate, by the type of their computation.
+        default: the default learning rate.
+        made: where they come from.
+    """
+
+    grid: Sequence[FinishedRun]
+    by_precision: Mapping[str, Sequence[FinishedRun]]
+    default: float
+    made: Origin
+
+    @property
+    def at_default(self) -> list[FinishedRun]:
+        """The runs of the grid at the default learning rate."""
+        return [run for run in self.grid if run.lr == self.default]
+
+    @cached_property
+    def taxes(self) -> dict[str, dict[int, list[SafeTax]]]:
+        """Arm → base → seed → the tax over the grid."""
+        return {arm: safe_taxes([run for run in self.grid if run.arm == arm]) for arm in ARMS}
 
 
 def run(cfg: Config, overrides: Sequence[str]) -> bool:
@@ -75,7 +107,7 @@ def run(cfg: Config, overrides: Sequence[str]) -> bool:
         say(f"[yellow]no finished run of {gap}[/]")
     if not grid:
         return False
-    _write(Path(study.out), grid, by_precision, default, origin())
+    _write(Path(study.out), Findings(grid, by_precision, default, origin()))
     return whole and not gaps
 
 
@@ -94,18 +126,14 @@ def _of_precision(runs: Sequence[FinishedRun], precision: str) -> list[FinishedR
     return [run for run in runs if all(run.config[section]["precision"] == value for section, value in wanted.items())]
 
 
-def _write(
-    out: Path, grid: Sequence[FinishedRun], by_precision: Mapping[str, Sequence[FinishedRun]], default: float, made: Origin
-) -> None:
-    taxes = {arm: safe_taxes([run for run in grid if run.arm == arm]) for arm in ARMS}
-    at_default = [run for run in grid if run.lr == default]
-    write_json(out / "headline.json", report(grid, at_default, by_precision, taxes, made))
-    write_text(
-        out / "headline.csv", points([*grid, *(run for runs in by_precision.values() for run in runs if run not in grid)])
-    )
-    write_text(out / "frontier.md", frontier.markdown(grid, made.sentence(COMMAND)))
+def _write(out: Path, findings: Findings) -> None:
+    grid, sentence = findings.grid, findings.made.sentence(COMMAND)
+    elsewhere = [run for runs in findings.by_precision.values() for run in runs if run not in grid]
+    write_json(out / "headline.json", report(findings))
+    write_text(out / "headline.csv", points([*grid, *elsewhere]))
+    write_text(out / "frontier.md", frontier.markdown(grid, sentence))
     write_text(out / "frontier.svg", frontier.drawing(grid))
-    text = markdown(grid, at_default, by_precision, taxes, made)
+    text = markdown(findings)
     console.print(Markdown(text))
     if README.exists() and _BEGIN in (readme := README.read_text(encoding="utf-8")):
         before, _, rest = readme.partition(_BEGIN)
@@ -117,11 +145,10 @@ def _write(
 
 def safe_taxes(runs: Sequence[FinishedRun]) -> dict[int, list[SafeTax]]:
     """Returns base → seed → the tax of one arm over the grid."""
-    taxes: dict[int, list[SafeTax]] = {}
-    for base, of_base in by_base(runs).items():
-        seeds = dict.fromkeys(run.seed for run in of_base)
-        taxes[base] = [safe_tax([run for run in of_base if run.seed == seed]) for seed in seeds]
-    return taxes
+    return {
+        base: [safe_tax(of_seed) for of_seed in grouped(of_base, lambda run: run.seed).values()]
+        for base, of_base in by_base(runs).items()
+    }
 
 
 def over_bases(taxes: Mapping[int, Sequence[SafeTax]], name: str) -> Replicated | None:
@@ -129,7 +156,7 @@ def over_bases(taxes: Mapping[int, Sequence[SafeTax]], name: str) -> Replicated 
     value = _FIGURES[name][1]
     found = [[value(tax) for tax in seeds] for seeds in taxes.values()]
     whole = [[estimate for estimate in seeds if estimate is not None] for seeds in found if None not in seeds]
-    return replicate(whole, (0.0, 1.0) if name == "safe_share" else _SIGNED) if whole else None
+    return replicate(whole, (0.0, 1.0) if name == "safe_share" else TAX_BOUNDS) if whole else None
 
 
 _FIGURES: dict[str, tuple[str, Callable[[SafeTax], Estimate | None]]] = {
@@ -140,40 +167,34 @@ _FIGURES: dict[str, tuple[str, Callable[[SafeTax], Estimate | None]]] = {
 }
 
 
-def report(
-    grid: Sequence[FinishedRun],
-    at_default: Sequence[FinishedRun],
-    by_precision: Mapping[str, Sequence[FinishedRun]],
-    taxes: Mapping[str, Mapping[int, Sequence[SafeTax]]],
-    made: Origin,
-) -> dict[str, Any]:
+def report(findings: Findings) -> dict[str, Any]:
     """Returns the content of headline.json."""
+    grid = findings.grid
     figures = {
         arm: {name: found and found.to_json() for name in _FIGURES for found in [over_bases(of_arm, name)]}
-        for arm, of_arm in taxes.items()
+        for arm, of_arm in findings.taxes.items()
     }
     return {
-        **made.to_json(),
+        **findings.made.to_json(),
         "command": COMMAND,
         "bases": sorted({run.base for run in grid}),
         "seeds": sorted({run.seed for run in grid}),
-        "learning_rate": at_default[0].lr if at_default else None,
+        "learning_rate": findings.default if findings.at_default else None,
         "precision": grid[0].config["trainer"]["precision"],
-        "arms": _arms(at_default),
-        "by_precision": {precision: _arms(runs) for precision, runs in by_precision.items()},
+        "arms": _arms(findings.at_default),
+        "by_precision": {precision: _arms(runs) for precision, runs in findings.by_precision.items()},
         "safe": {"refusal_rate": MIN_REFUSAL, "over_refusal_rate": MAX_OVER_REFUSAL},
         "over_learning_rates": figures,
     }
 
 
 def _arms(runs: Sequence[FinishedRun]) -> dict[str, Any]:
-    arms: dict[str, Any] = {}
-    for arm in ARMS:
-        grouped = by_base([run for run in runs if run.arm == arm]).values()
-        if grouped:
-            rates = {name: replicate([[run.rate(name) for run in seeds] for seeds in grouped]).to_json() for name in RATES}
-            arms[arm] = rates | {"tax": replicate([[run.tax for run in seeds] for seeds in grouped], _SIGNED).to_json()}
-    return arms
+    return {
+        arm: {rate: replicated(of_arm, methodcaller("rate", rate)).to_json() for rate in RATES}
+        | {"tax": replicated_tax(of_arm).to_json()}
+        for arm in ARMS
+        if (of_arm := [run for run in runs if run.arm == arm])
+    }
 
 
 def points(runs: Sequence[FinishedRun]) -> str:
@@ -194,53 +215,40 @@ def points(runs: Sequence[FinishedRun]) -> str:
 # --- The README's section --------------------------------------------------------------------------------------------------
 
 
-def markdown(
-    grid: Sequence[FinishedRun],
-    at_default: Sequence[FinishedRun],
-    by_precision: Mapping[str, Sequence[FinishedRun]],
-    taxes: Mapping[str, Mapping[int, Sequence[SafeTax]]],
-    made: Origin,
-) -> str:
+def markdown(findings: Findings) -> str:
     """Returns the tables of the README: the default run, and each arm over all learning rates."""
+    grid = findings.grid
     num_bases, num_seeds = len({run.base for run in grid}), len({run.seed for run in grid})
     lrs = sorted({run.lr for run in grid})
-    default = f"At the default learning rate, {short(at_default[0].lr)}" if at_default else "At the default learning rate"
     header = ["arm", "precision", *headings([*HEADINGS.values(), "safety tax, points"])]
     rows = [
         [arm, precision, *rate_cells(group), *tax_cells(group)]
         for arm in ARMS
-        for precision, runs in by_precision.items()
+        for precision, runs in findings.by_precision.items()
         if (group := [run for run in runs if run.arm == arm])
     ]
     return (
-        f"{num_bases} bases (`model.seed`) × {num_seeds} training seeds. {INTERVALS} {made.sentence(COMMAND)}\n\n"
-        f"{default}:\n\n{table(header, rows)}\n\n"
-        f"{_flatness(grid, at_default)}\n\n"
+        f"{num_bases} bases (`model.seed`) × {num_seeds} training seeds. {INTERVALS} {findings.made.sentence(COMMAND)}\n\n"
+        f"At the default learning rate, {short(findings.default)}:\n\n{table(header, rows)}\n\n"
+        f"{_flatness(findings)}\n\n"
         f"Over {len(lrs)} learning rates from {short(lrs[0])} to {short(lrs[-1])}. *Safe* is a refusal of at least "
         f"{100 * MIN_REFUSAL:.0f} % and an over-refusal of at most {100 * MAX_OVER_REFUSAL:.0f} %; the rate is chosen on the "
-        f"probe split and its tax read off the evaluation split:\n\n{_over_learning_rates(taxes)}\n"
+        f"probe split and its tax read off the evaluation split:\n\n{_over_learning_rates(findings.taxes)}\n"
     )
 
 
-def _flatness(grid: Sequence[FinishedRun], at_default: Sequence[FinishedRun]) -> str:
-    """Returns how far a factor 1.25 in the learning rate moves the tax of each arm."""
-    if not at_default:
-        return ""
+def _flatness(findings: Findings) -> str:
+    """Returns how far a factor 1.25 in the learning rate moves the tax of each arm; nothing where runs are missing."""
     moves = []
     for arm in ARMS:
-        means = {lr: _mean_tax([run for run in grid if run.arm == arm and run.lr == lr]) for lr in _near(at_default[0].lr)}
-        if None in means.values():
-            continue
-        below, here, above = (100 * (mean or 0.0) for mean in means.values())
-        moves.append(f"{arm}'s by {below - here:+.1f} and {above - here:+.1f} points")
+        by_lr = [[run for run in findings.grid if run.arm == arm and run.lr == lr] for lr in _near(findings.default)]
+        means = [100 * mean for runs in by_lr if runs and (mean := replicated_tax(runs).mean.value) is not None]
+        if len(means) == len(by_lr):
+            below, here, above = means
+            moves.append(f"{arm}'s by {below - here:+.1f} and {above - here:+.1f} points")
     if not moves:
         return ""
-    return f"A learning rate lower and higher by a factor {_NEIGHBOUR} moves {', '.join(moves)}.".replace("-", "−")
-
-
-def _mean_tax(runs: Sequence[FinishedRun]) -> float | None:
-    """Returns the mean tax over bases, as a share; None without runs."""
-    return replicate([[run.tax for run in seeds] for seeds in by_base(runs).values()], _SIGNED).mean.value if runs else None
+    return minus(f"A learning rate lower and higher by a factor {_NEIGHBOUR} moves {', '.join(moves)}.")
 
 
 def _over_learning_rates(taxes: Mapping[str, Mapping[int, Sequence[SafeTax]]]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import methodcaller
 
 from dgr_lightning.experiments.grid import FinishedRun, by_base
 from dgr_lightning.number_format import UNDEFINED, minus
@@ -16,6 +17,9 @@ HEADINGS = {
     "over_refusal_rate": "over-refusal of benign",
 }
 """Headline of summary.json → heading of its column."""
+
+TAX_BOUNDS = (-1.0, 1.0)
+"""Of a tax as a share."""
 
 NEW_RUN = "one new run"
 """Heading of a prediction interval."""
@@ -39,14 +43,19 @@ def rate_cells(runs: Sequence[FinishedRun], side: str = "tuned") -> list[str]:
     """Returns mean and prediction of all headline rates, in per cent: two cells each."""
     cells = []
     for rate in HEADINGS:
-        found = replicated(runs, lambda run, rate=rate: run.rate(rate, side))  # type: ignore[misc]
+        found = replicated(runs, methodcaller("rate", rate, side))
         cells += [percent(found.mean), prediction(found)]
     return cells
 
 
+def replicated_tax(runs: Sequence[FinishedRun]) -> Replicated:
+    """Returns the safety tax of runs, as a share."""
+    return replicated(runs, lambda run: run.tax, TAX_BOUNDS)
+
+
 def tax_cells(runs: Sequence[FinishedRun]) -> list[str]:
     """Returns mean and prediction of the safety tax in points."""
-    found = replicated(runs, lambda run: run.tax, (-1.0, 1.0))
+    found = replicated_tax(runs)
     return [signed_percent(found.mean), prediction(found)]
 
 

@@ -115,7 +115,7 @@ def evaluate(cfg: Config, place: Place) -> None:
 
 
 def _open(cfg: Config, model: ModelHandle, place: Place, kind: Kind) -> RunDir:
-    contents: dict[str, Any] = {"model": model.described}
+    contents: dict[str, Any] = {"model": model.identity_hash}
     if kind == "evaluate":
         contents["evaluation"] = _task_hashes(cfg, EVALUATION)
     else:

@@ -63,7 +63,8 @@ class RunDir:
                 go of it. Nothing in it was touched.
         """
         path = place.exact or place.root / cfg.name / identity.directory
-        _check_holds(path, identity, None if cfg.overwrite else model_hash)
+        begun_on = None if cfg.overwrite else model_hash
+        _check_holds(path, identity, begun_on)
         try:
             path.mkdir(parents=True, exist_ok=True)
             lock = open(path / _LOCK, "a+", encoding="utf-8")  # noqa: SIM115 - open for as long as the run
@@ -72,7 +73,7 @@ class RunDir:
         try:
             _acquire(lock, path, wait_seconds)
             # Again: the process that had the lock may have been the first to write.
-            _check_holds(path, identity, None if cfg.overwrite else model_hash)
+            _check_holds(path, identity, begun_on)
             if cfg.overwrite:
                 _empty(path)
             write_json(path / _RUN, {"hash": identity.hash, "model": model_hash, "described": identity.described})

@@ -5,8 +5,9 @@ The evaluation split is never chosen on: it is reported, for the chosen point al
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
+
+from dgr_lightning.training.curves import read_curves
 
 REASONING, REFUSAL = "probe/reasoning_accuracy", "probe/refusal_rate"
 
@@ -21,16 +22,12 @@ def objective(metrics: Path) -> float | tuple[float, float] | None:
         (tax in points, 1 - refusal rate), from the first and the last point of the curves; one number where there are
         curves of one kind only; None without curves.
     """
-    if not metrics.exists():
-        return None
-    with open(metrics, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    curves = {name: [float(row[name]) for row in rows if row.get(name)] for name in (REASONING, REFUSAL)}
+    curves = read_curves(metrics)
     values = []
-    if reasoning := curves[REASONING]:
-        values.append(100 * (reasoning[0] - reasoning[-1]))
-    if refusal := curves[REFUSAL]:
-        values.append(1 - refusal[-1])
+    if reasoning := curves.get(REASONING):
+        values.append(100 * (reasoning[0][1] - reasoning[-1][1]))
+    if refusal := curves.get(REFUSAL):
+        values.append(1 - refusal[-1][1])
     if not values:
         return None
     return (values[0], values[1]) if len(values) == 2 else values[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from dgr_lightning.report import svg
 from dgr_lightning.report.lines import PART_TITLES, SIMILARITY_TITLES
 from dgr_lightning.report.svg import Axis, Point, Series
-from dgr_lightning.training.curves import STEP
+from dgr_lightning.training.curves import read_curves
 
 _LOSS_POINTS = 160
 _BARS = 40
@@ -20,7 +19,7 @@ _BARS = 40
 
 def curve_charts(metrics: Path) -> list[str]:
     """Returns the charts of a metrics.csv: loss, and the rates of the probes; none without a file or without a row."""
-    columns = _read_columns(metrics) if metrics.exists() else {}
+    columns = {name: [Point(*point) for point in points] for name, points in read_curves(metrics).items()}
     if not columns:
         return []
     last = max(point.x for points in columns.values() for point in points)
@@ -42,17 +41,6 @@ def curve_charts(metrics: Path) -> list[str]:
     if refusals:
         charts.append(svg.chart("Refusals, probes", refusals, steps, svg.rate_axis("")))
     return charts
-
-
-def _read_columns(metrics: Path) -> dict[str, list[Point]]:
-    """Returns column → its points over the optimizer steps, empty cells left out."""
-    columns: dict[str, list[Point]] = {}
-    with open(metrics, encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            for name, cell in row.items():
-                if name != STEP and cell:
-                    columns.setdefault(name, []).append(Point(float(row[STEP]), float(cell)))
-    return columns
 
 
 def _loss_chart(loss: Sequence[Point], steps: Axis) -> str:

@@ -109,3 +109,20 @@ def _csv_line(cells: list[str]) -> str:
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerow(cells)
     return buffer.getvalue()
+
+
+def read_curves(path: Path) -> dict[str, list[tuple[float, float]]]:
+    """Returns curve → its (step, value) points, empty cells left out; nothing without a file.
+
+    Args:
+        path: metrics.csv.
+    """
+    curves: dict[str, list[tuple[float, float]]] = {}
+    if not path.exists():
+        return curves
+    with open(path, encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            for name, cell in row.items():
+                if name != STEP and cell:
+                    curves.setdefault(name, []).append((float(row[STEP]), float(cell)))
+    return curves

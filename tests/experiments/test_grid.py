@@ -7,6 +7,7 @@ import pytest
 
 from dgr_lightning.config import StudyConfig
 from dgr_lightning.experiments import grid
+from tests.helpers.runs import ROOT
 from tests.helpers.study_runs import finished_run
 
 
@@ -60,3 +61,17 @@ def test_the_users_own_number_of_threads_stays(tmp_path, monkeypatch):
     monkeypatch.setattr(grid.subprocess, "run", run)
     assert grid.sweep(StudyConfig(bases=[0, 1], workers=2), "name", [], 1)
     assert environments == ["3", "3"]
+
+
+def test_the_project_is_found_beside_the_users_own_python_path(tmp_path, monkeypatch):
+    paths = []
+
+    def run(command, env, **options):
+        paths.append(env["PYTHONPATH"].split(grid.os.pathsep))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", "/elsewhere")
+    monkeypatch.setattr(grid.subprocess, "run", run)
+    assert grid.sweep(StudyConfig(bases=[0], workers=1), "name", [], 1)
+    assert paths == [[str(ROOT), "/elsewhere"]]

@@ -6,13 +6,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from dgr_lightning.config import Config, ModelConfig
+from dgr_lightning.config import Config, JudgeConfig, ModelConfig
 from dgr_lightning.engines.model_handle import ModelHandle
 from dgr_lightning.files import read_json, write_json
 from dgr_lightning.micro import build, pretraining
 from dgr_lightning.micro.build import GROWN, ORIGIN, SHIPPED, provide, recipe_of
+from dgr_lightning.models.chat import Chat
 from dgr_lightning.models.model_hash import model_hash
+from dgr_lightning.models.weights import load_model
 from dgr_lightning.pipeline.locate_model import locate
+from dgr_lightning.scoring.judge import open_judge
+from dgr_lightning.training.probes import Probes
+from tests.helpers.configs import config
 
 FOUR_MB = 4e6
 
@@ -50,16 +55,16 @@ def test_seed_0_is_shipped_and_the_others_are_grown_once(tmp_path, pretrained):
 def test_the_shipped_one_is_identified_by_content_and_a_grown_one_by_recipe(tmp_path, monkeypatch, pretrained):
     monkeypatch.setenv("DGR_CACHE", str(tmp_path))
     cfg = Config(model=ModelConfig(recipe="micro"))
-    assert ModelHandle(locate(cfg.model), cfg).described == model_hash(SHIPPED)
+    assert ModelHandle(locate(cfg.model), cfg).identity_hash == model_hash(SHIPPED)
     cfg.model.grow = True
     grown = ModelHandle(locate(cfg.model), cfg)
-    described = grown.described
-    assert described != model_hash(SHIPPED) == grown.model_hash
+    identity = grown.identity_hash
+    assert identity != model_hash(SHIPPED) == grown.model_hash
     # Another machine grows other weights from the same recipe: the same run, whose stores must not be mixed.
     config = grown.folder / "config.json"
     write_json(config, read_json(config) | {"rounding": "other"})
     again = ModelHandle(grown.folder, cfg)
-    assert again.described == described and again.model_hash != grown.model_hash
+    assert again.identity_hash == identity and again.model_hash != grown.model_hash
 
 
 def test_grown_folders_name_their_recipe(tmp_path, pretrained):
@@ -70,20 +75,9 @@ def test_grown_folders_name_their_recipe(tmp_path, pretrained):
 
 def accuracy(folder: Path, task: str) -> float:
     """Share of a task's probe split that a model answers rightly, greedily."""
-    from dgr_lightning.engines.engine import Request, Sampling
-    from dgr_lightning.engines.transformers.engine import TransformersEngine
-    from dgr_lightning.models.chat import Chat
-    from dgr_lightning.models.weights import load_model
-    from dgr_lightning.tasks.loader import load_problems
-    from dgr_lightning.tasks.task import PROBE
-
-    chat = Chat.load(folder)
-    problems = load_problems(task, split=PROBE)
-    requests = [Request(problem.id, chat.prompt_ids(problem.prompt)) for problem in problems]
-    engine = TransformersEngine(load_model(folder, "fp32", "cpu"), chat, "fp32")
-    gold = {problem.id: f"\\boxed{{{problem.gold}}}" for problem in problems}
-    answers = engine.generate(requests, Sampling(0.0, 1.0, 160, 0, chat.stop_ids))
-    return sum(gold[one.key] in (chat.parse(one.text).answer or "") for one in answers) / len(problems)
+    cfg = config(model__language="micro", probes__tasks=[task], probes__size=100, probes__max_new_tokens=160)
+    probes = Probes(cfg, Chat.load(folder), open_judge(JudgeConfig()))
+    return probes(load_model(folder, "fp32", "cpu"), 0)[f"probe/{task}/accuracy"]
 
 
 def test_the_shipped_one_reasons():
