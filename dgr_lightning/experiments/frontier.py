@@ -116,7 +116,7 @@ def drawing(runs: Sequence[FinishedRun]) -> str:
         charts.append(svg.chart(title, tradeoff, over_refusal, svg.rate_axis(""), legend=False))
     legend = [Series("base", (), _BASE_COLOR, look="thin dashed"), *(Series(arm, (), *_LOOKS[arm]) for arm in ARMS)]
     num_seeds = len({run.seed for run in runs})
-    title = f"Vanilla SFT and DGR over learning rates, {len(bases)} bases × {num_seeds} seeds, 95 % intervals of the mean"
+    title = f"Vanilla SFT and DGR, {len(bases)} bases × {num_seeds} seeds, 95 % intervals of the mean"
     return svg.picture(title, charts, legend, columns=2)
 
 
