@@ -147,7 +147,7 @@ def _run_point(main: Main, command: str, line: CommandLine, composed: Any) -> An
             raise UserError(f"study.name={cfg.study.name}: a study sweeps by itself; run it without -m.")
         from dgr_lightning.experiments.study import run_study
 
-        return run_study(cfg, line.of_each_run())
+        return run_study(cfg, line.of_each_run(), line.given)
     return main(cfg, place)
 
 

@@ -103,17 +103,18 @@ def sweep(study: StudyConfig, name: str, overrides: Sequence[str], num_runs: int
     Args:
         study: `bases`, `seeds` and `workers` are read.
         name: the runs lie in runs/<name>.
-        overrides: of every run; those with several values are swept.
+        overrides: of every run; those with several values are swept. Of two of one key the last one counts.
         num_runs: of each base, for the progress bar.
     """
     cores = len(os.sched_getaffinity(0))
     workers = min(study.workers or cores, len(study.bases))
     threads = {} if workers == 1 else {"OMP_NUM_THREADS": str(max(1, cores // workers))}
     folder = Path("runs", name)
+    last_of_each = {text.partition("=")[0]: text for text in overrides}
     total, before = num_runs * len(study.bases), _num_finished(folder)
 
     def of_base(base: int) -> bool:
-        arguments = [f"name={name}", f"model.seed={base}", override("seed", study.seeds), *overrides]
+        arguments = [f"name={name}", f"model.seed={base}", override("seed", study.seeds), *last_of_each.values()]
         return _train(["-m", *arguments], threads, folder / f"base-{base}.log")
 
     # The kernel ends a child with the thread that started it: the pool's threads live until all of them are done.

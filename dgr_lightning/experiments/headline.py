@@ -88,12 +88,13 @@ def run(cfg: Config, overrides: Sequence[str]) -> bool:
     """
     study, default = cfg.study, cfg.sft.lr
     lrs = learning_rates(study.lrs, default)
+    # The study's own overrides stand last and win: the rate and the types of the command line are those of the grid.
     arms, shared = override("refine", ARMS), [*_PROBES, *overrides]
     per_base = len(ARMS) * len(study.seeds)
-    whole = sweep(study, cfg.name, [arms, override("sft.lr", lrs), *shared], per_base * len(lrs))
+    whole = sweep(study, cfg.name, [*shared, arms, override("sft.lr", lrs)], per_base * len(lrs))
     for precision in study.precisions:
         types = [f"trainer.precision={precision}", f"engine.precision={precision}"]
-        whole &= sweep(study, cfg.name, [arms, f"sft.lr={default}", *types, *shared], per_base)
+        whole &= sweep(study, cfg.name, [*shared, arms, f"sft.lr={default}", *types], per_base)
     runs = finished_runs(Path("runs", cfg.name))
     grid = frontier.select(_of_precision(runs, cfg.trainer.precision), lrs, study.seeds, study.bases)
     by_precision = {

@@ -40,7 +40,7 @@ def run(cfg: Config, overrides: Sequence[str]) -> bool:
     matched = [f"refine={_PAIRED}", override("refine.arm", _HALVES), "data.limit=null"]
     whole = True
     for arms_of_sweep, num_arms in (([override("refine", _unpaired())], len(_unpaired())), (matched, len(_HALVES))):
-        whole &= sweep(study, cfg.name, [*arms_of_sweep, *overrides], num_arms * len(study.seeds))
+        whole &= sweep(study, cfg.name, [*overrides, *arms_of_sweep], num_arms * len(study.seeds))
     runs = read_runs(Path("runs", cfg.name), study.bases, study.seeds)
     missing = [arm for arm in arms() if len(runs.get(arm, [])) < len(study.bases) * len(study.seeds)]
     if missing:

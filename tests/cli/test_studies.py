@@ -46,5 +46,8 @@ def test_a_study_runs_instead_of_the_stages_and_its_gaps_end_with_1(run_script, 
     error = capsys.readouterr().err
     assert code == 1 and "some runs of runs/headline failed or are missing" in error and "Traceback" not in error
     assert issubclass(Incomplete, Exception)
+    for mine, instead in (("seed=1", "study.seeds"), ("model.seed=1", "study.bases"), ("refine=sdft", "leave it out")):
+        code, _ = run_script(HEADLINE, mine)
+        assert code == 2 and "study.name=headline sweeps it; " in (said := capsys.readouterr().err) and instead in said
     code, _ = run_script("-m", HEADLINE, "seed=1,2")
     assert code == 2 and "a study sweeps by itself; run it without -m" in capsys.readouterr().err

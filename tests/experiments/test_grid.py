@@ -49,6 +49,16 @@ def test_every_base_is_a_sweep_of_train_with_its_share_of_the_cores(tmp_path, mo
     assert grid.sweep(study, "name", [], 4) is True
 
 
+def test_of_two_overrides_of_one_key_the_last_one_counts(tmp_path, monkeypatch):
+    commands = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        grid.subprocess, "run", lambda command, **options: commands.append(command) or subprocess.CompletedProcess(command, 0)
+    )
+    assert grid.sweep(StudyConfig(bases=[0], workers=1), "name", ["sft.lr=1", "data.limit=8", "sft.lr=2,3"], 1)
+    assert commands[0][-2:] == ["sft.lr=2,3", "data.limit=8"]
+
+
 def test_the_users_own_number_of_threads_stays(tmp_path, monkeypatch):
     environments = []
 

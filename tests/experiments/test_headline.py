@@ -49,14 +49,14 @@ def test_one_sweep_over_learning_rates_and_one_a_precision(study, sweeps):
     assert headline.run(study, ["data.limit=48"])
     (grid, num_grid), *precisions = sweeps
     assert grid == [
-        "refine=vanilla,dgr",
-        "sft.lr=0.0005,0.0008,0.001,0.00125,0.002",
         "probes.every=1000000",
         "probes.size=100",
         "data.limit=48",
+        "refine=vanilla,dgr",
+        "sft.lr=0.0005,0.0008,0.001,0.00125,0.002",
     ]
     assert num_grid == 20
-    assert [overrides[1:4] for overrides, _ in precisions] == [
+    assert [overrides[-3:] for overrides, _ in precisions] == [
         ["sft.lr=0.001", f"trainer.precision={precision}", f"engine.precision={precision}"] for precision in ("bf16", "fp32")
     ]
 

@@ -60,7 +60,7 @@ def test_two_sweeps_and_the_arms_that_are_missing(tmp_path, monkeypatch, capsys)
     assert strategies.run(cfg, ["data=micro-r1act"]) is False
     alone = "refine=vanilla,dgr,dgr-answer-only,dgr-best-of-4,dgr-trace-only,filters-only,sdft,thinksafe"
     matched = ["refine=length-matched", "refine.arm=originals,rewrites", "data.limit=null"]
-    assert sweeps == [([alone, "data=micro-r1act"], 16), ([*matched, "data=micro-r1act"], 4)]
+    assert sweeps == [(["data=micro-r1act", alone], 16), (["data=micro-r1act", *matched], 4)]
     assert "runs are missing of vanilla, " in capsys.readouterr().out
     assert not (tmp_path / "docs").exists()
 
