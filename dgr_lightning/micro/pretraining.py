@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that determines the miniature's weights on one machine; raise `version` when its language changes."""
+    """Everything that determines the miniature's weights on one machine; raise `version` when its language or this code does."""
 
-    version: int = 2
+    version: int = 3
     seed: int = 0
     width: int = 128
     layers: int = 3
@@ -64,6 +64,9 @@ def grow(recipe: Recipe, folder: Path, precision: str) -> None:
         recipe: size, steps and optimizer settings.
         folder: receives config, weights (safetensors, fp32), tokenizer and chat template.
         precision: bf16 (autocast; master weights stay fp32) or fp32, which takes more than twice as long.
+
+    Raises:
+        FloatingPointError: a loss is not finite; nothing is written.
     """
     tokenizer = build_tokenizer(corpus.utterances())
     model = _new_model(recipe, tokenizer)
@@ -72,13 +75,15 @@ def grow(recipe: Recipe, folder: Path, precision: str) -> None:
     batches = _batches(tokenizer, recipe)
     model.train()
     with progress("pretraining the miniature", recipe.steps) as advance:
-        for _ in range(recipe.steps):
+        for step in range(recipe.steps):
             input_ids, targets = next(batches)
             with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
                 hidden = model.model(input_ids=input_ids, use_cache=False).last_hidden_state
                 in_loss = targets != -100
                 logits = model.lm_head(hidden[in_loss])
             loss = torch.nn.functional.cross_entropy(logits.float(), targets[in_loss])
+            if not loss.isfinite():
+                raise FloatingPointError(f"pretraining the miniature of seed {recipe.seed}: the loss of step {step} is {loss}")
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()

@@ -15,12 +15,18 @@ from dgr_lightning.training.packing import collate
 from tests.helpers.trainings import small_model
 
 
-@pytest.mark.parametrize("lengths", [[100], [161], [256], [257], [700], [1100], [300, 40, 512]])
-def test_in_bf16_it_is_causal_attention_within_documents(lengths: list[int]) -> None:
+@pytest.mark.parametrize(
+    ("rows", "lengths"),
+    [
+        *((1, lengths) for lengths in ([100], [161], [256], [257], [700], [1100], [300, 40, 512])),
+        *((3, lengths) for lengths in ([100], [167], [300], [1100])),
+    ],
+)
+def test_in_bf16_it_is_causal_attention_within_documents(rows: int, lengths: list[int]) -> None:
     generator = torch.Generator().manual_seed(0)
     heads, groups, size, total = 4, 2, 16, sum(lengths)
     query, key, value, upper = (
-        torch.randn(1, total, count, size, generator=generator).transpose(1, 2) for count in (heads, groups, groups, heads)
+        torch.randn(rows, total, count, size, generator=generator).transpose(1, 2) for count in (heads, groups, groups, heads)
     )
     query *= 4  # scores that matter: some weights near 1
     low = [tensor.bfloat16().requires_grad_() for tensor in (query, key, value)]
@@ -30,7 +36,7 @@ def test_in_bf16_it_is_causal_attention_within_documents(lengths: list[int]) -> 
         found, _ = document_attention(
             torch.nn.Identity(), low[0].float(), low[1].float(), low[2], None, documents=Documents(lengths)
         )
-    assert found.dtype == torch.bfloat16 and found.shape == (1, total, heads, size)
+    assert found.dtype == torch.bfloat16 and found.shape == (rows, total, heads, size)
     pieces = [
         scaled_dot_product_attention(*document, is_causal=True, enable_gqa=True)
         for document in zip(*(tensor.split(lengths, 2) for tensor in high), strict=True)
