@@ -11,7 +11,12 @@ from typing import overload
 from dgr_lightning.files import read_jsonl
 
 HARMFUL = "harmful"
+"""A prompt to which the source's own answer is a refusal."""
+SAFE_COMPLETION = "safe_completion"
+"""A prompt from a harmful category that the source answers with help within policy: support, law, correction of a falsehood."""
 BENIGN = "benign"
+"""A prompt to be helped with, in a set of prompts that are."""
+LABELS = (HARMFUL, SAFE_COMPLETION, BENIGN)
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,7 @@ class Example:
         prompt: the user's request.
         trace: the reasoning between the think marks, without the marks; may be empty.
         answer: the text after the reasoning; never empty.
-        label: `harmful` (the answer should refuse) or `benign` (it should not).
+        label: `harmful` (the answer should refuse), `safe_completion` or `benign` (it should not).
         source: name of the set that the example comes from.
     """
 

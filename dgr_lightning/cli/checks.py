@@ -13,6 +13,7 @@ from pathlib import Path
 from dgr_lightning.config import LAYER_RANGE, Config, FieldsConfig, TrainerConfig
 from dgr_lightning.distributed import torchrun
 from dgr_lightning.errors import UserError
+from dgr_lightning.example import LABELS
 from dgr_lightning.training.optimizer import OPTIMIZERS
 
 _EXAMPLES = {"bases": "[0,1,2,3,4]", "seeds": "[1,2]", "lrs": "[5e-4,1e-3,2e-3]", "precisions": "[bf16,fp32]"}
@@ -273,8 +274,8 @@ def _check_data(cfg: Config) -> None:
 
 def _check_columns(key: str, columns: FieldsConfig) -> None:
     for value, meaning in columns.labels.items():
-        if meaning not in ("harmful", "benign"):
-            raise UserError(f"{key}.labels.{value}={meaning}: expected harmful or benign.")
+        if meaning not in LABELS:
+            raise UserError(f"{key}.labels.{value}={meaning}: expected one of {', '.join(LABELS)}.")
     if columns.response is not None:
         for name in ("trace", "answer", "constant_trace", "answer_after"):
             if getattr(columns, name) is not None:

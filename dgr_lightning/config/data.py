@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 from dgr_lightning.config.setting import NEVER, setting
+from dgr_lightning.example import LABELS
 
 
 @dataclass
@@ -22,13 +23,13 @@ class FieldsConfig:
     response: Optional[str] = setting(None, "column with trace and answer, told apart by think marks")
     trace: Optional[str] = setting(None, "column with the trace alone; an empty one is valid")
     answer: Optional[str] = setting(None, "column with the answer alone")
-    label: Optional[str] = setting(None, "column that says harmful or benign")
+    label: Optional[str] = setting(None, "column that says harmful, safe_completion or benign")
     constant_trace: Optional[str] = setting(None, "one trace for every row, where the set has none")
     answer_after: Optional[str] = setting(None, "keep of the answer column only what follows this text")
     labels: dict[str, str] = setting(
-        {}, "values of the label column that mean harmful or benign, such as {vanilla_benign: benign}"
+        {}, "values of the label column that mean harmful, safe_completion or benign, such as {vanilla_benign: benign}"
     )
-    default_label: str = setting("harmful", "label of a row that has none", choices=("harmful", "benign"))
+    default_label: str = setting("harmful", "label of a row that has none", choices=LABELS)
 
 
 @dataclass
@@ -63,6 +64,9 @@ class DataConfig:
         {}, "use only rows whose column has this value, such as {label: vanilla_harmful}; null: any value"
     )
     first: Optional[int] = setting(None, "use only the first so many rows (after keep)", low=1)
+    label_list: Optional[str] = setting(
+        None, "list of labels by row id that comes with the package, such as star1-1; null: the rows' own labels", hashed=NEVER
+    )
     limit: Optional[int] = setting(None, "final number of examples, benign ones included; null: all", low=1)
     benign_ratio: float = setting(0.0, "share of benign examples in the final set (0.25 = one in four)", low=0.0, high=0.95)
     fields: FieldsConfig = field(default_factory=FieldsConfig)

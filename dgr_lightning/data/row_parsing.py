@@ -7,7 +7,7 @@ repaired by guessing: rows that do not split are rejected, counted and shown.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from rich.markup import escape
@@ -16,7 +16,7 @@ from dgr_lightning.config import FieldsConfig
 from dgr_lightning.console import say
 from dgr_lightning.data.file_readers import Row, columns
 from dgr_lightning.errors import UserError
-from dgr_lightning.example import BENIGN, HARMFUL, Example
+from dgr_lightning.example import LABELS, Example
 
 OPEN, CLOSE = "<think>", "</think>"
 # End-of-turn marks of the models that the public sets were written with; some rows carry them as text.
@@ -33,7 +33,7 @@ REASONS = {
     "end_mark_inside": "the trace or the answer contains an end-of-turn mark",
     "no_answer_mark": "the answer column does not contain the text of data.fields.answer_after",
     "empty_answer": "nothing follows the trace",
-    "unknown_label": "the label is neither harmful nor benign, and data.fields.labels does not map it",
+    "unknown_label": f"the label is none of {', '.join(LABELS)}, and data.fields.labels does not map it",
     "duplicate_id": "an earlier row has this id",
 }
 NUM_SHOWN = 5
@@ -56,7 +56,13 @@ class _ColumnNames:
 
 
 def parse_rows(
-    rows: Sequence[tuple[int, Row]], fields: FieldsConfig, name: str, *, key: str, default_label: str
+    rows: Sequence[tuple[int, Row]],
+    fields: FieldsConfig,
+    name: str,
+    *,
+    key: str,
+    default_label: str,
+    labels: Mapping[str, str] | None = None,
 ) -> tuple[list[Example], Counter[str]]:
     """Returns the examples in the rows and the number of rejected rows by reason; prints the first few rejections.
 
@@ -66,6 +72,7 @@ def parse_rows(
         name: source of the examples and prefix of their ids.
         key: config key of the field map, for messages.
         default_label: label of a row without one.
+        labels: id of a row → its label, which counts instead of the row's own (`data/label_lists.py`).
 
     Raises:
         UserError: no row has a mapped column, or every row is rejected.
@@ -77,7 +84,7 @@ def parse_rows(
     seen: set[str] = set()
     for index, row in rows:
         try:
-            example = _parse_row(index, row, names, fields, name, default_label)
+            example = _parse_row(index, row, names, fields, name, default_label, labels or {})
             if example.id in seen:
                 raise RejectedRow("duplicate_id")
         except RejectedRow as rejection:
@@ -127,7 +134,15 @@ def _clean(trace: str, answer: str) -> tuple[str, str]:
     return trace, answer
 
 
-def _parse_row(index: int, row: Row, names: _ColumnNames, fields: FieldsConfig, source: str, default_label: str) -> Example:
+def _parse_row(
+    index: int,
+    row: Row,
+    names: _ColumnNames,
+    fields: FieldsConfig,
+    source: str,
+    default_label: str,
+    labels: Mapping[str, str],
+) -> Example:
     row_id = index if names.id is None else row.get(names.id)
     if row_id is None or row_id == "":
         raise RejectedRow("missing_field")
@@ -140,11 +155,11 @@ def _parse_row(index: int, row: Row, names: _ColumnNames, fields: FieldsConfig, 
         assert names.answer is not None
         trace = _text(row, names.trace) if names.trace is not None else fields.constant_trace or ""
         trace, answer = _clean(trace, _text_after(fields.answer_after, _text(row, names.answer), prompt))
-    label = row.get(names.label) if names.label is not None else None
+    label = labels.get(str(row_id)) or (row.get(names.label) if names.label is not None else None)
     if label is None or label == "":
         label = default_label
     label = fields.labels.get(str(label), str(label))
-    if label not in (HARMFUL, BENIGN):
+    if label not in LABELS:
         raise RejectedRow("unknown_label")
     return Example(f"{source}-{row_id}", prompt, trace, answer, label, source)
 

@@ -18,10 +18,11 @@ from dgr_lightning.config import BenignConfig, DataConfig
 from dgr_lightning.console import say
 from dgr_lightning.data.file_readers import Row, columns, read_rows
 from dgr_lightning.data.hub import dataset_rows
+from dgr_lightning.data.label_lists import label_list_file, read_labels
 from dgr_lightning.data.row_parsing import check_column, format_counts, parse_rows
 from dgr_lightning.errors import UserError
-from dgr_lightning.example import BENIGN, HARMFUL, Example
-from dgr_lightning.hashes import content_hash, file_hashes, sorted_by_hash
+from dgr_lightning.example import BENIGN, HARMFUL, LABELS, Example
+from dgr_lightning.hashes import content_hash, file_hash, file_hashes, sorted_by_hash
 
 
 @dataclass(frozen=True)
@@ -47,20 +48,23 @@ def load_examples(data: DataConfig, seed: int) -> Sources:
     """
     name = data.name or "data"
     rows = _chosen_rows(data)
-    examples, rejected = parse_rows(rows, data.fields, name, key="data.fields", default_label=data.fields.default_label)
-    harmful = [example for example in examples if example.label == HARMFUL]
+    labels = None if data.label_list is None else read_labels(data.label_list)
+    examples, rejected = parse_rows(
+        rows, data.fields, name, key="data.fields", default_label=data.fields.default_label, labels=labels
+    )
+    safety = [example for example in examples if example.label != BENIGN]
     benign = [example for example in examples if example.label == BENIGN]
     if data.benign_ratio == 0 and benign:
         say(f"{escape(name)}: {len(benign)} rows labelled benign are left out (data.benign_ratio=0)")
     if data.benign_ratio > 0 and _names_source(data.benign):
         benign, more_rejected = _benign_examples(data.benign, f"{name}-benign")
         rejected += more_rejected
-    num_harmful, num_benign = _counts_to_draw(data, len(harmful), len(benign))
-    drawn_ids = _draw_ids(harmful, num_harmful, seed) | _draw_ids(benign, num_benign, seed)
+    num_safety, num_benign = _counts_to_draw(data, len(safety), len(benign))
+    drawn_ids = _draw_ids(safety, num_safety, seed) | _draw_ids(benign, num_benign, seed)
     pool = examples + [example for example in benign if example.source != name]
     drawn = [example for example in pool if example.id in drawn_ids]
     say(
-        f"{escape(name)}: {len(rows)} rows, {len(drawn)} examples drawn ({num_harmful} harmful, {num_benign} benign)"
+        f"{escape(name)}: {len(rows)} rows, {len(drawn)} examples drawn ({_label_counts(drawn)})"
         + (f", {rejected.total()} rejected: {format_counts(rejected)}" if rejected else "")
     )
     return Sources(drawn, dict(sorted(rejected.items())))
@@ -70,7 +74,7 @@ def data_hash(data: DataConfig) -> str:
     """Returns the content hash of the source set, independent of its path.
 
     Files are hashed by their bytes, the miniature's sets by name and version, hub sets by id and commit, or by their rows
-    where no commit is pinned.
+    where no commit is pinned; a list of labels by its bytes.
 
     Raises:
         UserError: a path does not exist, or the rows of an unpinned hub set cannot be loaded.
@@ -83,6 +87,8 @@ def data_hash(data: DataConfig) -> str:
         identity = _source_identity(data, "data.path")
     if data.benign_ratio > 0 and _names_source(data.benign):
         identity.append(_source_identity(data.benign, "data.benign.path"))
+    if data.label_list is not None:
+        identity.append(["labels", file_hash(label_list_file(data.label_list))])
     return content_hash(identity)
 
 
@@ -152,20 +158,26 @@ def _benign_examples(source: BenignConfig, name: str) -> tuple[list[Example], Co
     return [example for example in examples if example.label == BENIGN], rejected
 
 
-def _counts_to_draw(data: DataConfig, num_harmful: int, num_benign: int) -> tuple[int, int]:
-    """Returns how many of the available harmful and benign examples to draw.
+def _label_counts(examples: list[Example]) -> str:
+    counts = Counter(example.label for example in examples)
+    always = (HARMFUL, BENIGN)
+    return ", ".join(f"{counts[label]} {label}" for label in LABELS if counts[label] or label in always)
+
+
+def _counts_to_draw(data: DataConfig, num_safety: int, num_benign: int) -> tuple[int, int]:
+    """Returns how many of the available examples to draw: of the safety set (harmful, safe_completion), and benign ones.
 
     Raises:
         UserError: there are no harmful examples, or too few benign ones for `data.benign_ratio`.
     """
     name, ratio = data.name or "data", data.benign_ratio
-    if not num_harmful:
+    if not num_safety:
         raise UserError(
             f"{name}: all {num_benign} accepted rows are labelled benign, and a safety set needs harmful ones. "
             "Check data.fields.label, data.fields.labels and data.fields.default_label."
         )
     # The largest n that the harmful examples allow, where round(n * ratio) are benign; rounding shifts it by one or two.
-    most = next(n for n in range(int(num_harmful / (1 - ratio)) + 2, 0, -1) if n - _num_benign(n, ratio) <= num_harmful)
+    most = next(n for n in range(int(num_safety / (1 - ratio)) + 2, 0, -1) if n - _num_benign(n, ratio) <= num_safety)
     total = most if data.limit is None else min(data.limit, most)
     needed = _num_benign(total, ratio)
     if needed > num_benign:
@@ -173,7 +185,7 @@ def _counts_to_draw(data: DataConfig, num_harmful: int, num_benign: int) -> tupl
         lower = f"data.limit={smaller}, a smaller data.benign_ratio" if num_benign else "data.benign_ratio=0"
         raise UserError(
             f"data.benign_ratio={ratio:g} of {total} examples needs {needed} benign ones, but {name} has {num_benign} "
-            f"(and {num_harmful} harmful). Set {lower}, or data.benign.path=<file with more benign rows>."
+            f"and {num_safety} others. Set {lower}, or data.benign.path=<file with more benign rows>."
         )
     if data.limit is not None and total < data.limit:
         say(f"[yellow]{escape(name)}: data.limit={data.limit}, but the set yields only {total} examples; using all of them[/]")

@@ -21,7 +21,7 @@ from dgr_lightning.config import Config, JudgeConfig
 from dgr_lightning.console import console, say
 from dgr_lightning.data import sources
 from dgr_lightning.engines.model_handle import ModelHandle
-from dgr_lightning.example import HARMFUL, Example, ExampleFile, read_refined
+from dgr_lightning.example import BENIGN, Example, ExampleFile, read_refined
 from dgr_lightning.files import write_jsonl, write_text
 from dgr_lightning.pipeline.example_view import example_view
 from dgr_lightning.refinement.outcome import RefinementStats
@@ -112,10 +112,10 @@ def _show_first(example: Example, chat: Chat, file: Path) -> None:
     """Shows an example token by token. Harmful text stays out of terminals and logs: all of it is in the file alone."""
     from rich.console import Console
 
-    harmful = example.label == HARMFUL
-    console.print(example_view(chat, example, hide_text=harmful))
-    if harmful:
-        say(f"[dim]its text, which is labelled harmful, is in {escape(str(file))}[/]")
+    hide = example.label != BENIGN
+    console.print(example_view(chat, example, hide_text=hide))
+    if hide:
+        say(f"[dim]its text, which is labelled {example.label}, is in {escape(str(file))}[/]")
     text = StringIO()
     Console(file=text, width=120).print(example_view(chat, example, num_shown=100_000))
     write_text(file, text.getvalue())

@@ -92,7 +92,7 @@ BAD = {
     "evaluation.samples=4": ["evaluation.samples=4", "evaluation.temperature=0"],
     "refine.fallback_unit=part refine.on_failure=drop": ["refine.fallback_unit=part", "refine.on_failure"],
     "data.fields.response=r": ["data.fields.trace", "data.fields.response"],
-    "data.fields.labels.bad=evil": ["data.fields.labels.bad=evil", "harmful or benign"],
+    "data.fields.labels.bad=evil": ["data.fields.labels.bad=evil", "harmful, safe_completion, benign"],
     "refine.checks=[nonsense]": ["refine.checks", "nonsense", "overthinking"],
     "evaluation.tasks=[]": ["evaluation.tasks=[]"],
     "evaluation.tasks=[micro-short,micro-short]": ["evaluation.tasks", "twice"],
