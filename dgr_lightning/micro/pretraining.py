@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that determines the miniature's weights on one machine; raise `version` when its language or this code does."""
+    """Everything that determines the weights on one machine; raise `version` when the language or this code changes."""
 
     version: int = 3
     seed: int = 0

@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 
-from dgr_lightning.micro.pretraining import Recipe
+import pytest
+
+from dgr_lightning.micro.pretraining import Recipe, grow
 
 
 def test_the_recipe_hash_follows_the_recipe():
@@ -21,3 +23,9 @@ def test_the_miniature_is_an_ordinary_folder(micro_folder):
     )
     assert prompt.endswith("<think>")
     assert model.config.architectures == ["Qwen3ForCausalLM"]
+
+
+def test_a_loss_that_is_not_finite_ends_the_growing_and_leaves_nothing(tmp_path):
+    with pytest.raises(FloatingPointError, match="the loss of step 1 is nan"):
+        grow(replace(Recipe(), steps=3, warmup_steps=1, adamw_lr=float("inf")), tmp_path, "fp32")
+    assert not list(tmp_path.iterdir())
