@@ -1,6 +1,6 @@
 """Lists of labels that come with the package: what each row's own answer does, for sets that do not say it themselves.
 
-A list is a file `label_lists/<set>-<version>.json` that holds ids and no text, the rule by which it was made, and what reading a
+A list is a file `label_lists/<set>-<version>.json`: ids and no text, the rule by which it was made, and what reading a
 part of it by hand showed. It is never edited: a better judge makes a new version, and every version is part of the data hash.
 """
 

@@ -98,14 +98,12 @@ def test_left_out_benign_rows_are_mentioned(tmp_path, capsys):
 
 def test_a_benign_share_that_cannot_be_met_is_refused_with_the_counts(tmp_path):
     data = source_set(tmp_path, plain_rows(60, "harmful") + plain_rows(5, "benign", 60), limit=40, benign_ratio=0.25)
-    with pytest.raises(
-        UserError, match=r"benign_ratio=0\.25 of 40 examples needs 10 benign.*has 5 and 60 others"
-    ) as error:
+    with pytest.raises(UserError, match=r"benign_ratio=0\.25 of 40 examples needs 10 benign.*has 5 and 60 others") as error:
         load_examples(data, seed=1)
     proposed = int(str(error.value).split("data.limit=")[1].split(",")[0])
     assert len(ids(replace(data, limit=proposed))) == proposed
     none = source_set(tmp_path, plain_rows(6), benign_ratio=0.5)
-    with pytest.raises(UserError, match=r"has 0 \(and 6 harmful\)\. Set data\.benign_ratio=0, or data\.benign\.path=<file"):
+    with pytest.raises(UserError, match=r"has 0 and 6 others\. Set data\.benign_ratio=0, or data\.benign\.path=<file"):
         load_examples(none, seed=1)
 
 
