@@ -203,6 +203,8 @@ def check_devices(trainer: TrainerConfig) -> None:
 
 def check_tuning(cfg: Config) -> None:
     """Raises a UserError where method, optimizer and strategy do not go together, or a package for them is not installed."""
+    if len(betas := cfg.sft.betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        raise UserError(f"sft.betas={betas}: expected two numbers of at least 0 and below 1, such as sft.betas=[0.9,0.95].")
     tuning, optimizer = cfg.tuning, OPTIMIZERS.get(cfg.sft.optimizer)
     strategy, key = cfg.trainer.strategy, f"sft.optimizer={cfg.sft.optimizer}"
     packages = [(key, optimizer.package)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import Field, asdict, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, asdict, dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any, get_type_hints
 
@@ -22,6 +22,12 @@ class Key:
     def facts(self) -> Mapping[str, Any]:
         """The arguments of its `setting`, by name."""
         return facts(self.field)
+
+    @property
+    def default(self) -> Any:
+        """Its value where nothing else is given."""
+        factory = self.field.default_factory
+        return self.field.default if factory is MISSING else factory()
 
 
 @cache
@@ -52,7 +58,11 @@ def public(cfg: Config) -> dict[str, Any]:
 
 def hashed(cfg: Config, kind: Kind) -> dict[str, Any]:
     """Returns the keys that determine the result of a kind of run, with their values as they stand, as nested dicts."""
-    return _nested(cfg, [key for key, known in keys().items() if kind in known.facts["hashed"]])
+
+    def counts(key: str, known: Key) -> bool:
+        return kind in known.facts["hashed"] and not (known.facts["added"] and value_of(cfg, key) == known.default)
+
+    return _nested(cfg, [key for key, known in keys().items() if counts(key, known)])
 
 
 def unread_by_method(section: str, method: str) -> list[str]:

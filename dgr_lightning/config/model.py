@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional
+from typing import Any, Optional
 
 from dgr_lightning.config.setting import EVERY_KIND, NEVER, setting
 
@@ -31,6 +31,15 @@ class ModelConfig:
     )
     chat_style: str = setting(
         "auto", "how it marks thinking; auto reads it off the tokenizer", choices=("auto", "think", "s1"), hashed=EVERY_KIND
+    )
+    system_prompt: Optional[str] = setting(
+        None,
+        "system message before every prompt, in training and in generation; null: the template's own",
+        hashed=EVERY_KIND,
+        added=True,
+    )
+    template_args: dict[str, Any] = setting(
+        {}, "arguments of the chat template, such as {enable_thinking: true}", hashed=EVERY_KIND, added=True
     )
     trust_remote_code: bool = setting(
         False, "run code shipped in the model's repository (off: a model that needs it is refused)", hashed=NEVER

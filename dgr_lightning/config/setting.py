@@ -30,6 +30,7 @@ def setting(
     private: bool = False,
     hashed: tuple[Kind, ...] = TRAINING_AND_REFINEMENT,
     read_by: tuple[str, ...] | None = None,
+    added: bool = False,
 ) -> Any:
     """Returns a config field.
 
@@ -44,9 +45,11 @@ def setting(
         hashed: the kinds of runs whose hash holds it: those whose result it determines. A key that a later version adds
             separates runs until somebody decides that it need not.
         read_by: of a section with a `method`, the methods that read it; None: all. Keys that are not read are not hashed.
+        added: it was added with a default that changes nothing. At its default no hash holds it, so that runs made before it
+            existed keep theirs.
     """
     limits = {"low": low, "high": high, "above": above, "choices": choices}
-    metadata = limits | {"help": sentence, "private": private, "hashed": hashed, "read_by": read_by}
+    metadata = limits | {"help": sentence, "private": private, "hashed": hashed, "read_by": read_by, "added": added}
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: default.copy(), metadata=metadata)
     return field(default=default, metadata=metadata)

@@ -49,7 +49,8 @@ class ModelHandle:
         """Tokenizer and template."""
         from dgr_lightning.models.chat import Chat
 
-        return Chat.load(self.folder, self._cfg.model.chat_style, self._cfg.model.trust_remote_code)
+        model = self._cfg.model
+        return Chat.load(self.folder, model.chat_style, model.trust_remote_code, model.system_prompt, model.template_args)
 
     def engine(self) -> Engine:
         """Returns the engine over the weights, starting it the first time."""

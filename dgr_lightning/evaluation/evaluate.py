@@ -166,7 +166,7 @@ def _header(name: str, cfg: Config, chat: Chat, model_hash: str) -> dict[str, An
     return store_header(
         EVALUATION_VERSION,
         model_hash,
-        chat.style,
+        chat.identity,
         cfg.engine,
         task=TASKS[name].name,
         prompts=content_hash([(problem.id, problem.prompt) for problem in _problems(name, cfg.evaluation, whole=True)]),

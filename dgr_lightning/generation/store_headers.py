@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from dgr_lightning.config import EngineConfig, EvaluationConfig, RefineConfig
 from dgr_lightning.engines.registry import ENGINES
 
 
-def store_header(version: int, model_hash: str, chat_style: str, engine: EngineConfig, **generation: Any) -> dict[str, Any]:
+def store_header(
+    version: int, model_hash: str, chat: Mapping[str, Any], engine: EngineConfig, **generation: Any
+) -> dict[str, Any]:
     """Returns the header of a store; equal headers share what is stored.
 
     Args:
         version: of the code that builds the prompts.
         model_hash: content hash of the model.
-        chat_style: of its chat format.
+        chat: `Chat.identity`.
         engine: its name and precision are values, not `auto`.
         generation: the prompts and the sampling, JSON-able.
     """
@@ -22,7 +25,7 @@ def store_header(version: int, model_hash: str, chat_style: str, engine: EngineC
     return {
         "version": version,
         "model": model_hash,
-        "chat_style": chat_style,
+        **chat,
         **generation,
         "max_length": engine.max_length,
         "engine": engine.identity,

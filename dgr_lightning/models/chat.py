@@ -13,10 +13,12 @@ Prompts, traces and answers are plain text (`plain_text.py`); everything else ab
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import TemplateError
 
 from dgr_lightning.errors import UserError
 from dgr_lightning.models.plain_text import PlainTextEncoder, unused_character
@@ -34,7 +36,7 @@ class Encoded:
     Attributes:
         ids: prompt and target, concatenated.
         num_prompt: how many of them are the prompt, which is not trained on.
-        num_truncated: tokens by which the trace was truncated, because the example is longer than allowed.
+        num_truncated: tokens that were cut off, because the example is longer than allowed.
     """
 
     ids: list[int]
@@ -53,16 +55,25 @@ class Chat:
         stop_ids: tokens that end a generation: the end token first, then others that the folder names.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, style: str = "auto", more_stop_ids: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        style: str = "auto",
+        more_stop_ids: Sequence[int] = (),
+        system_prompt: str | None = None,
+        template_args: Mapping[str, Any] | None = None,
+    ) -> None:
         """Takes a loaded tokenizer; the usual way is `Chat.load`, which reads one from a folder.
 
         Args:
             tokenizer: with a chat template and an end token.
             style: `think`, `s1`, or `auto`, which detects it from the tokenizer.
             more_stop_ids: tokens that end a generation besides the end token.
+            system_prompt: the system message before every prompt; None: what the template writes by itself.
+            template_args: further arguments of the template.
 
         Raises:
-            UserError: no chat template, no end token, or no style that fits.
+            UserError: no chat template, no end token, no style that fits, or a template that does not take the system message.
         """
         name = tokenizer.name_or_path or "the tokenizer"
         if not tokenizer.chat_template:
@@ -70,6 +81,7 @@ class Chat:
         if not isinstance(tokenizer.eos_token_id, int):
             raise UserError(f"{name} has no end token. Set eos_token in its tokenizer_config.json.")
         self.tokenizer = tokenizer
+        self.system_prompt, self.template_args = system_prompt, dict(template_args or {})
         self.eos_id: int = tokenizer.eos_token_id
         self.pad_id: int = self.eos_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         self.stop_ids: tuple[int, ...] = tuple(dict.fromkeys((self.eos_id, *more_stop_ids)))
@@ -86,6 +98,13 @@ class Chat:
         self._marks = re.compile("|".join(map(re.escape, marks)))
 
         prompt_end = self._render("?")
+        if system_prompt is not None and system_prompt.strip() not in prompt_end:
+            raise UserError(f"{name}: its chat template drops a system message. Write model.system_prompt=null.")
+        if prompt_end.rstrip().endswith(self._format.close_mark):
+            raise UserError(
+                f"{name}: its chat template closes thinking before the model begins. Write "
+                "model.template_args with the argument that opens it, such as model.template_args={enable_thinking: true}."
+            )
         self._prefilled = prompt_end.rstrip().endswith(self._format.open_mark)
         self._open_ids = [] if self._prefilled else self._encode_turn(self._format.open_mark, "", "", "")
         self._close_ids = self._encode_turn(self._format.close_mark, "", "", "")
@@ -95,18 +114,34 @@ class Chat:
             self._opening = "" if prompt_end.endswith("\n") else "\n"
 
     @classmethod
-    def load(cls, folder: Path, style: str = "auto", trust_remote_code: bool = False) -> Chat:
+    def load(
+        cls,
+        folder: Path,
+        style: str = "auto",
+        trust_remote_code: bool = False,
+        system_prompt: str | None = None,
+        template_args: Mapping[str, Any] | None = None,
+    ) -> Chat:
         """Loads tokenizer, chat template and stop tokens from a model's folder.
 
         Args:
             folder: local Hugging Face folder.
             style: `auto`, `think` or `s1`.
             trust_remote_code: whether a tokenizer class in the folder may run.
+            system_prompt: as in `__init__`.
+            template_args: as in `__init__`.
 
         Raises:
             UserError: no tokenizer that loads, one that encodes differently from its own tokenizer.json, or as `__init__`.
         """
-        return cls(load_tokenizer(folder, trust_remote_code), style, stop_ids(folder))
+        tokenizer = load_tokenizer(folder, trust_remote_code)
+        return cls(tokenizer, style, stop_ids(folder), system_prompt, template_args)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Everything that prompts depend on besides the folder, JSON-able; what is not set is left out."""
+        set_ = {"system_prompt": self.system_prompt, "template_args": self.template_args}
+        return {"chat_style": self.style} | {name: value for name, value in set_.items() if value}
 
     # --- Text to tokens ---------------------------------------------------------------------------------------------------
 
@@ -129,19 +164,32 @@ class Chat:
         """
         return [*self._encode_turn(self._opening, trace, self._format.closing, answer), self.eos_id]
 
-    def encode(self, prompt: str, trace: str, answer: str, max_length: int) -> Encoded:
+    def encode(
+        self, prompt: str, trace: str, answer: str, max_length: int, *, truncate: str = "trace", append_eos: bool = True
+    ) -> Encoded:
         """Returns an example's ids, at most `max_length` of them.
 
-        The trace of a longer example is truncated at its end; answer and marks stay complete.
+        Args:
+            prompt: the user's message.
+            trace: the reasoning.
+            answer: what follows it.
+            max_length: tokens that a longer example is cut to.
+            truncate: `trace` cuts the end of the trace, and answer and marks stay complete; `left` cuts the beginning.
+            append_eos: whether the end token follows the answer.
 
         Raises:
             UserError: it is too long even with an empty trace.
         """
         prompt_ids, target_ids = self.prompt_ids(prompt), self.target_ids(trace, answer)
-        if len(prompt_ids) + len(target_ids) <= max_length:
+        end = [self.eos_id] if append_eos else []
+        target_ids = target_ids[:-1] + end
+        excess = len(prompt_ids) + len(target_ids) - max_length
+        if excess <= 0:
             return Encoded(prompt_ids + target_ids, len(prompt_ids))
+        if truncate == "left":
+            return Encoded((prompt_ids + target_ids)[excess:], max(0, len(prompt_ids) - excess), excess)
         opening = self._encode_turn(self._opening, "", "", "")
-        ending = [*self._encode_turn("", "", self._format.closing, answer), self.eos_id]
+        ending = self._encode_turn("", "", self._format.closing, answer) + end
         room = max_length - len(prompt_ids) - len(opening) - len(ending)
         if room < 0:
             raise UserError(
@@ -204,9 +252,15 @@ class Chat:
         return self._text.decode([id_])
 
     def _render(self, prompt: str) -> str:
-        text = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
-        )
+        system = [] if self.system_prompt is None else [{"role": "system", "content": self.system_prompt}]
+        messages = [*system, {"role": "user", "content": prompt}]
+        try:
+            text = self.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True, **self.template_args
+            )
+        except TemplateError as error:  # a template says so itself where it does not take a role
+            remedy = "write model.system_prompt=null" if system else "put a chat_template.jinja of your own into the folder"
+            raise UserError(f"its chat template refuses a message ({error}); {remedy}.") from error
         assert isinstance(text, str)
         return text
 

@@ -122,7 +122,7 @@ def generation_header(
     return store_header(
         GENERATION_VERSION,
         model_hash,
-        chat.style,
+        chat.identity,
         cfg.engine,
         template={step.template.name: step.template.text},
         view=cfg.refine.view,

@@ -102,7 +102,7 @@ def write_traces(model: ModelHandle, problems: Sequence[Problem], cfg: Config, s
     """
     chat = model.chat
     settings = {"max_new_tokens": cfg.shift.max_new_tokens, "seed": cfg.shift.seed}
-    header = store_header(DIVERGENCE_VERSION, model.model_hash, chat.style, cfg.engine, **settings)
+    header = store_header(DIVERGENCE_VERSION, model.model_hash, chat.identity, cfg.engine, **settings)
     # The end token is scored too, and a completion does not say which of several it was: only one may end it here.
     sampling = Sampling(1.0, 1.0, cfg.shift.max_new_tokens, cfg.shift.seed, (chat.eos_id,))
     keys = [f"{problem.id}/{content_hash(problem.prompt)}" for problem in problems]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from lightning.pytorch import Trainer
 
-from dgr_lightning.config import Config, TrainerConfig
+from dgr_lightning.config import Config, SftConfig, TrainerConfig
 from dgr_lightning.console import progress, say
 from dgr_lightning.distributed import fsdp
 from dgr_lightning.distributed.processes import keep_freed_memory
@@ -99,7 +99,7 @@ def fit(
     ranks = Ranks.here(cfg.trainer.tensor_parallel)
     device = compute_device(cfg.trainer, ranks)
     _prepare_process(cfg.seed, device)
-    loader = _loader(_encode(chat, examples, cfg.sft.max_length), cfg, ranks)
+    loader = _loader(_encode(chat, examples, cfg.sft), cfg, ranks)
     _warn_of_unused(loader, cfg, ranks)
     init_group(cfg.trainer, ranks)
     module = _module(model_folder, cfg, loader.num_steps, ranks, device)
@@ -141,10 +141,11 @@ def _prepare_process(seed: int, device: torch.device) -> None:
         keep_freed_memory()
 
 
-def _encode(chat: Chat, examples: Sequence[Example], max_length: int) -> list[Encoded]:
+def _encode(chat: Chat, examples: Sequence[Example], sft: SftConfig) -> list[Encoded]:
     def encode(example: Example) -> Encoded:
         try:
-            return chat.encode(example.prompt, example.trace, example.answer, max_length)
+            texts = example.prompt, example.trace, example.answer
+            return chat.encode(*texts, sft.max_length, truncate=sft.truncate, append_eos=sft.append_eos)
         except UserError as error:
             raise UserError(f"{example.id}: {error}") from error
 
@@ -167,6 +168,7 @@ def _loader(encoded: Sequence[Encoded], cfg: Config, ranks: Ranks) -> StepLoader
         seed=cfg.seed,
         epochs=cfg.sft.epochs,
         max_steps=cfg.sft.max_steps,
+        mean_of=cfg.sft.loss_mean,
         rank=ranks.data_rank,
         num_ranks=ranks.data_size,
     )
@@ -175,9 +177,10 @@ def _loader(encoded: Sequence[Encoded], cfg: Config, ranks: Ranks) -> StepLoader
 def _warn_of_unused(loader: StepLoader, cfg: Config, ranks: Ranks) -> None:
     """Warns of truncated traces, of examples that no step reaches, and of rows that are padding to a large part."""
     if truncated := [example.num_truncated for example in loader.encoded if example.num_truncated]:
+        lost = "traces lose" if cfg.sft.truncate == "trace" else "beginnings lose"
         say(
             f"[yellow]sft.max_length={cfg.sft.max_length}: {len(truncated)} of {len(loader.encoded)} examples are longer; "
-            f"their traces are truncated by {sum(truncated):,} tokens in all[/]"
+            f"their {lost} {sum(truncated):,} tokens in all[/]"
         )
     seen = loader.num_seen()
     if seen < len(loader.encoded):

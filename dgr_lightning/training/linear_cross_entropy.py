@@ -37,7 +37,9 @@ def max_logits_on(device: torch.device) -> int:
     return 2**26 if device.type == "cpu" else 2**28
 
 
-def linear_cross_entropy(hidden: Tensor, weight: Tensor, labels: Tensor, max_logits: int | None = None) -> Tensor:
+def linear_cross_entropy(
+    hidden: Tensor, weight: Tensor, labels: Tensor, max_logits: int | None = None, token_weights: Tensor | None = None
+) -> Tensor:
     """Returns the cross entropy of `hidden @ weight.T` against `labels`, summed, a scalar in fp32.
 
     Products are computed in autocast's type where it is on, else in the weight's; log-sum-exp and loss in fp32. The weight's
@@ -48,18 +50,26 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, labels: Tensor, max_log
         weight: [vocabulary, width].
         labels: [N], int64; negative ones are ignored.
         max_logits: N × vocabulary above this is computed in chunks; None: `max_logits_on` the device.
+        token_weights: [N], fp32, what each token's loss counts; None: 1 each.
     """
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
     chunk = max(1, (max_logits or max_logits_on(hidden.device)) // len(weight))
-    loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, labels, dtype, chunk, torch.is_grad_enabled())
+    loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, labels, token_weights, dtype, chunk, torch.is_grad_enabled())
     return loss
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, dtype: torch.dtype, chunk: int, with_gradients: bool
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        labels: Tensor,
+        token_weights: Tensor | None,
+        dtype: torch.dtype,
+        chunk: int,
+        with_gradients: bool,
     ) -> Tensor:
         wants_hidden, wants_weight = (with_gradients and wanted for wanted in ctx.needs_input_grad[:2])
         ignored = (labels < 0)[:, None]
@@ -75,7 +85,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
             tokens = slice(start, start + chunk)
             logits = torch.mm(inputs[tokens], matrix.t(), out=buffer[: len(labels[tokens])])
             losses = _softmax_gradient(logits, columns[tokens], block, wants_hidden or wants_weight)
-            loss += losses.masked_fill_(ignored[tokens], 0).sum()
+            losses.masked_fill_(ignored[tokens], 0)
+            if token_weights is not None:
+                losses *= token_weights[tokens, None]
+                logits *= token_weights[tokens, None]
+            loss += losses.sum()
             if grad_hidden is not None:
                 torch.mm(logits, matrix, out=grad_hidden[tokens])
             if grad_weight is not None:
@@ -95,7 +109,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             grad_hidden.mul_(grad_loss)
         if grad_weight is not None:
             grad_weight = grad_weight.mul_(grad_loss).to(ctx.weight_dtype)
-        return grad_hidden, grad_weight, None, None, None, None
+        return grad_hidden, grad_weight, None, None, None, None, None
 
 
 def _softmax_gradient(logits: Tensor, columns: Tensor, block: Tensor, with_gradient: bool) -> Tensor:

@@ -61,7 +61,7 @@ class TargetLoss:
         return isolates_documents, bool((head - logits).abs().max() <= 1e-3 * logits.abs().max())
 
     def __call__(self, row: RowTensors, max_logits: int | None = None) -> Tensor:
-        """Returns the sum of the cross entropy over the row's target tokens, a scalar in fp32.
+        """Returns the sum of the cross entropy over the row's target tokens, by their weights if any, in fp32.
 
         Args:
             row: a packed row, on the model's device.
@@ -73,10 +73,10 @@ class TargetLoss:
     def _summed(self, row: RowTensors, max_logits: int | None) -> Tensor:
         targets = row["targets"]
         labels = row["labels"][0, targets]
-        documents = Documents(row["document_lengths"], row["document_ends"])
+        weights, documents = row["weights"], Documents(row["document_lengths"], row["document_ends"])
         if self.can_fuse_head:
             hidden = self._hidden(row["input_ids"], row["position_ids"], documents)[0, targets]
-            return summed_cross_entropy(self._model.get_output_embeddings(), hidden, labels, max_logits)
+            return summed_cross_entropy(self._model.get_output_embeddings(), hidden, labels, max_logits, weights)
         logits = self._model(
             input_ids=row["input_ids"],
             position_ids=row["position_ids"],
@@ -84,7 +84,7 @@ class TargetLoss:
             use_cache=False,
             logits_to_keep=targets,
         ).logits
-        return cross_entropy(logits[0].float(), labels, reduction="sum")
+        return _weighted_sum(logits[0], labels, weights)
 
     def _hidden(self, input_ids: Tensor, position_ids: Tensor, documents: Documents) -> Tensor:
         # A model with an attention of its own isolates documents by their position ids, and only without a cache and without an
@@ -98,7 +98,9 @@ class TargetLoss:
         return hidden
 
 
-def summed_cross_entropy(head: nn.Module, hidden: Tensor, labels: Tensor, max_logits: int | None = None) -> Tensor:
+def summed_cross_entropy(
+    head: nn.Module, hidden: Tensor, labels: Tensor, max_logits: int | None = None, weights: Tensor | None = None
+) -> Tensor:
     """Returns the cross entropy of `head(hidden)` against `labels`, summed in fp32.
 
     Args:
@@ -106,16 +108,18 @@ def summed_cross_entropy(head: nn.Module, hidden: Tensor, labels: Tensor, max_lo
         hidden: [N, width].
         labels: [N], int64.
         max_logits: N × vocabulary above this is computed in chunks; None: `max_logits_on` the device.
+        weights: [N], fp32, what each token's loss counts; None: 1 each.
     """
     weight = head.get_parameter("weight")
     if _is_matrix(head):
-        return linear_cross_entropy(hidden, weight, labels, max_logits)
+        return linear_cross_entropy(hidden, weight, labels, max_logits, weights)
     chunk = max(1, (max_logits or max_logits_on(hidden.device)) // len(weight))
     if len(labels) <= chunk:
-        return _chunk_loss(head, hidden, labels)
+        return _chunk_loss(head, hidden, labels, weights)
+    counts = [None] * -(-len(labels) // chunk) if weights is None else weights.split(chunk)
     losses = [
-        checkpoint(_chunk_loss, head, some, wanted, use_reentrant=False, preserve_rng_state=False)
-        for some, wanted in zip(hidden.split(chunk), labels.split(chunk), strict=True)
+        checkpoint(_chunk_loss, head, some, wanted, count, use_reentrant=False, preserve_rng_state=False)
+        for some, wanted, count in zip(hidden.split(chunk), labels.split(chunk), counts, strict=True)
     ]
     return torch.stack(losses).sum()
 
@@ -126,5 +130,11 @@ def _is_matrix(head: nn.Module) -> bool:
     return type(head) is nn.Linear and head.bias is None and not (head._forward_hooks or head._forward_pre_hooks)
 
 
-def _chunk_loss(head: nn.Module, hidden: Tensor, labels: Tensor) -> Tensor:
-    return cross_entropy(head(hidden).float(), labels, reduction="sum")
+def _chunk_loss(head: nn.Module, hidden: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
+    return _weighted_sum(head(hidden), labels, weights)
+
+
+def _weighted_sum(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
+    if weights is None:
+        return cross_entropy(logits.float(), labels, reduction="sum")
+    return cross_entropy(logits.float(), labels, reduction="none") @ weights

@@ -23,8 +23,8 @@ class OptimizerSpec:
     """An optimizer: how it is built, and what it goes together with.
 
     Attributes:
-        build: called with the model (sharded or not; weights without gradients are frozen), the recipe, of which `lr` and
-            `weight_decay` are read, and the type of the computation, `bf16` or `fp32`.
+        build: called with the model (sharded or not; weights without gradients are frozen), the recipe, of which `lr`, `betas`
+            and `weight_decay` are read, and the type of the computation, `bf16` or `fp32`.
         package: the package beyond PyTorch that it needs; None if there is none.
         sharded_instead: the optimizer to write instead under FSDP; None if its own states can be sharded.
         not_for_adapters: why it cannot train adapters; None if it can.
@@ -62,7 +62,8 @@ def bitsandbytes_spec(name: str, sharded_instead: str) -> OptimizerSpec:
         with quiet_imports():
             from bitsandbytes import optim
 
-        optimizer: Optimizer = getattr(optim, name)(parameter_groups(model, sft.weight_decay), lr=sft.lr)
+        groups = parameter_groups(model, sft.weight_decay)
+        optimizer: Optimizer = getattr(optim, name)(groups, lr=sft.lr, betas=tuple(sft.betas))
         return optimizer
 
     return OptimizerSpec(build, package="bitsandbytes", sharded_instead=sharded_instead)

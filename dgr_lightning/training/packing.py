@@ -40,6 +40,7 @@ class RowTensors(TypedDict):
             every document.
         targets: shape [N], the positions whose label is not ignored, padded with the last position to a multiple of
             `MULTIPLE`. Computed here to spare the GPU a synchronisation.
+        weights: shape [N], float32: what the loss of each target counts; None: 1 each.
         document_lengths: tokens of each document, a list of numbers; padding is one more document.
         document_ends: shape [documents + 1], int32: 0, and where each document ends. Computed here for the same reason.
     """
@@ -48,6 +49,7 @@ class RowTensors(TypedDict):
     position_ids: torch.Tensor
     labels: torch.Tensor
     targets: torch.Tensor
+    weights: torch.Tensor | None
     document_lengths: list[int]
     document_ends: torch.Tensor
 
@@ -58,6 +60,8 @@ class StepBatch(TypedDict):
     Attributes:
         rows: those of this rank; all ranks have the same number.
         num_targets: target tokens of the step, on all ranks.
+        denominator: what the summed loss of the step is divided by, on all ranks: its target tokens, or its examples where the
+            targets of each add up to 1.
         num_tokens: tokens of its documents, on all ranks.
         num_pairs: pairs of tokens of which one attends to the other, on all ranks.
         num_padded_tokens: tokens with padding, on all ranks: their number × the most that any of them computes, since ranks
@@ -66,6 +70,7 @@ class StepBatch(TypedDict):
 
     rows: list[RowTensors]
     num_targets: int
+    denominator: int
     num_tokens: int
     num_pairs: int
     num_padded_tokens: int
@@ -154,13 +159,24 @@ def _num_tokens(row: Sequence[Encoded]) -> int:
     return sum(len(document.ids) for document in row)
 
 
-def collate(row: Sequence[Encoded]) -> RowTensors:
-    """Returns the tensors of a packed row, padded; the loss of an empty one is zero."""
+def num_targets(document: Encoded) -> int:
+    """Returns how many tokens of a document are predicted: its target, but never its first token."""
+    return len(document.ids) - max(document.num_prompt, 1)
+
+
+def collate(row: Sequence[Encoded], mean_of: str = "tokens") -> RowTensors:
+    """Returns the tensors of a packed row, padded; the loss of an empty one is zero.
+
+    Args:
+        row: its documents.
+        mean_of: `tokens`: every target weighs 1; `examples`: those of a document add up to 1.
+    """
     input_ids: list[int] = []
     labels: list[int] = []
+    weights: list[float] = []
     for document in row:
-        # No position predicts the first token of a document, even without a prompt.
-        num_ignored = max(document.num_prompt, 1)
+        num_ignored = len(document.ids) - num_targets(document)
+        weights += [1 / max(1, num_targets(document))] * num_targets(document)
         input_ids += document.ids
         labels += [IGNORED] * (num_ignored - 1) + document.ids[num_ignored:] + [IGNORED]
     lengths = [len(document.ids) for document in row]
@@ -171,12 +187,15 @@ def collate(row: Sequence[Encoded]) -> RowTensors:
         labels += [IGNORED] * num_padding
         lengths.append(num_padding)
     # The last position is a document's last token, whose label is ignored.
-    targets += [len(labels) - 1] * (-len(targets) % MULTIPLE if targets else MULTIPLE)
+    num_filled = -len(targets) % MULTIPLE if targets else MULTIPLE
+    targets += [len(labels) - 1] * num_filled
+    weights += [0.0] * num_filled
     return {
         "input_ids": torch.tensor([input_ids]),
         "position_ids": torch.tensor([[position for length in lengths for position in range(length)]]),
         "labels": torch.tensor([labels]),
         "targets": torch.tensor(targets, dtype=torch.long),
+        "weights": torch.tensor(weights) if mean_of == "examples" else None,
         "document_lengths": lengths,
         "document_ends": torch.tensor([0, *accumulate(lengths)], dtype=torch.int32),
     }
@@ -201,6 +220,7 @@ class StepLoader:
         seed: int,
         epochs: int,
         max_steps: int | None = None,
+        mean_of: str = "tokens",
         rank: int = 0,
         num_ranks: int = 1,
     ) -> None:
@@ -213,6 +233,7 @@ class StepLoader:
             seed: the run's seed.
             epochs: passes over the set.
             max_steps: an earlier end; None: after all epochs.
+            mean_of: `tokens` or `examples`: what the loss of a step is the mean of.
             rank: the rank whose rows are yielded.
             num_ranks: ranks that share a step.
         """
@@ -222,6 +243,7 @@ class StepLoader:
         self.seed = seed
         self.num_steps = num_steps(len(encoded), batch_size, epochs, max_steps)
         self.next_step = 0
+        self._mean_of = mean_of
         self._rank, self._num_ranks = rank, num_ranks
 
     def __len__(self) -> int:
@@ -255,10 +277,11 @@ class StepLoader:
             yield self._batch([self.encoded[index] for index in order[step]])
 
     def _batch(self, examples: Sequence[Encoded]) -> StepBatch:
-        shards = self._shard(examples)
+        shards, total = self._shard(examples), sum(map(num_targets, examples))
         return {
-            "rows": [collate(row) for row in shards[self._rank]],
-            "num_targets": sum(len(example.ids) - max(example.num_prompt, 1) for example in examples),
+            "rows": [collate(row, self._mean_of) for row in shards[self._rank]],
+            "num_targets": total,
+            "denominator": total if self._mean_of == "tokens" else len(examples),
             "num_tokens": _num_tokens(examples),
             "num_pairs": sum(len(example.ids) * (len(example.ids) + 1) // 2 for example in examples),
             "num_padded_tokens": self._num_padded_tokens(shards),

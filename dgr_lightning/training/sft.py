@@ -1,7 +1,8 @@
 """Supervised fine-tuning of any Hugging Face causal language model, as a LightningModule: the mathematics of a step.
 
 A batch is one optimizer step. Its loss is the mean cross entropy of all target tokens of the step, however these are packed
-into rows and on however many ranks. `fit` is the training around it.
+into rows and on however many ranks; with `sft.loss_mean=examples` the mean over examples of their own means. `fit` is the
+training around it.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class StepReport:
     """One optimizer step, over all ranks.
 
     Attributes:
-        loss: mean cross entropy of its target tokens.
+        loss: mean cross entropy, as `sft.loss_mean` takes it.
         grad_norm: of the gradient before it was clipped.
         lr: learning rate.
         num_targets: target tokens.
@@ -160,13 +161,13 @@ class SafetySft(LightningModule):
         """
         start = perf_counter()
         optimizer: Any = self.optimizers()
-        lr = self.sft.lr * lr_multiplier(self.totals.steps, self.num_steps, self.sft.warmup_ratio)
+        lr = self.sft.lr * lr_multiplier(self.totals.steps, self.num_steps, warmup_steps(self.sft, self.num_steps))
         set_learning_rate(optimizer, lr)
         total = self._accumulate_gradients(batch)
         norm = clip_gradients(self.model, self.sft.clip_norm)
         total = self._ranks.all_reduce(total)
         # Fetched from the device together: one synchronisation a step.
-        loss, grad_norm = torch.stack([total / batch["num_targets"], norm.to(total)]).tolist()
+        loss, grad_norm = torch.stack([total / batch["denominator"], norm.to(total)]).tolist()
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
             raise FloatingPointError(
                 f"step {self.totals.steps + 1}: the loss is {loss} and the norm of its gradient {grad_norm}. Training has "
@@ -188,7 +189,7 @@ class SafetySft(LightningModule):
                     summed = self.target_loss(row)
                 # Gradients are averaged over the data shards, and their sum is needed. Where several ranks compute a data
                 # shard together, the gradients of the root are averaged over all of these ranks, which gives the same.
-                self.manual_backward(summed * (self._ranks.data_size / batch["num_targets"]))
+                self.manual_backward(summed * (self._ranks.data_size / batch["denominator"]))
             total += summed.detach()
         return total
 
@@ -213,7 +214,12 @@ class SafetySft(LightningModule):
         return nullcontext()
 
 
-def lr_multiplier(step: int, num_steps: int, warmup_ratio: float) -> float:
+def warmup_steps(sft: SftConfig, num_steps: int) -> int:
+    """Returns over how many of a training's steps its learning rate rises."""
+    return round(sft.warmup_ratio * num_steps) if sft.warmup_steps is None else min(sft.warmup_steps, num_steps)
+
+
+def lr_multiplier(step: int, num_steps: int, warmup: int) -> float:
     """Returns the factor of the peak learning rate at a step: linear warm-up, then a half cosine towards zero.
 
     The schedule of transformers' `get_cosine_schedule_with_warmup`, except that the first step of the warm-up is not wasted on
@@ -222,9 +228,8 @@ def lr_multiplier(step: int, num_steps: int, warmup_ratio: float) -> float:
     Args:
         step: counted from 0.
         num_steps: of the whole training.
-        warmup_ratio: share of the steps in which the learning rate rises.
+        warmup: of them, those in which the learning rate rises.
     """
-    warmup = round(warmup_ratio * num_steps)
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (num_steps - warmup)))

@@ -155,11 +155,16 @@ def test_adapters_bring_a_learning_rate_that_everything_else_wins_over():
 def test_published_recipes():
     tax = compose("train", ["experiment=safety-tax", "model=qwen3-0.6b"])
     assert (tax.data.name, tax.sft.lr, tax.sft.epochs, tax.sft.batch_size) == ("directrefusal", 5e-5, 5, 8)
+    assert (tax.sft.betas, tax.sft.warmup_ratio, tax.sft.loss_mean) == ([0.9, 0.95], 0.0, "examples")
     star = compose("train", ["experiment=star1", "model=qwen3-0.6b", "sft.batch_size=64"])
     assert (star.data.name, star.sft.lr, star.sft.epochs, star.sft.batch_size) == ("star1", 1e-5, 5, 64)
+    assert (star.sft.betas, star.sft.warmup_ratio, star.sft.loss_mean) == ([0.9, 0.95], 0.05, "examples")
+    assert (star.sft.max_length, star.sft.truncate, star.data.label_list) == (8192, "left", "star1-1")
     lora = compose("train", ["experiment=lora-safety", "model=r1-distill-14b"])
     assert (lora.data.name, lora.sft.lr, lora.sft.epochs, lora.sft.batch_size) == ("directrefusal", 5e-5, 10, 2)
     assert (lora.tuning.method, lora.tuning.rank, lora.tuning.target_modules) == ("lora", 1, ["up_proj"])
     act = compose("train", ["experiment=r1act", "model=r1-distill-8b", "tuning.rank=8"])
     assert (act.data.name, act.sft.lr, act.sft.optimizer) == ("r1act", 1e-5, "adamw8bit")
     assert (act.tuning.method, act.tuning.rank, act.tuning.alpha) == ("qlora", 8, 16.0)
+    assert (act.seed, act.sft.betas, act.sft.warmup_steps, act.sft.append_eos) == (1995, [0.9, 0.95], 5, False)
+    assert act.model.system_prompt == "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."

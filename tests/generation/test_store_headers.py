@@ -6,11 +6,12 @@ from dgr_lightning.config import EngineConfig, EvaluationConfig
 from dgr_lightning.generation.store_headers import sampling_settings, store_header
 from dgr_lightning.hashes import file_hash
 
+CHAT = {"chat_style": "think"}
 ENGINE = EngineConfig(name="transformers", precision="fp32")
 
 
 def test_a_header_holds_the_model_the_generation_and_the_engine_in_this_order():
-    header = store_header(2, "m", "think", ENGINE, task="gsm8k", **sampling_settings(EvaluationConfig(max_new_tokens=9)))
+    header = store_header(2, "m", CHAT, ENGINE, task="gsm8k", **sampling_settings(EvaluationConfig(max_new_tokens=9)))
     assert list(header.items()) == [
         ("version", 2),
         ("model", "m"),
@@ -29,11 +30,11 @@ def test_a_header_holds_the_model_the_generation_and_the_engine_in_this_order():
 @pytest.mark.parametrize("key", ["name", "precision"])
 def test_nothing_is_stored_under_auto(key):
     with pytest.raises(AssertionError, match=r"cli/ resolves engine\.name and engine\.precision"):
-        store_header(1, "m", "think", EngineConfig(**({"name": "transformers", "precision": "fp32"} | {key: "auto"})))
+        store_header(1, "m", CHAT, EngineConfig(**({"name": "transformers", "precision": "fp32"} | {key: "auto"})))
 
 
 def test_completions_of_an_engine_from_outside_are_stored_by_its_code(tmp_path, monkeypatch):
     (tmp_path / "own_engine.py").write_text("ENGINE = None")
     monkeypatch.syspath_prepend(str(tmp_path))
-    header = store_header(1, "m", "think", EngineConfig(name="own_engine:ENGINE", precision="fp32"))
+    header = store_header(1, "m", CHAT, EngineConfig(name="own_engine:ENGINE", precision="fp32"))
     assert header["engine_code"] == file_hash(tmp_path / "own_engine.py")

@@ -38,6 +38,15 @@ INJECTION = (
 )
 
 
+BRIEF = "Be brief."
+# The same with a system message, and where its end is.
+SYSTEMS = {
+    "r1-distill-qwen": f"<｜begin▁of▁sentence｜>{BRIEF}<｜User｜>2 + 2 ?<｜Assistant｜><think>\n",
+    "qwen3": f"<|im_start|>system\n{BRIEF}<|im_end|>\n<|im_start|>user\n2 + 2 ?<|im_end|>\n<|im_start|>assistant\n",
+    "qwen2.5": f"<|im_start|>system\n{BRIEF}<|im_end|>\n<|im_start|>user\n2 + 2 ?<|im_end|>\n<|im_start|>assistant\n",
+}
+
+
 # Loading
 
 
@@ -51,6 +60,36 @@ def test_what_ends_a_generation_comes_from_tokenizer_and_generation_config(chats
 def test_a_style_that_the_tokenizer_has_no_marks_for_is_refused(folders):
     with pytest.raises(UserError, match=r"model\.chat_style=think"):
         Chat.load(folders["qwen2.5"], style="think")
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_a_system_message_stands_before_every_prompt(folders, chats, name):
+    chat = Chat.load(folders[name], chats[name].style, system_prompt=BRIEF)
+    assert chat.decode(chat.prompt_ids("2 + 2 ?")) == SYSTEMS[name]
+    assert chat.target_ids("t", "a") == chats[name].target_ids("t", "a")
+    assert chat.identity == {"chat_style": chat.style, "system_prompt": BRIEF}
+    assert chats[name].identity == {"chat_style": chat.style}
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{{ raise_exception('no system role') if messages[0].role == 'system' }}{{ messages[-1].content }}", "no system role"),
+        ("{{ messages[-1].content }}", "drops a system message"),
+    ],
+)
+def test_a_template_that_does_not_take_a_system_message_is_refused(folders, template, message):
+    tokenizer = Chat.load(folders["qwen3"]).tokenizer
+    tokenizer.chat_template = template
+    with pytest.raises(UserError, match=rf"{message}.*rite model\.system_prompt=null"):
+        Chat(tokenizer, "think", system_prompt=BRIEF)
+
+
+def test_a_template_that_closes_thinking_is_refused_with_the_argument_that_opens_it(folders):
+    with pytest.raises(UserError, match=r"closes thinking .*model\.template_args=\{enable_thinking: true\}"):
+        Chat.load(folders["qwen3"], template_args={"enable_thinking": False})
+    opened = Chat.load(folders["qwen3"], template_args={"enable_thinking": True})
+    assert opened.prompt_ids("2 + 2 ?") == Chat.load(folders["qwen3"]).prompt_ids("2 + 2 ?")
 
 
 def test_folders_without_tokenizer_or_template_are_refused(tmp_path, micro):
@@ -190,6 +229,28 @@ def test_a_long_example_loses_the_end_of_its_trace_alone(chats, name):
         assert cut.ids[-1] == chat.eos_id
     assert len(chat.encode("Why?", trace, answer, 100).ids) == 100
     assert chat.encode("Why?", trace, answer, len(whole.ids)) == whole
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_cut_from_the_left_an_example_loses_its_beginning(chats, name):
+    chat = chats[name]
+    whole = chat.encode("2 + 2 ?", "two and two", "four", 1000)
+    cut = chat.encode("2 + 2 ?", "two and two", "four", len(whole.ids) - 3, truncate="left")
+    assert (cut.ids, cut.num_prompt, cut.num_truncated) == (whole.ids[3:], whole.num_prompt - 3, 3)
+    target = len(whole.ids) - whole.num_prompt
+    short = chat.encode("2 + 2 ?", "two and two", "four", target - 1, truncate="left")
+    assert (short.ids, short.num_prompt) == (whole.ids[whole.num_prompt + 1 :], 0)
+
+
+@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize("room", [0, 3])
+def test_without_an_end_token_the_target_ends_with_the_answer(chats, name, room):
+    chat = chats[name]
+    whole = chat.encode("2 + 2 ?", "two and two", "four", 1000)
+    open_end = chat.encode("2 + 2 ?", "two and two", "four", len(whole.ids) - 1 - room, append_eos=False)
+    assert open_end.num_truncated == room and whole.ids[-1] == chat.eos_id != open_end.ids[-1]
+    if not room:
+        assert open_end.ids == whole.ids[:-1]
 
 
 def test_a_cut_trace_ends_in_a_whole_character(chats):

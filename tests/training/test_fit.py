@@ -53,7 +53,7 @@ def test_fit_is_the_textbook_loop(base: Path, tmp_path: Path, monkeypatch: pytes
     losses, expected_norms = [], []
     for number, batch in enumerate(batches):
         for group in optimizer.param_groups:
-            group["lr"] = 1e-2 * lr_multiplier(number, 10, 0.1)
+            group["lr"] = 1e-2 * lr_multiplier(number, 10, 1)
         loss = plain_loss(model, [encoded[index] for index in batch])
         loss.backward()
         expected_norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5).item())
@@ -227,7 +227,7 @@ def test_what_goes_unlearned_is_said(base: Path, tmp_path: Path, capfd: pytest.C
     longest = max(len(chat.encode(row.prompt, row.trace, row.answer, 128).ids) for row in examples())
     train(base, tmp_path, rows=rows, sft_max_length=longest, sft_max_steps=3)
     output = capfd.readouterr().out
-    assert f"sft.max_length={longest}: 1 of 20 examples are longer; their traces are truncated by 2 tokens in all" in output
+    assert f"sft.max_length={longest}: 1 of 20 examples are longer; their traces lose 2 tokens in all" in output
     assert "sft.max_steps=3 ends within the first epoch: 8 of 20 examples are never trained on" in output
 
 

@@ -49,6 +49,29 @@ def test_in_fp32_it_is_the_plain_one(chunk: int) -> None:
     assert not found[0][[3, 70, 148, 149]].any()
 
 
+@pytest.mark.parametrize("chunk", [7, 1000])
+def test_tokens_with_weights_count_as_much_in_loss_and_gradients(chunk: int) -> None:
+    hidden, weight, labels = inputs()
+    counts = torch.rand(TOKENS, generator=torch.Generator().manual_seed(1))
+    expected = cross_entropy(hidden @ weight.T, labels, reduction="none") @ counts
+    head = nn.Linear(WIDTH, VOCABULARY, bias=True)  # goes through the head as a module
+    with torch.no_grad():
+        head.weight.copy_(weight)
+        head.bias.zero_()
+    losses = [
+        linear_cross_entropy(hidden, weight, labels, chunk * VOCABULARY, counts),
+        summed_cross_entropy(head, hidden, labels, chunk * VOCABULARY, counts),
+    ]
+    for loss in losses:
+        torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0)
+        (found,) = torch.autograd.grad(loss, hidden, retain_graph=True)
+        (wanted,) = torch.autograd.grad(expected, hidden, retain_graph=True)
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-7)
+    (found,) = torch.autograd.grad(losses[0], weight)
+    (wanted,) = torch.autograd.grad(expected, weight)
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
+
+
 def test_under_autocast_the_weight_gets_a_gradient_nearer_to_fp32_than_the_plain_way_gives() -> None:
     hidden, weight, labels = inputs()
     expected = gradients(plain(hidden, weight, labels), hidden, weight)

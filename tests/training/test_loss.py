@@ -45,6 +45,19 @@ def test_packed_loss_and_gradients_are_the_unpacked_ones(family: str, changes: d
         torch.testing.assert_close(weight.grad, other.grad, rtol=1e-4, atol=1e-6, msg=name)
 
 
+@pytest.mark.parametrize(("family", "changes"), FAMILIES)
+def test_with_the_mean_over_examples_every_document_weighs_the_same(family: str, changes: dict) -> None:
+    expected_model, model, encoded = small_model(family, **changes), small_model(family, **changes), documents()
+    assert len({len(document.ids) - document.num_prompt for document in encoded}) > 1
+    expected = torch.stack([plain_loss(expected_model, [document]) for document in encoded]).mean()
+    expected.backward()
+    loss = TargetLoss(model)(collate(encoded, "examples"), 96 * 5) / len(encoded)
+    loss.backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    for (name, weight), other in zip(model.named_parameters(), expected_model.parameters(), strict=True):
+        torch.testing.assert_close(weight.grad, other.grad, rtol=1e-4, atol=1e-6, msg=name)
+
+
 @pytest.mark.parametrize("own_attention", [False, True], ids=["by document", "the model's own"])
 def test_changing_one_document_changes_no_logit_of_another(own_attention: bool) -> None:
     model = small_model("Qwen3")

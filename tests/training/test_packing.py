@@ -98,6 +98,14 @@ def test_a_step_counts_its_target_tokens() -> None:
         assert batch["num_targets"] == sum(int((row["labels"] != IGNORED).sum()) for row in batch["rows"])
 
 
+def test_a_step_is_divided_by_its_targets_or_by_its_examples() -> None:
+    assert all(batch["denominator"] == batch["num_targets"] for batch in loader())
+    assert all(row["weights"] is None for batch in loader() for row in batch["rows"])
+    for batch in loader(mean_of="examples"):
+        weights = torch.cat([row["weights"] for row in batch["rows"]])
+        assert batch["denominator"] in (8, 37 % 8) and float(weights.sum()) == pytest.approx(batch["denominator"])
+
+
 def test_it_goes_on_where_its_state_says_in_the_middle_of_an_epoch() -> None:
     whole = seen(loader())
     interrupted = loader()

@@ -16,7 +16,8 @@ def build(model: nn.Module, sft: SftConfig, precision: str) -> Optimizer:
     """Returns the optimizer of a model's trained weights."""
     from torch.optim import AdamW
 
-    return AdamW(parameter_groups(model, sft.weight_decay), lr=sft.lr, fused=True)
+    first, second = sft.betas
+    return AdamW(parameter_groups(model, sft.weight_decay), lr=sft.lr, betas=(first, second), fused=True)
 
 
 OPTIMIZER = OptimizerSpec(build)

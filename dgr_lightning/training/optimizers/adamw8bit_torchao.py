@@ -22,7 +22,7 @@ def build(model: nn.Module, sft: SftConfig, precision: str) -> Optimizer:
     with quiet_imports():
         from torchao.optim import AdamW8bit
 
-    optimizer: Optimizer = AdamW8bit(parameter_groups(model, sft.weight_decay), lr=sft.lr)
+    optimizer: Optimizer = AdamW8bit(parameter_groups(model, sft.weight_decay), lr=sft.lr, betas=tuple(sft.betas))
     return optimizer
 
 

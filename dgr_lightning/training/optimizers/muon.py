@@ -31,10 +31,11 @@ def build(model: Any, sft: SftConfig, precision: str) -> Optimizer:
     matrices, vectors = parameter_groups(model, sft.weight_decay)
     inner = [weight for weight in matrices["params"] if id(weight) in hidden]
     outer = [weight for weight in matrices["params"] if id(weight) not in hidden]
+    betas = tuple(sft.betas)
     groups = [
         matrices | {"params": inner, "muon": True},
-        matrices | {"params": outer, "muon": False},
-        vectors | {"muon": False},
+        matrices | {"params": outer, "muon": False, "betas": betas},
+        vectors | {"muon": False, "betas": betas},
     ]
     return Muon(groups, sft.lr, torch.bfloat16 if precision == "bf16" else torch.float32)
 
