@@ -34,12 +34,18 @@ class FieldsConfig:
 
 @dataclass
 class BenignConfig:
-    """Where benign rows come from; null: the rows of the set itself that are labelled benign."""
+    """Where benign rows come from; null: the rows of the set itself that are labelled benign.
+
+    With the `hub_id` of the set itself it is other rows of the same set, chosen by `keep`; `data.path` then stands for both.
+    """
 
     hub_id: Optional[str] = setting(None, "dataset id on the hub", hashed=NEVER)
     revision: Optional[str] = setting(None, "pinned commit of hub_id", hashed=NEVER)
     split: str = setting("train", "split of the hub dataset", hashed=NEVER)
     path: Optional[str] = setting(None, "local file (jsonl, json, csv, parquet)", private=True, hashed=NEVER)
+    keep: dict[str, Optional[str]] = setting(
+        {}, "use only rows whose column has this value, such as {label: vanilla_benign}", added=True
+    )
     fields: FieldsConfig = field(default_factory=FieldsConfig)
 
 

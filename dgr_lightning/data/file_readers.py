@@ -1,4 +1,4 @@
-"""Reads rows from local files: jsonl, json, csv, tsv, parquet, and folders saved by `datasets`.
+"""Reads rows from local files: jsonl, json, csv, tsv, parquet, folders saved by `datasets`, and what a run trained on.
 
 Public files bend their formats: BeaverTails-style JSON is one object of lists or several concatenated arrays, a `.json` file
 often holds JSON lines, and spreadsheets leave cells empty. All of them become plain rows here. A broken file is refused with
@@ -18,7 +18,22 @@ from dgr_lightning.errors import UserError
 
 Row = dict[str, Any]
 
-FORMATS = ".jsonl, .json, .csv, .tsv, .parquet, or a folder saved by datasets.save_to_disk"
+FORMATS = (
+    ".jsonl, .json, .csv, .tsv, .parquet, a folder of parquet files or one saved by datasets.save_to_disk, or a run's directory"
+)
+_REFINED = "refined.jsonl"  # what a run trained on, in its directory
+
+
+def rows_place(path: Path) -> Path:
+    """Returns the file or folder that holds the rows: of a run's directory its refined set, of a data set's folder its shards.
+
+    What lies beside them (weights, a card) is neither read nor part of a content hash.
+    """
+    if (path / _REFINED).is_file():
+        return path / _REFINED
+    if path.is_dir() and not (path / "state.json").exists() and any((path / "data").glob("*.parquet")):
+        return path / "data"
+    return path
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -31,11 +46,11 @@ def read_rows(path: Path) -> list[Row]:
     Raises:
         UserError: the file is missing, of an unknown format, empty or broken; the message names the file and the line or byte.
     """
-    path = Path(path)
+    path = rows_place(Path(path))
     if not path.exists():
         raise UserError(f"{path}: no such file. Name a file or folder of one of these formats: {FORMATS}.")
     if path.is_dir():
-        rows = _read_saved_dataset(path)
+        rows = _read_shards(path) if any(path.glob("*.parquet")) else _read_saved_dataset(path)
     else:
         reader = _READERS.get(path.suffix.lower())
         if reader is None:
@@ -175,6 +190,15 @@ def _read_parquet(path: Path) -> list[Row]:
     except (pyarrow.ArrowException, OSError) as error:
         raise UserError(f"{path}: not a readable parquet file ({str(error).splitlines()[0]}).") from error
     return _without_nan(rows)
+
+
+def _read_shards(folder: Path) -> list[Row]:
+    """Reads the parquet files of one split, named as on the hub: <split>-<number>-of-<number>.parquet."""
+    files = sorted(folder.glob("*.parquet"))
+    splits = sorted({file.stem.partition("-")[0] for file in files})
+    if len(splits) > 1:
+        raise UserError(f"{folder}: contains several splits ({', '.join(splits)}). Name a file, or a folder with one of them.")
+    return [row for file in files for row in _read_parquet(file)]
 
 
 def _read_saved_dataset(path: Path) -> list[Row]:

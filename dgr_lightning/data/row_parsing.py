@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from dataclasses import fields as dataclass_fields
 
 from rich.markup import escape
 
@@ -16,7 +17,7 @@ from dgr_lightning.config import FieldsConfig
 from dgr_lightning.console import say
 from dgr_lightning.data.file_readers import Row, columns
 from dgr_lightning.errors import UserError
-from dgr_lightning.example import LABELS, Example
+from dgr_lightning.example import LABELS, Example, RefinedExample
 
 OPEN, CLOSE = "<think>", "</think>"
 # End-of-turn marks of the models that the public sets were written with; some rows carry them as text.
@@ -37,6 +38,10 @@ REASONS = {
     "duplicate_id": "an earlier row has this id",
 }
 NUM_SHOWN = 5
+
+
+REFINED_COLUMNS = frozenset(field.name for field in dataclass_fields(RefinedExample))
+"""The columns of a refined set: those of a run's `refined.jsonl`."""
 
 
 class RejectedRow(Exception):
@@ -63,6 +68,7 @@ def parse_rows(
     key: str,
     default_label: str,
     labels: Mapping[str, str] | None = None,
+    refined: bool = False,
 ) -> tuple[list[Example], Counter[str]]:
     """Returns the examples in the rows and the number of rejected rows by reason; prints the first few rejections.
 
@@ -73,6 +79,7 @@ def parse_rows(
         key: config key of the field map, for messages.
         default_label: label of a row without one.
         labels: id of a row → its label, which counts instead of the row's own (`data/label_lists.py`).
+        refined: the rows are those of a refined set: they keep their ids and their sources.
 
     Raises:
         UserError: no row has a mapped column, or every row is rejected.
@@ -85,6 +92,8 @@ def parse_rows(
     for index, row in rows:
         try:
             example = _parse_row(index, row, names, fields, name, default_label, labels or {})
+            if refined:
+                example = replace(example, id=str(row["id"]), source=str(row["source"]))
             if example.id in seen:
                 raise RejectedRow("duplicate_id")
         except RejectedRow as rejection:

@@ -7,19 +7,19 @@ drawn by hash, so that the draw for a larger `data.limit` contains the draw for 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
 
-from dgr_lightning.config import BenignConfig, DataConfig
+from dgr_lightning.config import BenignConfig, DataConfig, FieldsConfig
 from dgr_lightning.console import say
-from dgr_lightning.data.file_readers import Row, columns, read_rows
+from dgr_lightning.data.file_readers import Row, columns, read_rows, rows_place
 from dgr_lightning.data.hub import dataset_rows
 from dgr_lightning.data.label_lists import label_list_file, read_labels
-from dgr_lightning.data.row_parsing import check_column, format_counts, parse_rows
+from dgr_lightning.data.row_parsing import REFINED_COLUMNS, check_column, format_counts, parse_rows
 from dgr_lightning.errors import UserError
 from dgr_lightning.example import BENIGN, HARMFUL, LABELS, Example
 from dgr_lightning.hashes import content_hash, file_hash, file_hashes, sorted_by_hash
@@ -39,7 +39,8 @@ def load_examples(data: DataConfig, seed: int) -> Sources:
     Args:
         data: where the rows are, what their columns mean, and how many examples to draw. `limit` is the final number,
             benign ones included; `benign_ratio` is their share of it, where 0 leaves out rows labelled benign. A limit
-            larger than the set takes all of it and prints a warning.
+            larger than the set takes all of it and prints a warning. A refined set, such as a run's own, is taken with its
+            ids, sources and benign rows as it is.
         seed: the run's seed. Examples of each label are ranked by a hash of seed and id, so changing the limit or adding
             rows does not reorder the rest.
 
@@ -47,21 +48,30 @@ def load_examples(data: DataConfig, seed: int) -> Sources:
         UserError: the set cannot be read, every row is rejected, a mapped column is missing, or there are too few benign rows.
     """
     name = data.name or "data"
-    rows = _chosen_rows(data)
+    rows = _chosen_rows(data, "data")[: data.first]
+    refined = _is_refined(data, [row for _, row in rows])
     labels = None if data.label_list is None else read_labels(data.label_list)
     examples, rejected = parse_rows(
-        rows, data.fields, name, key="data.fields", default_label=data.fields.default_label, labels=labels
+        rows,
+        data.fields,
+        name,
+        key="data.fields",
+        default_label=data.fields.default_label,
+        labels=labels,
+        refined=refined,
     )
+    if refined and data.benign_ratio == 0:
+        return _whole_refined_set(data, seed, examples, rejected)
     safety = [example for example in examples if example.label != BENIGN]
     benign = [example for example in examples if example.label == BENIGN]
     if data.benign_ratio == 0 and benign:
         say(f"{escape(name)}: {len(benign)} rows labelled benign are left out (data.benign_ratio=0)")
+    pool = examples
     if data.benign_ratio > 0 and _names_source(data.benign):
-        benign, more_rejected = _benign_examples(data.benign, f"{name}-benign")
-        rejected += more_rejected
+        benign, more_rejected = _benign_examples(_benign_source(data), f"{name}-benign")
+        pool, rejected = examples + benign, rejected + more_rejected
     num_safety, num_benign = _counts_to_draw(data, len(safety), len(benign))
     drawn_ids = _draw_ids(safety, num_safety, seed) | _draw_ids(benign, num_benign, seed)
-    pool = examples + [example for example in benign if example.source != name]
     drawn = [example for example in pool if example.id in drawn_ids]
     say(
         f"{escape(name)}: {len(rows)} rows, {len(drawn)} examples drawn ({_label_counts(drawn)})"
@@ -86,7 +96,7 @@ def data_hash(data: DataConfig) -> str:
     else:
         identity = _source_identity(data, "data.path")
     if data.benign_ratio > 0 and _names_source(data.benign):
-        identity.append(_source_identity(data.benign, "data.benign.path"))
+        identity.append(_source_identity(_benign_source(data), "data.benign.path"))
     if data.label_list is not None:
         identity.append(["labels", file_hash(label_list_file(data.label_list))])
     return content_hash(identity)
@@ -100,7 +110,7 @@ def _source_identity(source: DataConfig | BenignConfig, key: str) -> list[Any]:
         for row in _source_rows(source, key):
             digest.update(repr(row).encode())
         return [digest.hexdigest()]
-    return file_hashes(_existing_path(source.path, key))
+    return file_hashes(rows_place(_existing_path(source.path, key)))
 
 
 # --- Rows -----------------------------------------------------------------------------------------------------------------
@@ -108,6 +118,12 @@ def _source_identity(source: DataConfig | BenignConfig, key: str) -> list[Any]:
 
 def _names_source(source: BenignConfig) -> bool:
     return source.path is not None or source.hub_id is not None
+
+
+def _benign_source(data: DataConfig) -> BenignConfig:
+    """Returns where benign rows come from: of the set itself, a local copy of the set serves for both."""
+    same_set = data.benign.hub_id is not None and data.benign.hub_id == data.hub_id
+    return replace(data.benign, path=data.path) if same_set and data.benign.path is None else data.benign
 
 
 def _existing_path(path: str, key: str) -> Path:
@@ -126,26 +142,39 @@ def _source_rows(source: DataConfig | BenignConfig, key: str) -> list[Row]:
     return dataset_rows(source.hub_id, source.revision, source.split, path_key=key)
 
 
-def _chosen_rows(data: DataConfig) -> list[tuple[int, Row]]:
-    """Returns the rows that `keep` and `first` select, with their indices in the source."""
-    if data.path is None and data.recipe is not None:
+def _chosen_rows(source: DataConfig | BenignConfig, key: str) -> list[tuple[int, Row]]:
+    """Returns the rows that `keep` selects, with their indices in the source."""
+    if isinstance(source, DataConfig) and source.path is None and source.recipe is not None:
         from dgr_lightning.micro.sets import source_rows
 
-        rows: list[Row] = list(source_rows(data.recipe))
+        rows: list[Row] = list(source_rows(source.recipe))
     else:
-        rows = _source_rows(data, "data.path")
+        rows = _source_rows(source, f"{key}.path")
     numbered = list(enumerate(rows))
-    for column, value in data.keep.items():
+    for column, value in source.keep.items():
         if value is None:
             continue
-        check_column(column, f"data.keep.{column}", columns(rows), f"Set data.keep.{column}=null to drop the condition")
+        check_column(column, f"{key}.keep.{column}", columns(rows), f"Set {key}.keep.{column}=null to drop the condition")
         kept = [(index, row) for index, row in numbered if str(row.get(column)) == value]
         if not kept:
             counts = Counter(str(row.get(column))[:40] for _, row in numbered)
             values = ", ".join(f"{found} ({count})" for found, count in counts.most_common(8))
-            raise UserError(f"data.keep.{column}={value}: no row has this value. Found: {values}.")
+            raise UserError(f"{key}.keep.{column}={value}: no row has this value. Found: {values}.")
         numbered = kept
-    return numbered[: data.first]
+    return numbered
+
+
+def _is_refined(data: DataConfig, rows: list[Row]) -> bool:
+    """Whether the rows are what a run trained on, and their columns are not said to be anything else."""
+    return data.fields == FieldsConfig() and bool(rows) and set(rows[0]) == REFINED_COLUMNS
+
+
+def _whole_refined_set(data: DataConfig, seed: int, examples: list[Example], rejected: Counter[str]) -> Sources:
+    """Returns a refined set with everything in it, or `data.limit` examples of it, drawn whatever their label."""
+    drawn_ids = _draw_ids(examples, len(examples) if data.limit is None else data.limit, seed)
+    drawn = [example for example in examples if example.id in drawn_ids]
+    say(f"{escape(data.name or 'data')}: a refined set, {len(drawn)} of its {len(examples)} examples ({_label_counts(drawn)})")
+    return Sources(drawn, dict(sorted(rejected.items())))
 
 
 # --- The draw -------------------------------------------------------------------------------------------------------------
@@ -153,7 +182,7 @@ def _chosen_rows(data: DataConfig) -> list[tuple[int, Row]]:
 
 def _benign_examples(source: BenignConfig, name: str) -> tuple[list[Example], Counter[str]]:
     """Returns the benign examples of `data.benign`, where a row without a label counts as benign."""
-    rows = list(enumerate(_source_rows(source, "data.benign.path")))
+    rows = _chosen_rows(source, "data.benign")
     examples, rejected = parse_rows(rows, source.fields, name, key="data.benign.fields", default_label=BENIGN)
     return [example for example in examples if example.label == BENIGN], rejected
 

@@ -1,7 +1,8 @@
 """Loading a source set: which rows are kept, a draw that is stable, and a hash of the content."""
 
+import shutil
 from collections import Counter
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import pairwise
 
 import pytest
@@ -10,6 +11,9 @@ from dgr_lightning.config import BenignConfig, DataConfig, FieldsConfig
 from dgr_lightning.data import sources
 from dgr_lightning.data.sources import data_hash, load_examples
 from dgr_lightning.errors import UserError
+from dgr_lightning.example import Example, RefinedExample
+from dgr_lightning.files import write_jsonl
+from dgr_lightning.refinement.dataset import write_dataset
 from tests.helpers.source_sets import plain_rows, source_set
 
 # --- Keep and first -----------------------------------------------------------------------------------------------------------
@@ -18,13 +22,13 @@ from tests.helpers.source_sets import plain_rows, source_set
 def test_safechain_rows_with_labels_of_their_own_and_the_first_of_a_kind(tmp_path):
     kinds = ["vanilla_benign", "vanilla_harmful", "adversarial_harmful", "vanilla_harmful", "vanilla_harmful"]
     rows = [{"instruction": f"p{i}", "label": kind, "response": "t</think>a"} for i, kind in enumerate(kinds)]
-    fields = FieldsConfig(
+    columns = FieldsConfig(
         prompt="instruction",
         response="response",
         label="label",
         labels={"vanilla_harmful": "harmful", "vanilla_benign": "benign"},
     )
-    small = source_set(tmp_path, rows, fields=fields, keep={"label": "vanilla_harmful"}, first=2)
+    small = source_set(tmp_path, rows, fields=columns, keep={"label": "vanilla_harmful"}, first=2)
     assert [example.id for example in load_examples(small, seed=1).examples] == ["set-1", "set-3"]
     whole = load_examples(replace(small, keep={"label": None}, first=None), seed=1)
     assert whole.rejected == {"unknown_label": 1}
@@ -125,11 +129,86 @@ def test_benign_rows_from_a_file_of_their_own(tmp_path):
     assert loaded.rejected == {"no_close": 1}
 
 
+def test_benign_rows_may_be_other_rows_of_the_set_itself(tmp_path):
+    kinds = ["vanilla_benign", "vanilla_harmful", "adversarial_benign"]
+    rows = [{"instruction": f"p{i}", "label": kinds[i % 3], "response": "t</think>a"} for i in range(30)]
+    columns = FieldsConfig(prompt="instruction", response="response", labels={"vanilla_benign": "benign"})
+    benign = BenignConfig(hub_id="owner/set", keep={"label": "vanilla_benign"}, fields=columns)
+    data = source_set(
+        tmp_path,
+        rows,
+        hub_id="owner/set",
+        keep={"label": "vanilla_harmful"},
+        fields=replace(columns, label="label", labels={"vanilla_harmful": "harmful"}),
+        limit=8,
+        benign_ratio=0.25,
+        benign=benign,
+    )
+    examples = load_examples(data, seed=1).examples
+    assert Counter(example.label for example in examples) == {"harmful": 6, "benign": 2}
+    assert {int(example.id.rpartition("-")[2]) % 3 for example in examples[6:]} == {0}
+    data.benign.keep = {"label": "vanilla"}
+    with pytest.raises(UserError, match=r"data\.benign\.keep\.label=vanilla: no row.*vanilla_benign \(10\)"):
+        load_examples(data, seed=1)
+
+
+# --- What a run trained on ----------------------------------------------------------------------------------------------------
+
+REFINED = [
+    RefinedExample(f"star1-{i}", f"p{i}", "" if i == 2 else f"t{i}", f"a{i}", label, source, i == 1, None)
+    for i, (label, source) in enumerate(
+        [("harmful", "star1"), ("safe_completion", "star1"), ("benign", "star1-benign"), ("harmful", "star1")]
+    )
+]
+
+
+def run_directory(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    write_jsonl(run / "refined.jsonl", REFINED)
+    (run / "config.yaml").write_text("seed: 1\n")
+    return run
+
+
+def test_a_refined_set_is_taken_with_everything_in_it_from_file_directory_or_dataset(tmp_path):
+    run = run_directory(tmp_path)
+    write_dataset(run / "refined.jsonl", run / "dataset", "a card")
+    wanted = [Example(*(getattr(example, field.name) for field in fields(Example))) for example in REFINED]
+    for path in (run, run / "refined.jsonl", run / "dataset", run / "dataset" / "data"):
+        assert load_examples(DataConfig(path=str(path)), seed=1).examples == wanted
+    hashes = [data_hash(DataConfig(path=str(path))) for path in (run, run / "refined.jsonl")]
+    (run / "config.yaml").write_text("seed: 2\n")
+    assert hashes == [data_hash(DataConfig(path=str(run)))] * 2
+    (run / "dataset" / "README.md").write_text("another card")
+    assert data_hash(DataConfig(path=str(run / "dataset"))) == data_hash(DataConfig(path=str(run / "dataset" / "data")))
+
+
+def test_of_a_refined_set_some_may_be_drawn_or_kept(tmp_path):
+    run = run_directory(tmp_path)
+    assert len(load_examples(DataConfig(path=str(run), limit=3), seed=1).examples) == 3
+    harmful = load_examples(DataConfig(path=str(run), keep={"label": "harmful"}), seed=1).examples
+    assert [example.id for example in harmful] == ["star1-0", "star1-3"]
+    mixed = load_examples(DataConfig(path=str(run), benign_ratio=0.5, limit=2), seed=1).examples
+    assert Counter(example.label == "benign" for example in mixed) == {True: 1, False: 1}
+
+
+def test_shards_of_several_splits_are_named(tmp_path):
+    run = run_directory(tmp_path)
+    write_dataset(run / "refined.jsonl", run / "dataset", "a card")
+    (shard,) = (run / "dataset" / "data").iterdir()
+    shutil.copy(shard, shard.with_name("test-00000-of-00001.parquet"))
+    with pytest.raises(UserError, match=r"contains several splits \(test, train\)"):
+        load_examples(DataConfig(path=str(run / "dataset")), seed=1)
+
+
+# --- The miniature's sets -----------------------------------------------------------------------------------------------------
+
+
 def test_miniature_sets_go_through_the_same_field_maps():
     direct = FieldsConfig(prompt="prompt", trace="trace", answer="refusal", answer_after="Answer: ", label="label")
     act = FieldsConfig(prompt="instruction", response="response", label="label")
-    for recipe, fields in (("micro-directrefusal", direct), ("micro-r1act", act)):
-        data = DataConfig(name=recipe, recipe=recipe, limit=40, benign_ratio=0.25, fields=fields)
+    for recipe, columns in (("micro-directrefusal", direct), ("micro-r1act", act)):
+        data = DataConfig(name=recipe, recipe=recipe, limit=40, benign_ratio=0.25, fields=columns)
         loaded = load_examples(data, seed=1)
         assert Counter(example.label for example in loaded.examples) == {"harmful": 30, "benign": 10}
         assert not loaded.rejected

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from dgr_lightning.files import read_jsonl
+from dgr_lightning.training.curves import read_curves
 from tests.helpers.runs import ROOT, SMALL, environment, kill_when, rank_processes, run, summary_of
 
 
@@ -158,6 +159,18 @@ def random_qwen2(shared, tmp_path_factory) -> Path:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(shared / "tokenizers" / "r1-distill-qwen" / name, folder / name)
     return folder
+
+
+@pytest.mark.slow
+def test_what_a_run_trained_on_can_be_trained_on_again_to_the_same_loss(tmp_path):
+    training = ("sft.max_steps=6", "probes.every=0", "evaluation.limit=4")
+    run(tmp_path / "first", tmp_path / "cache", "data.limit=32", *training)
+    run(tmp_path / "again", tmp_path / "cache", f"data.path={tmp_path / 'first'}", "refine=vanilla", *training)
+    first, again = (read_curves(tmp_path / name / "metrics.csv")["train/loss"] for name in ("first", "again"))
+    assert first == again and len(first) == 6
+    rows = [list(read_jsonl(tmp_path / name / "refined.jsonl")) for name in ("first", "again")]
+    assert [row["id"] for row in rows[0]] == [row["id"] for row in rows[1]]
+    assert {row["label"] for row in rows[1]} == {"harmful", "benign"}
 
 
 @pytest.mark.slow
