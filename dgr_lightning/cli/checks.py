@@ -67,7 +67,7 @@ def check(cfg: Config, command: str) -> None:
     if command == "train":
         check_tuning(cfg)
     if command != "evaluate":
-        _check_data(cfg)
+        _check_data(cfg, command)
         _check_refine(cfg)
     if command != "refine":
         _check_evaluation(cfg)
@@ -254,8 +254,10 @@ def _check_layers(layers: str | None) -> None:
         )
 
 
-def _check_data(cfg: Config) -> None:
+def _check_data(cfg: Config, command: str) -> None:
     data, model = cfg.data, cfg.model
+    if data.drop_overlap and command == "refine":
+        raise UserError("data.drop_overlap=true: refine.py measures no model; use train.py.")
     if data.path is None and data.recipe is None and data.hub_id is None:
         raise UserError("data=local: name the rows with data.path=<jsonl, json, csv or parquet> or data.hub_id=<owner/name>.")
     _check_file("data.path", data.path, folder=True)

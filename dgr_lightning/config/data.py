@@ -75,5 +75,8 @@ class DataConfig:
     )
     limit: Optional[int] = setting(None, "final number of examples, benign ones included; null: all", low=1)
     benign_ratio: float = setting(0.0, "share of benign examples in the final set (0.25 = one in four)", low=0.0, high=0.95)
+    drop_overlap: bool = setting(
+        False, "leave out rows whose prompt is one of the evaluation's or the probes'; off: they are counted", added=True
+    )
     fields: FieldsConfig = field(default_factory=FieldsConfig)
     benign: BenignConfig = field(default_factory=BenignConfig)

@@ -7,7 +7,7 @@ repaired by guessing: rows that do not split are rejected, counted and shown.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from dataclasses import fields as dataclass_fields
 
@@ -36,6 +36,7 @@ REASONS = {
     "empty_answer": "nothing follows the trace",
     "unknown_label": f"the label is none of {', '.join(LABELS)}, and data.fields.labels does not map it",
     "duplicate_id": "an earlier row has this id",
+    "overlap": "the model is measured on this prompt (data.drop_overlap=true)",
 }
 NUM_SHOWN = 5
 
@@ -69,6 +70,7 @@ def parse_rows(
     default_label: str,
     labels: Mapping[str, str] | None = None,
     refined: bool = False,
+    is_measured: Callable[[str], bool] | None = None,
 ) -> tuple[list[Example], Counter[str]]:
     """Returns the examples in the rows and the number of rejected rows by reason; prints the first few rejections.
 
@@ -80,6 +82,7 @@ def parse_rows(
         default_label: label of a row without one.
         labels: id of a row → its label, which counts instead of the row's own (`data/label_lists.py`).
         refined: the rows are those of a refined set: they keep their ids and their sources.
+        is_measured: whether the model is measured on a prompt; such rows are rejected. None: no row is.
 
     Raises:
         UserError: no row has a mapped column, or every row is rejected.
@@ -94,6 +97,8 @@ def parse_rows(
             example = _parse_row(index, row, names, fields, name, default_label, labels or {})
             if refined:
                 example = replace(example, id=str(row["id"]), source=str(row["source"]))
+            if is_measured is not None and is_measured(example.prompt):
+                raise RejectedRow("overlap")
             if example.id in seen:
                 raise RejectedRow("duplicate_id")
         except RejectedRow as rejection:
@@ -239,6 +244,6 @@ def check_column(column: str, key: str, present: list[str], remedy: str) -> None
         raise UserError(f"{key}: no row has a column {column!r}. Found: {', '.join(present)}. {remedy}.")
 
 
-def format_counts(rejected: Counter[str]) -> str:
-    """Formats the reasons with their counts, the most frequent first."""
-    return ", ".join(f"{reason} {count}" for reason, count in rejected.most_common())
+def format_counts(counts: Mapping[str, int]) -> str:
+    """Formats names with their counts, the most frequent first."""
+    return ", ".join(f"{name} {count}" for name, count in Counter(counts).most_common())

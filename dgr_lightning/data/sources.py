@@ -7,6 +7,7 @@ drawn by hash, so that the draw for a larger `data.limit` contains the draw for 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -33,7 +34,7 @@ class Sources:
     rejected: dict[str, int] = field(default_factory=dict)
 
 
-def load_examples(data: DataConfig, seed: int) -> Sources:
+def load_examples(data: DataConfig, seed: int, is_measured: Callable[[str], bool] | None = None) -> Sources:
     """Reads the source set and draws the run's examples from it.
 
     Args:
@@ -43,6 +44,7 @@ def load_examples(data: DataConfig, seed: int) -> Sources:
             ids, sources and benign rows as it is.
         seed: the run's seed. Examples of each label are ranked by a hash of seed and id, so changing the limit or adding
             rows does not reorder the rest.
+        is_measured: whether the model is measured on a prompt; such rows are rejected. None: no row is.
 
     Raises:
         UserError: the set cannot be read, every row is rejected, a mapped column is missing, or there are too few benign rows.
@@ -59,6 +61,7 @@ def load_examples(data: DataConfig, seed: int) -> Sources:
         default_label=data.fields.default_label,
         labels=labels,
         refined=refined,
+        is_measured=is_measured,
     )
     if refined and data.benign_ratio == 0:
         return _whole_refined_set(data, seed, examples, rejected)
@@ -68,7 +71,7 @@ def load_examples(data: DataConfig, seed: int) -> Sources:
         say(f"{escape(name)}: {len(benign)} rows labelled benign are left out (data.benign_ratio=0)")
     pool = examples
     if data.benign_ratio > 0 and _names_source(data.benign):
-        benign, more_rejected = _benign_examples(_benign_source(data), f"{name}-benign")
+        benign, more_rejected = _benign_examples(_benign_source(data), f"{name}-benign", is_measured)
         pool, rejected = examples + benign, rejected + more_rejected
     num_safety, num_benign = _counts_to_draw(data, len(safety), len(benign))
     drawn_ids = _draw_ids(safety, num_safety, seed) | _draw_ids(benign, num_benign, seed)
@@ -180,10 +183,14 @@ def _whole_refined_set(data: DataConfig, seed: int, examples: list[Example], rej
 # --- The draw -------------------------------------------------------------------------------------------------------------
 
 
-def _benign_examples(source: BenignConfig, name: str) -> tuple[list[Example], Counter[str]]:
+def _benign_examples(
+    source: BenignConfig, name: str, is_measured: Callable[[str], bool] | None
+) -> tuple[list[Example], Counter[str]]:
     """Returns the benign examples of `data.benign`, where a row without a label counts as benign."""
     rows = _chosen_rows(source, "data.benign")
-    examples, rejected = parse_rows(rows, source.fields, name, key="data.benign.fields", default_label=BENIGN)
+    examples, rejected = parse_rows(
+        rows, source.fields, name, key="data.benign.fields", default_label=BENIGN, is_measured=is_measured
+    )
     return [example for example in examples if example.label == BENIGN], rejected
 
 

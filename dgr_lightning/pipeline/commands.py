@@ -19,7 +19,9 @@ from dgr_lightning.data import sources
 from dgr_lightning.engines.model_handle import ModelHandle
 from dgr_lightning.evaluation.subjects import BASE, TUNED, outputs_folder
 from dgr_lightning.evaluation.tax import tax
+from dgr_lightning.example import read_refined
 from dgr_lightning.files import write_json
+from dgr_lightning.hashes import content_hash
 from dgr_lightning.models.folder import check_unquantised
 from dgr_lightning.models.model_hash import model_hash
 from dgr_lightning.pipeline import stages
@@ -27,6 +29,7 @@ from dgr_lightning.pipeline.execution import Stage, compute, execute
 from dgr_lightning.pipeline.identity import evaluation_hash, identify
 from dgr_lightning.pipeline.locate_model import locate
 from dgr_lightning.pipeline.measurements import Measured, divergence_hash, shift_hash
+from dgr_lightning.pipeline.overlap import measured_hashes, measured_prompts, overlap
 from dgr_lightning.pipeline.place import Place
 from dgr_lightning.pipeline.run_directory import RunDir
 from dgr_lightning.pipeline.sweep_objective import objective
@@ -54,7 +57,7 @@ def train(cfg: Config, place: Place) -> float | tuple[float, float] | None:
             return objective(run.path / "metrics.csv")
         _announce(run, cfg)
         _check_model(cfg, base.folder)
-        refined, shift = _refine(run, cfg, base)
+        refined, shift = _refine(run, cfg, base, measures=True)
         training = Stage("train", "Training", partial(stages.training, cfg, base, run.hash), "ranks")
         trained = execute(training, run.path, cfg)
         measured.forget()
@@ -69,6 +72,7 @@ def train(cfg: Config, place: Place) -> float | tuple[float, float] | None:
                 run.hash,
                 {"refine": refined["seconds"], "shift": shift["seconds"], "train": trained["seconds"], **seconds},
                 rejected=refined["rejected"],
+                overlap=overlap((example.prompt for example in read_refined(run.path / stages.REFINED)), measured_prompts(cfg)),
                 base=before,
                 tuned=after,
                 tax=tax(run.path, before, after),
@@ -92,7 +96,7 @@ def refine(cfg: Config, place: Place) -> None:
             return _show_finished(run, cfg)
         _announce(run, cfg)
         measured.forget()
-        refined, shift = _refine(run, cfg, base)
+        refined, shift = _refine(run, cfg, base, measures=False)
         if tuned_folder is not None:
             with ModelHandle(tuned_folder, cfg) as tuned:
                 shift = _divergence(run, cfg, base, tuned, shift)
@@ -120,6 +124,8 @@ def _open(cfg: Config, model: ModelHandle, place: Place, kind: Kind) -> RunDir:
         contents["evaluation"] = _task_hashes(cfg, EVALUATION)
     else:
         contents["data"] = sources.data_hash(cfg.data)
+        if cfg.data.drop_overlap:
+            contents["data"] = content_hash(contents["data"], measured_hashes(cfg))
     if kind == "train":
         contents["probes"] = _task_hashes(cfg, PROBE) if cfg.probes.every else []
     return RunDir.open(cfg, identify(cfg, contents, kind), model.model_hash, place)
@@ -143,9 +149,9 @@ def _check_model(cfg: Config, folder: Path) -> None:
         tensor_parallel.check_folder(folder, cfg.trainer.tensor_parallel, cfg.model.trust_remote_code)
 
 
-def _refine(run: RunDir, cfg: Config, target: ModelHandle) -> tuple[Record, Record]:
+def _refine(run: RunDir, cfg: Config, target: ModelHandle, *, measures: bool) -> tuple[Record, Record]:
     """Sources → refined set, and how far it lies from the target; returns both records."""
-    refinement = Stage("refine", "Refinement", partial(stages.refinement, cfg, target), "one per node")
+    refinement = Stage("refine", "Refinement", partial(stages.refinement, cfg, target, measures=measures), "one per node")
     refined = execute(refinement, run.path, cfg)
     stats = RefinementStats(**refined["refinement"])
     shift = Stage("shift", "Shift", partial(stages.shift, cfg, target, stats), measured=shift_hash(cfg))

@@ -20,12 +20,15 @@ from dgr_lightning.cache import cache_dir
 from dgr_lightning.config import Config, JudgeConfig
 from dgr_lightning.console import console, say
 from dgr_lightning.data import sources
+from dgr_lightning.data.row_parsing import format_counts
 from dgr_lightning.engines.model_handle import ModelHandle
 from dgr_lightning.example import BENIGN, Example, ExampleFile, read_refined
 from dgr_lightning.files import write_jsonl, write_text
 from dgr_lightning.pipeline.example_view import example_view
+from dgr_lightning.pipeline.overlap import measured_prompts, overlap
 from dgr_lightning.refinement.outcome import RefinementStats
 from dgr_lightning.scoring.judge import open_judge
+from dgr_lightning.tasks.task import fingerprint
 
 if TYPE_CHECKING:
     from dgr_lightning.models.chat import Chat
@@ -35,13 +38,25 @@ REFINED = "refined.jsonl"
 SOURCES = "stages/sources.jsonl"
 
 
-def refinement(cfg: Config, target: ModelHandle, run: Path) -> dict[str, Any]:
-    """Sources → refined set: `refined.jsonl`, with the figures of the stage as its record."""
+def refinement(cfg: Config, target: ModelHandle, run: Path, *, measures: bool) -> dict[str, Any]:
+    """Sources → refined set: `refined.jsonl`, with the figures of the stage as its record.
+
+    Args:
+        cfg: the run.
+        target: the model that rewrites.
+        run: the run directory.
+        measures: whether the run evaluates a model, whose prompts the source set may hold.
+    """
     from dgr_lightning.refinement.refine import refine_set
     from dgr_lightning.refinement.strategy import strategy_of
 
-    source = sources.load_examples(cfg.data, cfg.seed)
+    measured = measured_prompts(cfg) if measures else {}
+    known = frozenset().union(*measured.values())
+    is_measured = (lambda prompt: fingerprint(prompt) in known) if cfg.data.drop_overlap else None
+    source = sources.load_examples(cfg.data, cfg.seed, is_measured)
     rejected = source.rejected
+    if shared := overlap((example.prompt for example in source.examples), measured):
+        say(f"[yellow]the model is measured on prompts of the source set: {format_counts(shared)}; data.drop_overlap=true[/]")
     say(f"{len(source.examples)} examples of {escape(cfg.data.name)}; rejected: {rejected or 'none'}")
     _show_first(source.examples[0], target.chat, run / "stages" / "first_example.txt")
     write_jsonl(run / SOURCES, source.examples)

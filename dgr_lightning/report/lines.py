@@ -117,6 +117,9 @@ def run_facts(summary: Summary) -> Iterator[tuple[str, str]]:
     """Yields name and text of each fact: rejected rows, refinement and shift, training, seconds by stage."""
     if rejected := summary.get("data", {}).get("rejected"):
         yield "rows rejected", ", ".join(f"{reason} {count}" for reason, count in rejected.items())
+    if overlap := summary.get("data", {}).get("overlap"):
+        shared = ", ".join(f"{task} {count}" for task, count in overlap.items())
+        yield "trained on prompts of the evaluation", f"{shared} (data.drop_overlap=true leaves them out)"
     if "refinement" in summary:
         yield from _refinement_facts(summary)
     if training := summary.get("training"):

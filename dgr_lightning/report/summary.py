@@ -50,6 +50,7 @@ class StageResults(TypedDict, total=False):
 
     Attributes:
         rejected: reason → rows of the source set that were rejected.
+        overlap: task → examples trained on whose prompt is one of its own; tasks that share none are left out.
         base: task → metric → estimate, of the model before training.
         tuned: the same of the trained model.
         tax: `evaluation.tax` of the two.
@@ -61,6 +62,7 @@ class StageResults(TypedDict, total=False):
     """
 
     rejected: Mapping[str, int]
+    overlap: Mapping[str, int]
     base: Estimates
     tuned: Estimates
     tax: Mapping[str, Estimate]
@@ -83,6 +85,8 @@ def build_summary(config_hash: str, wall_seconds: Mapping[str, float], **results
     summary: dict[str, Any] = {"schema": SCHEMA, "config_hash": config_hash, "versions": versions()}
     if "rejected" in results:
         summary["data"] = {"rejected": dict(results["rejected"])}
+        if "overlap" in results:
+            summary["data"]["overlap"] = dict(results["overlap"])
     if "base" in results:
         summary["base"] = _model_part(results["base"])
     if "tuned" in results:
@@ -121,8 +125,9 @@ def check_summary(summary: Summary) -> None:
     if summary["schema"] != SCHEMA:
         raise ValueError(f"schema is {summary['schema']!r}, not {SCHEMA}")
     if "data" in summary:
-        _check_keys(summary["data"], "data", required=("rejected",))
-        _check_counts(summary["data"]["rejected"], "data.rejected")
+        _check_keys(summary["data"], "data", required=("rejected",), optional=("overlap",))
+        for name, counts in summary["data"].items():
+            _check_counts(counts, f"data.{name}")
     for subject in SUBJECTS:
         if subject in summary:
             _check_model_part(summary[subject], subject)

@@ -123,7 +123,7 @@ def test_every_reason_is_counted_and_shown_with_its_row(tmp_path, capsys):
     loaded = load_examples(source_set(tmp_path, rows, fields=FieldsConfig(id="id")), seed=1)
     assert [example.id for example in loaded.examples] == ["set-1"]
     assert loaded.rejected == dict(Counter(reason for reason, _ in bad))
-    assert set(REASONS) == set(loaded.rejected) | {"no_answer_mark"}
+    assert set(REASONS) == set(loaded.rejected) | {"no_answer_mark", "overlap"}
     shown = capsys.readouterr().out
     assert "row 1: missing_field" in shown and "row 3: not_text" in shown
     assert f"set: {len(bad) - NUM_SHOWN} more rows rejected" in shown

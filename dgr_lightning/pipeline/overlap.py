@@ -1,0 +1,46 @@
+"""Prompts that stand both in the source set and in what a run is measured on: training on them flatters the figures.
+
+Two prompts are the same where their words are (`tasks.task.fingerprint`): case, punctuation and white space do not count. 32 of
+HarmBench's 400 behaviours stand in STAR-1 word for word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dgr_lightning.config import Config
+from dgr_lightning.tasks.loader import SECTIONS, load_problems, task_hashes
+from dgr_lightning.tasks.registry import TASKS
+from dgr_lightning.tasks.task import EVALUATION, PROBE, fingerprint
+
+
+def measured_prompts(cfg: Config) -> dict[str, frozenset[str]]:
+    """Returns task → fingerprints of all its prompts, over the evaluation's tasks and the probes'.
+
+    Raises:
+        UserError: a task cannot be read.
+    """
+    found: dict[str, frozenset[str]] = {}
+    for split, section in _sections(cfg):
+        for name in section.tasks:
+            task = TASKS[name].name
+            problems = load_problems(name, split=split, path=section.path.get(task))
+            found[task] = found.get(task, frozenset()) | {fingerprint(problem.prompt) for problem in problems}
+    return found
+
+
+def measured_hashes(cfg: Config) -> list[list[str]]:
+    """Returns what `measured_prompts` depends on: the content hashes of the tasks."""
+    return [task_hashes(section.tasks, split, section.path) for split, section in _sections(cfg)]
+
+
+def overlap(prompts: Iterable[str], measured: dict[str, frozenset[str]]) -> dict[str, int]:
+    """Returns task → how many of the prompts are among its own, without the tasks that share none."""
+    fingerprints = [fingerprint(prompt) for prompt in prompts]
+    counts = {task: sum(one in of_task for one in fingerprints) for task, of_task in measured.items()}
+    return {task: count for task, count in counts.items() if count}
+
+
+def _sections(cfg: Config):
+    sections = [(split, getattr(cfg, SECTIONS[split])) for split in (EVALUATION, PROBE)]
+    return [(split, section) for split, section in sections if split == EVALUATION or cfg.probes.every]
