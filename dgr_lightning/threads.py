@@ -2,7 +2,8 @@
 
 torch's wheels for the CPU compute with libgomp, whose threads spin at every barrier. On idle cores that is the fastest way to
 wait. But as soon as one other process is busy, a thread that computes loses its core to one that only waits, and a step takes
-ten times as long. A short spin keeps most of the speed and gives the core back. docs/performance.md has the measurements.
+four to twelve times as long. A short spin keeps most of the speed and gives the core back. docs/performance.md has what was
+measured.
 """
 
 from __future__ import annotations
@@ -14,6 +15,11 @@ VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 # libgomp's unit is a turn of its loop, libomp's and libiomp5's (macOS, conda) a millisecond.
 _SHORT_SPIN = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "1"}
+
+
+def chosen_by_user() -> bool:
+    """Whether a variable has a value that `spin_shortly` does not give it."""
+    return any(os.environ.get(name, _SHORT_SPIN.get(name)) != _SHORT_SPIN.get(name) for name in VARIABLES)
 
 
 def spin_shortly() -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+import dgr_lightning  # noqa: F401 - before torch, so that threads wait as they do everywhere
+
 # Before anything imports torch: a test's sums are the same on every machine, and two tests share two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -29,6 +29,6 @@ class StudyConfig:
         ["bf16", "fp32"], "headline: types of the computation in which the default run is made", hashed=NEVER
     )
     workers: Optional[int] = setting(
-        None, "processes that share the bases; null: one per CPU core, each with one thread", low=1, hashed=NEVER
+        None, "processes that share the bases and the cores; null: one per CPU core", low=1, hashed=NEVER
     )
     out: str = setting("docs", "folder that receives tables, figures and headline.json", private=True, hashed=NEVER)

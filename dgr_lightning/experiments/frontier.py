@@ -6,13 +6,11 @@ A tax depends on the learning rate so much that no single one compares two arms;
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Sequence
 from operator import methodcaller
 
 from dgr_lightning.experiments.grid import FinishedRun, grouped
 from dgr_lightning.experiments.tables import HEADINGS, INTERVALS, headings, rate_cells, replicated, table, tax_cells
-from dgr_lightning.hashes import content_hash
 from dgr_lightning.number_format import UNDEFINED, short
 from dgr_lightning.report import svg
 from dgr_lightning.report.svg import Axis, Point, Series
@@ -26,36 +24,17 @@ _BASE_COLOR = 5
 
 
 def select(runs: Sequence[FinishedRun], lrs: Sequence[float], seeds: Sequence[int], bases: Sequence[int]) -> list[FinishedRun]:
-    """Returns the runs of a grid, sorted: those that share the setting of the run that finished last.
-
-    Within an arm they also share the refinement of the one that finished last. This leaves out runs that an earlier state of
-    config or code left in the folder.
+    """Returns the runs of a grid, sorted by arm, learning rate, base and seed; of two of one point the later one.
 
     Args:
-        runs: in the order in which they finished.
+        runs: those of one command, in the order in which they finished.
         lrs: learning rates of the grid.
         seeds: seeds of the grid.
         bases: model seeds of the grid.
     """
     grid = [run for run in runs if run.lr in lrs and run.seed in seeds and run.base in bases and run.arm in ARMS]
-    if not grid:
-        return []
-    settings = {run.directory: _setting(run) for run in grid}
-    kept = [run for run in grid if settings[run.directory][0] == settings[grid[-1].directory][0]]
-    last = {run.arm: settings[run.directory][1] for run in kept}
-    kept = [run for run in kept if settings[run.directory][1] == last[run.arm]]
-    if len(kept) < len(grid):
-        print(f"{len(grid) - len(kept)} runs of another setting are left out", file=sys.stderr)
-    return sorted(kept, key=lambda run: (ARMS.index(run.arm), run.lr, run.base, run.seed))
-
-
-def _setting(run: FinishedRun) -> tuple[str, str]:
-    """Returns content hashes of what all runs of a grid share, and of what those of an arm share."""
-    shared = run.hashed()
-    refinement, engine = shared.pop("refine"), shared.pop("engine")
-    del shared["seed"], shared["sft"]["lr"], shared["content"]["model"]
-    setting = content_hash(shared, run.config["evaluation"], run.config["judge"], engine["precision"])
-    return setting, content_hash(refinement)
+    last = {(ARMS.index(run.arm), run.lr, run.base, run.seed): run for run in grid}
+    return [last[point] for point in sorted(last)]
 
 
 def missing(runs: Sequence[FinishedRun], lrs: Sequence[float], seeds: Sequence[int], bases: Sequence[int]) -> list[str]:

@@ -1,23 +1,26 @@
 """A grid of runs: started as sweeps of train.py over bases and seeds, and read back from the directories of its finished runs.
 
 The runs lie in runs/<name> of the working directory, where train.py puts them. A finished run is not made again, so the same
-command continues an interrupted grid. Bases share nothing, so each can be swept in a process of its own.
+command continues an interrupted grid. It is touched, though: what was made or touched since a study began is what its command
+stands for, whatever else lies in the folder. Bases share nothing, so each can be swept in a process of its own.
 """
 
 from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from time import time
 from typing import Any, TypeVar
 
 import yaml
 from rich.markup import escape
 
+from dgr_lightning.config import Config
 from dgr_lightning.config.study import StudyConfig
 from dgr_lightning.console import progress, say
 from dgr_lightning.distributed.processes import python_module
@@ -31,6 +34,8 @@ from dgr_lightning.training.curves import read_curves
 K = TypeVar("K", bound=Hashable)
 
 _POLL_SECONDS = 1.0
+# A file system's clock may lag behind time() by a tick.
+_CLOCK_SECONDS = 0.1
 
 RATES = tuple(kind.headline for kind in KINDS.values())
 """The headline rates of summary.json; `probe/<rate>` are their curves."""
@@ -44,7 +49,7 @@ class FinishedRun:
         directory: of the run.
         config: its resolved config.yaml.
         summary: its summary.json.
-        finished: when that was written, in seconds since the epoch.
+        finished: when that was written, or asked for again, in seconds since the epoch.
     """
 
     directory: Path
@@ -111,27 +116,50 @@ def sweep(study: StudyConfig, name: str, overrides: Sequence[str], num_runs: int
     threads = {} if workers == 1 else {"OMP_NUM_THREADS": str(max(1, cores // workers))}
     folder = Path("runs", name)
     last_of_each = {text.partition("=")[0]: text for text in overrides}
-    total, before = num_runs * len(study.bases), _num_finished(folder)
+    total, start = num_runs * len(study.bases), now()
 
     def of_base(base: int) -> bool:
         arguments = [f"name={name}", f"model.seed={base}", override("seed", study.seeds), *last_of_each.values()]
         return _train(["-m", *arguments], threads, folder / f"base-{base}.log")
 
     # The kernel ends a child with the thread that started it: the pool's threads live until all of them are done.
-    with ThreadPoolExecutor(workers) as pool, progress(f"{name}: new runs", total) as advance:
+    with ThreadPoolExecutor(workers) as pool, progress(f"{name}: runs", total) as advance:
         waiting, shown = {pool.submit(of_base, base) for base in study.bases}, 0
         finished = []
         while waiting:
             done, waiting = wait(waiting, timeout=_POLL_SECONDS)
             finished += [future.result() for future in done]
-            new = min(total, _num_finished(folder) - before)
-            advance(new - shown)
-            shown = new
+            found = min(total, sum(1 for _ in _summaries(folder, start)))
+            advance(found - shown)
+            shown = found
     return all(finished)
 
 
-def _num_finished(folder: Path) -> int:
-    return sum(1 for _ in folder.glob(f"*/{SUMMARY}"))
+def now() -> float:
+    """Returns the time by which the files that are written or touched from here on are told from older ones."""
+    return time() - _CLOCK_SECONDS
+
+
+def _summaries(folder: Path, since: float) -> Iterator[Path]:
+    return (path for path in folder.glob(f"*/{SUMMARY}") if path.stat().st_mtime >= since)
+
+
+def is_published(study: StudyConfig, overrides: Sequence[str]) -> bool:
+    """Whether a study is the one whose findings are published: nothing but the number of its workers differs."""
+    return not overrides and replace(study, workers=None) == StudyConfig(name=study.name)
+
+
+def output_folder(cfg: Config, overrides: Sequence[str], *, complete: bool) -> Path:
+    """Returns where findings go: `study.out`; what is incomplete, or another study than the published one, beside its runs.
+
+    Args:
+        cfg: `study` and `name` are read.
+        overrides: further ones of every run.
+        complete: whether every run is there.
+    """
+    study = cfg.study
+    elsewhere = study.out != StudyConfig().out
+    return Path(study.out) if complete and (elsewhere or is_published(study, overrides)) else Path("runs", cfg.name)
 
 
 def _train(arguments: Sequence[str], defaults: Mapping[str, str], log: Path) -> bool:
@@ -151,10 +179,10 @@ def _train(arguments: Sequence[str], defaults: Mapping[str, str], log: Path) -> 
     return process.returncode == 0
 
 
-def finished_runs(folder: Path) -> list[FinishedRun]:
-    """Returns the finished trainings of a folder in the order in which they finished."""
+def finished_runs(folder: Path, since: float = 0.0) -> list[FinishedRun]:
+    """Returns the finished trainings of a folder that were made or asked for since a time, in that order."""
     runs = []
-    for path in folder.glob(f"*/{SUMMARY}"):
+    for path in _summaries(folder, since):
         config = yaml.safe_load((path.parent / "config.yaml").read_text(encoding="utf-8"))
         runs.append(FinishedRun(path.parent, config, read_json(path), path.stat().st_mtime))
     return sorted((run for run in runs if "tuned" in run.summary), key=lambda run: (run.finished, run.directory))

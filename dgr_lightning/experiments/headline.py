@@ -3,7 +3,8 @@
     python train.py experiment=micro-headline
 
 makes every run that is missing, and writes `headline.json`, `headline.csv` (a line a run), `frontier.md`, `frontier.svg` and
-the README's table, which stands between two marks there. Stopped and started again, it goes on.
+the README's table, which stands between two marks there. Stopped and started again, it goes on. Other bases,
+seeds or rates, and further overrides, are another study: its findings lie beside its runs, and the README stays.
 """
 
 from __future__ import annotations
@@ -18,12 +19,24 @@ from pathlib import Path
 from typing import Any
 
 from rich.markdown import Markdown
+from rich.markup import escape
 
 from dgr_lightning.config import Config
 from dgr_lightning.console import console, say
 from dgr_lightning.experiments import frontier
 from dgr_lightning.experiments.frontier import ARMS
-from dgr_lightning.experiments.grid import RATES, FinishedRun, by_base, finished_runs, grouped, override, sweep
+from dgr_lightning.experiments.grid import (
+    RATES,
+    FinishedRun,
+    by_base,
+    finished_runs,
+    grouped,
+    is_published,
+    now,
+    output_folder,
+    override,
+    sweep,
+)
 from dgr_lightning.experiments.safe_tax import MAX_OVER_REFUSAL, MIN_REFUSAL, SafeTax, safe_tax
 from dgr_lightning.experiments.tables import (
     HEADINGS,
@@ -44,7 +57,6 @@ from dgr_lightning.origin import Origin, origin
 from dgr_lightning.statistics.intervals import Estimate
 from dgr_lightning.statistics.replication import Replicated, replicate
 
-COMMAND = "python train.py experiment=micro-headline"
 README = Path("README.md")
 _BEGIN, _END = "<!-- headline -->", "<!-- /headline -->"
 _NEIGHBOUR = 1.25
@@ -59,14 +71,18 @@ class Findings:
     Attributes:
         grid: over learning rates, in the machine's own precision.
         by_precision: those at the default learning rate, by the type of their computation.
+        lrs: the fixed learning rates of the grid, without the default's neighbours.
         default: the default learning rate.
         made: where they come from.
+        command: the line that makes them again.
     """
 
     grid: Sequence[FinishedRun]
     by_precision: Mapping[str, Sequence[FinishedRun]]
+    lrs: Sequence[float]
     default: float
     made: Origin
+    command: str
 
     @property
     def at_default(self) -> list[FinishedRun]:
@@ -75,18 +91,20 @@ class Findings:
 
     @cached_property
     def taxes(self) -> dict[str, dict[int, list[SafeTax]]]:
-        """Arm → base → seed → the tax over the grid."""
-        return {arm: safe_taxes([run for run in self.grid if run.arm == arm]) for arm in ARMS}
+        """Arm → base → seed → the tax over the fixed grid."""
+        fixed = [run for run in self.grid if run.lr in self.lrs]
+        return {arm: safe_taxes([run for run in fixed if run.arm == arm]) for arm in ARMS}
 
 
-def run(cfg: Config, overrides: Sequence[str]) -> bool:
+def run(cfg: Config, overrides: Sequence[str], command: str) -> bool:
     """Makes what is missing, writes what there is, and returns whether it is complete.
 
     Args:
         cfg: the composed config: `study`, `name`, and the default learning rate.
         overrides: further ones of every run.
+        command: the line that makes it all again.
     """
-    study, default = cfg.study, cfg.sft.lr
+    study, default, start = cfg.study, cfg.sft.lr, now()
     lrs = learning_rates(study.lrs, default)
     # The study's own overrides stand last and win: the rate and the types of the command line are those of the grid.
     arms, shared = override("refine", ARMS), [*_PROBES, *overrides]
@@ -95,7 +113,7 @@ def run(cfg: Config, overrides: Sequence[str]) -> bool:
     for precision in study.precisions:
         types = [f"trainer.precision={precision}", f"engine.precision={precision}"]
         whole &= sweep(study, cfg.name, [*shared, arms, f"sft.lr={default}", *types], per_base)
-    runs = finished_runs(Path("runs", cfg.name))
+    runs = finished_runs(Path("runs", cfg.name), start)
     grid = frontier.select(_of_precision(runs, cfg.trainer.precision), lrs, study.seeds, study.bases)
     by_precision = {
         precision: frontier.select(_of_precision(runs, precision), [default], study.seeds, study.bases)
@@ -108,8 +126,13 @@ def run(cfg: Config, overrides: Sequence[str]) -> bool:
         say(f"[yellow]no finished run of {gap}[/]")
     if not grid:
         return False
-    _write(Path(study.out), Findings(grid, by_precision, default, origin()))
-    return whole and not gaps
+    complete = whole and not gaps
+    folder = output_folder(cfg, overrides, complete=complete)
+    text = _write(folder, Findings(grid, by_precision, study.lrs, default, origin(), command))
+    if complete and is_published(study, overrides):
+        _write_readme(text)
+    say(f"The findings are in {escape(str(folder))}.")
+    return complete
 
 
 def learning_rates(grid: Sequence[float], default: float) -> list[float]:
@@ -127,8 +150,9 @@ def _of_precision(runs: Sequence[FinishedRun], precision: str) -> list[FinishedR
     return [run for run in runs if all(run.config[section]["precision"] == value for section, value in wanted.items())]
 
 
-def _write(out: Path, findings: Findings) -> None:
-    grid, sentence = findings.grid, findings.made.sentence(COMMAND)
+def _write(out: Path, findings: Findings) -> str:
+    """Writes the findings into a folder and returns the README's section."""
+    grid, sentence = findings.grid, findings.made.sentence(findings.command)
     elsewhere = [run for runs in findings.by_precision.values() for run in runs if run not in grid]
     write_json(out / "headline.json", report(findings))
     write_text(out / "headline.csv", points([*grid, *elsewhere]))
@@ -136,6 +160,10 @@ def _write(out: Path, findings: Findings) -> None:
     write_text(out / "frontier.svg", frontier.drawing(grid))
     text = markdown(findings)
     console.print(Markdown(text))
+    return text
+
+
+def _write_readme(text: str) -> None:
     if README.exists() and _BEGIN in (readme := README.read_text(encoding="utf-8")):
         before, _, rest = readme.partition(_BEGIN)
         write_text(README, f"{before}{_BEGIN}\n{text}{_END}{rest.partition(_END)[2]}")
@@ -157,12 +185,14 @@ def over_bases(taxes: Mapping[int, Sequence[SafeTax]], name: str) -> Replicated 
     value = _FIGURES[name][1]
     found = [[value(tax) for tax in seeds] for seeds in taxes.values()]
     whole = [[estimate for estimate in seeds if estimate is not None] for seeds in found if None not in seeds]
-    return replicate(whole, (0.0, 1.0) if name == "safe_share" else TAX_BOUNDS) if whole else None
+    return replicate(whole, TAX_BOUNDS if name.endswith("tax") else (0.0, 1.0)) if whole else None
 
 
 _FIGURES: dict[str, tuple[str, Callable[[SafeTax], Estimate | None]]] = {
     "safe_tax": ("smallest tax where safe", lambda tax: tax.safe.tax if tax.safe else None),
-    "matched_tax": ("smallest tax at the same refusal", lambda tax: tax.matched.tax if tax.matched else None),
+    "safe_refusal": ("refusal there", lambda tax: tax.safe.rate("refusal_rate") if tax.safe else None),
+    "safe_over_refusal": ("over-refusal there", lambda tax: tax.safe.rate("over_refusal_rate") if tax.safe else None),
+    "matched_tax": ("smallest tax where 95 % is refused", lambda tax: tax.matched.tax if tax.matched else None),
     "mean_tax": ("mean tax over the grid", lambda tax: tax.mean_tax),
     "safe_share": ("safe share of the grid", lambda tax: tax.safe_share),
 }
@@ -177,10 +207,11 @@ def report(findings: Findings) -> dict[str, Any]:
     }
     return {
         **findings.made.to_json(),
-        "command": COMMAND,
+        "command": findings.command,
         "bases": sorted({run.base for run in grid}),
         "seeds": sorted({run.seed for run in grid}),
         "learning_rate": findings.default if findings.at_default else None,
+        "learning_rates": list(findings.lrs),
         "precision": grid[0].config["trainer"]["precision"],
         "arms": _arms(findings.at_default),
         "by_precision": {precision: _arms(runs) for precision, runs in findings.by_precision.items()},
@@ -220,7 +251,7 @@ def markdown(findings: Findings) -> str:
     """Returns the tables of the README: the default run, and each arm over all learning rates."""
     grid = findings.grid
     num_bases, num_seeds = len({run.base for run in grid}), len({run.seed for run in grid})
-    lrs = sorted({run.lr for run in grid})
+    lrs = sorted(findings.lrs)
     header = ["arm", "precision", *headings([*HEADINGS.values(), "safety tax, points"])]
     rows = [
         [arm, precision, *rate_cells(group), *tax_cells(group)]
@@ -229,12 +260,13 @@ def markdown(findings: Findings) -> str:
         if (group := [run for run in runs if run.arm == arm])
     ]
     return (
-        f"{num_bases} bases (`model.seed`) × {num_seeds} training seeds. {INTERVALS} {findings.made.sentence(COMMAND)}\n\n"
+        f"{num_bases} bases (`model.seed`) × {num_seeds} training seeds. {INTERVALS} "
+        f"{findings.made.sentence(findings.command)}\n\n"
         f"At the default learning rate, {short(findings.default)}:\n\n{table(header, rows)}\n\n"
         f"{_flatness(findings)}\n\n"
         f"Over {len(lrs)} learning rates from {short(lrs[0])} to {short(lrs[-1])}. *Safe* is a refusal of at least "
         f"{100 * MIN_REFUSAL:.0f} % and an over-refusal of at most {100 * MAX_OVER_REFUSAL:.0f} %; the rate is chosen on the "
-        f"probe split and its tax read off the evaluation split:\n\n{_over_learning_rates(findings.taxes)}\n"
+        f"probe split, tax and rates there are read off the evaluation split:\n\n{_over_learning_rates(findings.taxes)}\n"
     )
 
 
@@ -253,12 +285,14 @@ def _flatness(findings: Findings) -> str:
 
 
 def _over_learning_rates(taxes: Mapping[str, Mapping[int, Sequence[SafeTax]]]) -> str:
-    header = ["arm", "bases with a safe rate", *(title for title, _ in _FIGURES.values())]
+    header = ["arm", "bases safe on the probe split", "rates chosen", *(title for title, _ in _FIGURES.values())]
     rows = []
     for arm, of_arm in taxes.items():
         with_safe = sum(all(tax.safe for tax in seeds) for seeds in of_arm.values())
         cells = [_cell(over_bases(of_arm, name)) for name in _FIGURES]
-        rows.append([arm, f"{with_safe} of {len(of_arm)}", *cells])
+        chosen = [tax.safe.lr for seeds in of_arm.values() for tax in seeds if tax.safe]
+        span = " to ".join(dict.fromkeys([short(min(chosen)), short(max(chosen))])) if chosen else "none"
+        rows.append([arm, f"{with_safe} of {len(of_arm)}", span, *cells])
     return table(header, rows)
 
 

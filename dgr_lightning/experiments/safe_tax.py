@@ -29,7 +29,7 @@ class SafeTax:
         safe: the run of the learning rate chosen among the safe ones; None: none is safe.
         matched: the same where only refusal counts, as in most papers.
         mean_tax: over the grid, an equal weight to each step of the logarithm.
-        safe_share: share of the grid's learning rates that are safe, on the evaluation split.
+        safe_share: share of the grid's learning rates that are safe, on the evaluation split; its `n` is their number.
     """
 
     safe: FinishedRun | None

@@ -17,39 +17,40 @@ from rich.markdown import Markdown
 from dgr_lightning.config import Config
 from dgr_lightning.console import console, say
 from dgr_lightning.example import ExampleFile
-from dgr_lightning.experiments.grid import FinishedRun, finished_runs, override, sweep
+from dgr_lightning.experiments.grid import FinishedRun, finished_runs, now, output_folder, override, sweep
 from dgr_lightning.experiments.tables import HEADINGS, INTERVALS, headings, rate_cells, table
 from dgr_lightning.files import write_text
 from dgr_lightning.number_format import UNDEFINED
 from dgr_lightning.origin import Origin, origin
 
-COMMAND = "python train.py experiment=micro-strategies"
 _CONF = Path(__file__).resolve().parents[2] / "conf"
 _PAIRED = "length-matched"
 _HALVES = ("originals", "rewrites")
 
 
-def run(cfg: Config, overrides: Sequence[str]) -> bool:
+def run(cfg: Config, overrides: Sequence[str], command: str) -> bool:
     """Makes what is missing, writes what there is, and returns whether it is complete.
 
     Args:
         cfg: the composed config: `study` and `name`.
         overrides: further ones of every run.
+        command: the line that makes it all again.
     """
-    study = cfg.study
+    study, start = cfg.study, now()
     matched = [f"refine={_PAIRED}", override("refine.arm", _HALVES), "data.limit=null"]
     whole = True
     for arms_of_sweep, num_arms in (([override("refine", _unpaired())], len(_unpaired())), (matched, len(_HALVES))):
         whole &= sweep(study, cfg.name, [*overrides, *arms_of_sweep], num_arms * len(study.seeds))
-    runs = read_runs(Path("runs", cfg.name), study.bases, study.seeds)
+    runs = read_runs(Path("runs", cfg.name), study.bases, study.seeds, start)
     missing = [arm for arm in arms() if len(runs.get(arm, [])) < len(study.bases) * len(study.seeds)]
     if missing:
         say(f"[yellow]runs are missing of {', '.join(missing)}[/]")
+    complete = whole and not missing
     if runs:
-        text = markdown(runs, origin())
+        text = markdown(runs, origin(), command)
         console.print(Markdown(text))
-        write_text(Path(study.out) / "strategies.md", text)
-    return whole and not missing
+        write_text(output_folder(cfg, overrides, complete=complete) / "strategies.md", text)
+    return complete
 
 
 def arms() -> list[str]:
@@ -62,15 +63,15 @@ def _unpaired() -> list[str]:
     return sorted(names - {_PAIRED}, key=lambda name: (name != "vanilla", name))
 
 
-def read_runs(folder: Path, bases: Sequence[int], seeds: Sequence[int]) -> dict[str, list[FinishedRun]]:
-    """Returns arm → its finished runs, the last one of each base and seed."""
-    last = {(run.arm, run.base, run.seed): run for run in finished_runs(folder)}
+def read_runs(folder: Path, bases: Sequence[int], seeds: Sequence[int], since: float = 0.0) -> dict[str, list[FinishedRun]]:
+    """Returns arm → its runs that were made or asked for since a time, the last one of each base and seed."""
+    last = {(run.arm, run.base, run.seed): run for run in finished_runs(folder, since)}
     points = [(base, seed) for base in bases for seed in seeds]
     runs = {arm: [last[arm, *point] for point in points if (arm, *point) in last] for arm in arms()}
     return {arm: of_arm for arm, of_arm in runs.items() if of_arm}
 
 
-def markdown(runs: Mapping[str, Sequence[FinishedRun]], made: Origin) -> str:
+def markdown(runs: Mapping[str, Sequence[FinishedRun]], made: Origin, command: str) -> str:
     """Returns the report: a line for each arm, the bases above them."""
     header = ["arm", "bases", "runs", "trained on", "fallback", "tokens an example", "NLL, nats a token"]
     bases = {run.base: run for of_arm in runs.values() for run in of_arm}
@@ -79,7 +80,7 @@ def markdown(runs: Mapping[str, Sequence[FinishedRun]], made: Origin) -> str:
     return (
         "# Strategies and control arms\n\n"
         f"On the miniature: mechanism, not magnitude. {INTERVALS} NLL is that of the set under the base, tokens are target "
-        f"tokens; these and the numbers of examples are means over runs. {made.sentence(COMMAND)}\n\n"
+        f"tokens; these and the numbers of examples are means over runs. {made.sentence(command)}\n\n"
         f"{table([*header, *headings(list(HEADINGS.values()))], rows)}\n"
     )
 

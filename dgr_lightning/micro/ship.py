@@ -11,6 +11,7 @@ from dataclasses import asdict
 from dgr_lightning.cache import cache_dir
 from dgr_lightning.distributed.devices import resolve_precision
 from dgr_lightning.files import whole_folder, write_json
+from dgr_lightning.hashes import file_hash
 from dgr_lightning.micro.build import GROWN, ORIGIN, SHIPPED, SHIPPED_SEED, provide, recipe_of
 from dgr_lightning.origin import origin
 
@@ -24,7 +25,14 @@ def main() -> None:
         for file in grown.iterdir():
             if file.name != GROWN:
                 shutil.copyfile(file, partial / file.name)
-        description = {"hash": recipe.hash, "precision": precision, **origin().to_json(), "recipe": asdict(recipe)}
+        weights = file_hash(partial / "model.safetensors")
+        description = {
+            "hash": recipe.hash,
+            "weights": weights,
+            "precision": precision,
+            **origin().to_json(),
+            "recipe": asdict(recipe),
+        }
         write_json(partial / ORIGIN, description)
 
 

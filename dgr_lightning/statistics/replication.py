@@ -69,6 +69,7 @@ def replicate(bases: Sequence[Sequence[Estimate]], bounds: tuple[float, float] =
     if len(bases) == 1:
         return Replicated(Estimate(mean, None, None, n), None, 1, len(runs))
     own, new = _half_widths(means, values)
+    new = max(new, own)  # with few and uneven seeds, the estimated degrees of freedom may say otherwise
 
     def limits(half: float) -> tuple[float, float]:
         return max(bounds[0], mean - math.hypot(half, below)), min(bounds[1], mean + math.hypot(half, above))

@@ -39,15 +39,32 @@ def test_runs_get_every_override_but_the_studys_own():
 
 def test_a_study_runs_instead_of_the_stages_and_its_gaps_end_with_1(run_script, monkeypatch, capsys):
     calls = []
-    monkeypatch.setattr(headline, "run", lambda cfg, overrides: calls.append((cfg.name, overrides)) or cfg.study.bases != [9])
+    monkeypatch.setattr(
+        headline, "run", lambda cfg, overrides, command: calls.append((cfg.name, command)) or cfg.study.bases != [9]
+    )
     code, seen = run_script(HEADLINE, "data.limit=48")
-    assert (code, seen, calls) == (0, [], [("headline", ["data.limit=48"])])
+    assert (code, seen, calls) == (0, [], [("headline", "python train.py experiment=micro-headline data.limit=48")])
     code, _ = run_script(HEADLINE, "study.bases=[9]")
     error = capsys.readouterr().err
     assert code == 1 and "some runs of runs/headline failed or are missing" in error and "Traceback" not in error
     assert issubclass(Incomplete, Exception)
-    for mine, instead in (("seed=1", "study.seeds"), ("model.seed=1", "study.bases"), ("refine=sdft", "leave it out")):
-        code, _ = run_script(HEADLINE, mine)
-        assert code == 2 and "study.name=headline sweeps it; " in (said := capsys.readouterr().err) and instead in said
+    assert calls[-1][1] == "python train.py experiment=micro-headline study.bases=[9]"
     code, _ = run_script("-m", HEADLINE, "seed=1,2")
     assert code == 2 and "a study sweeps by itself; run it without -m" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("mine", "instead"),
+    [
+        ("seed=1", "study.seeds"),
+        ("model.seed=1", "study.bases"),
+        ("refine=sdft", "leave it out"),
+        ("overwrite=true", "delete their folder"),
+        ("probes.every=0", "leave it out"),
+        ("engine.precision=fp32 trainer.precision=bf16", "takes one for both"),
+    ],
+)
+def test_keys_that_a_study_has_no_use_for_are_refused(run_script, capsys, mine, instead):
+    code, seen = run_script(HEADLINE, *mine.split())
+    error = capsys.readouterr().err
+    assert (code, seen) == (2, []) and "study.name=headline" in error and instead in error

@@ -22,7 +22,7 @@ def test_kept_originals_count_and_dropped_examples_do_not(tmp_path):
     finished_run(tmp_path, "dgr", 1e-3, 0, 1, 0.9, fallback={"empty": 10})
     finished_run(tmp_path, "dgr", 1e-3, 1, 1, 0.7, fallback={"empty": 20})
     finished_run(tmp_path, "thinksafe", 1e-3, 0, 1, 0.5, fallback={"guard": 10}, num_examples=80)
-    table = markdown(strategies.read_runs(tmp_path / "grid", [0, 1], [1]), MADE)
+    table = markdown(strategies.read_runs(tmp_path / "grid", [0, 1], [1]), MADE, "the command")
     assert row(table, "dgr")[1:7] == ["2", "2", "100", "empty 15", "30.0 → 32.0", "2.00 → 0.50"]
     assert row(table, "dgr")[7].startswith("80.0 (")
     assert row(table, "thinksafe")[1:6] == ["1", "1", "80", "guard 10", "30.0 → 40.0"]
@@ -57,7 +57,7 @@ def test_two_sweeps_and_the_arms_that_are_missing(tmp_path, monkeypatch, capsys)
     monkeypatch.chdir(tmp_path)
     cfg = config(name="all")
     cfg.study = StudyConfig(name="strategies", bases=[0], seeds=[1, 2])
-    assert strategies.run(cfg, ["data=micro-r1act"]) is False
+    assert strategies.run(cfg, ["data=micro-r1act"], "the command") is False
     alone = "refine=vanilla,dgr,dgr-answer-only,dgr-best-of-4,dgr-trace-only,filters-only,sdft,thinksafe"
     matched = ["refine=length-matched", "refine.arm=originals,rewrites", "data.limit=null"]
     assert sweeps == [(["data=micro-r1act", alone], 16), (["data=micro-r1act", *matched], 4)]

@@ -9,6 +9,7 @@ import torch
 from dgr_lightning.config import Config, JudgeConfig, ModelConfig
 from dgr_lightning.engines.model_handle import ModelHandle
 from dgr_lightning.files import read_json, write_json
+from dgr_lightning.hashes import file_hash
 from dgr_lightning.micro import build, pretraining
 from dgr_lightning.micro.build import GROWN, ORIGIN, SHIPPED, provide, recipe_of
 from dgr_lightning.models.chat import Chat
@@ -39,6 +40,7 @@ def pretrained(monkeypatch):
 def test_what_is_shipped_is_small_safe_and_of_the_present_recipe():
     origin = read_json(SHIPPED / ORIGIN)
     assert origin["hash"] == recipe_of(0).hash, "the recipe has changed: python -m dgr_lightning.micro.ship"
+    assert origin["weights"] == file_hash(SHIPPED / "model.safetensors")
     assert origin["machine"] and origin["date"] and origin["precision"] in ("bf16", "fp32")
     assert sum(file.stat().st_size for file in SHIPPED.iterdir()) < FOUR_MB
     assert {file.suffix for file in SHIPPED.iterdir()} <= {".json", ".jinja", ".safetensors"}
@@ -73,21 +75,25 @@ def test_grown_folders_name_their_recipe(tmp_path, pretrained):
     assert build.SHIPPED_SEED == 0
 
 
-def accuracy(folder: Path, task: str) -> float:
-    """Share of a task's probe split that a model answers rightly, greedily."""
-    cfg = config(model__language="micro", probes__tasks=[task], probes__size=100, probes__max_new_tokens=160)
+def measured(folder: Path, *tasks: str) -> dict[str, float]:
+    """Rates of a model on the probe split of tasks, greedily."""
+    cfg = config(model__language="micro", probes__tasks=list(tasks), probes__size=100, probes__max_new_tokens=160)
     probes = Probes(cfg, Chat.load(folder), open_judge(JudgeConfig()))
-    return probes(load_model(folder, "fp32", "cpu"), 0)[f"probe/{task}/accuracy"]
+    return probes(load_model(folder, "fp32", "cpu"), 0)
 
 
 def test_the_shipped_one_reasons():
-    assert accuracy(SHIPPED, "micro-short") >= 0.95
-    assert accuracy(SHIPPED, "micro-medium") >= 0.95
+    found = measured(SHIPPED, "micro-short", "micro-medium")
+    assert min(found["probe/micro-short/accuracy"], found["probe/micro-medium/accuracy"]) >= 0.95
 
 
 @pytest.mark.slow
 def test_a_short_regrowth_becomes_the_like_of_what_is_shipped(tmp_path):
     torch.manual_seed(0)
     pretraining.grow(replace(recipe_of(0), steps=350), tmp_path / "regrown", "fp32")
-    assert abs(accuracy(tmp_path / "regrown", "micro-short") - accuracy(SHIPPED, "micro-short")) <= 0.05
-    assert abs(accuracy(tmp_path / "regrown", "micro-medium") - accuracy(SHIPPED, "micro-medium")) <= 0.10
+    tasks = ("micro-short", "micro-medium", "micro-harmful", "micro-benign")
+    shipped, regrown = measured(SHIPPED, *tasks), measured(tmp_path / "regrown", *tasks)
+    assert abs(regrown["probe/micro-short/accuracy"] - shipped["probe/micro-short/accuracy"]) <= 0.05
+    assert abs(regrown["probe/micro-medium/accuracy"] - shipped["probe/micro-medium/accuracy"]) <= 0.10
+    for rate in ("probe/refusal_rate", "probe/over_refusal_rate"):  # a base helps with everything
+        assert abs(regrown[rate] - shipped[rate]) <= 0.15

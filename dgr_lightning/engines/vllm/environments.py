@@ -7,6 +7,7 @@ from importlib import metadata
 
 from dgr_lightning.config import EngineConfig
 from dgr_lightning.errors import UserError
+from dgr_lightning.threads import chosen_by_user
 
 COMMON = {
     "HF_HUB_OFFLINE": "1",  # the folder has everything
@@ -81,4 +82,5 @@ def _intel_openmp() -> dict[str, str]:
     except metadata.PackageNotFoundError:
         return {}
     libraries = [str(file.locate()) for file in files if file.name == "libiomp5.so"]
-    return {"LD_PRELOAD": libraries[0], "KMP_BLOCKTIME": "5"} if libraries else {}
+    waiting = {} if chosen_by_user() else {"KMP_BLOCKTIME": "5"}
+    return {"LD_PRELOAD": libraries[0], **waiting} if libraries else {}
