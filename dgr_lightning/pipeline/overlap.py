@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dgr_lightning.config import Config
+from dgr_lightning.config import Config, EvaluationConfig, ProbesConfig
 from dgr_lightning.tasks.loader import SECTIONS, load_problems, task_hashes
 from dgr_lightning.tasks.registry import TASKS
 from dgr_lightning.tasks.task import EVALUATION, PROBE, fingerprint
@@ -41,6 +41,6 @@ def overlap(prompts: Iterable[str], measured: dict[str, frozenset[str]]) -> dict
     return {task: count for task, count in counts.items() if count}
 
 
-def _sections(cfg: Config):
+def _sections(cfg: Config) -> list[tuple[str, EvaluationConfig | ProbesConfig]]:
     sections = [(split, getattr(cfg, SECTIONS[split])) for split in (EVALUATION, PROBE)]
     return [(split, section) for split, section in sections if split == EVALUATION or cfg.probes.every]
