@@ -49,7 +49,7 @@ def test_the_last_run_of_each_base_and_seed_counts(tmp_path):
     }
 
 
-def test_two_sweeps_and_the_arms_that_are_missing(tmp_path, monkeypatch, capsys):
+def test_one_sweep_and_the_arms_that_are_missing(tmp_path, monkeypatch, capsys):
     sweeps = []
     monkeypatch.setattr(
         strategies, "sweep", lambda study, name, overrides, num_runs: sweeps.append((overrides, num_runs)) or True
@@ -59,8 +59,7 @@ def test_two_sweeps_and_the_arms_that_are_missing(tmp_path, monkeypatch, capsys)
     cfg.study = StudyConfig(name="strategies", bases=[0], seeds=[1, 2])
     assert strategies.run(cfg, ["data=micro-r1act"], "the command") is False
     alone = "refine=vanilla,dgr,dgr-answer-only,dgr-best-of-4,dgr-trace-only,filters-only,sdft,thinksafe"
-    matched = ["refine=length-matched", "refine.arm=originals,rewrites", "data.limit=null"]
-    assert sweeps == [(["data=micro-r1act", alone], 16), (["data=micro-r1act", *matched], 4)]
+    assert sweeps == [(["data=micro-r1act", alone], 16)]
     assert "runs are missing of vanilla, " in capsys.readouterr().out
     assert not (tmp_path / "docs").exists()
 
