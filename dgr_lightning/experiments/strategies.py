@@ -3,7 +3,7 @@
     python train.py experiment=micro-strategies
 
 makes every run that is missing, all else at its defaults, and writes strategies.md. The length-matched comparison is not among
-the arms: its two halves need originals and rewrites of equal length, and of micro-directrefusal no original has a rewrite so short.
+the arms: its two halves need originals and rewrites of equal length, and micro-directrefusal has no such pair.
 """
 
 from __future__ import annotations
