@@ -349,7 +349,7 @@ def _train_ours(job: Job, run: Run) -> None:
     from dgr_lightning.training import loss
     from dgr_lightning.training.sft import BARE_TRAINER, SafetySft
 
-    def full_logits(head: Any, hidden: Any, labels: Any, max_logits: int | None = None) -> Any:
+    def full_logits(head: Any, hidden: Any, labels: Any, *_: Any) -> Any:
         return torch.nn.functional.cross_entropy(head(hidden).float(), labels, reduction="sum")
 
     class Clock(Callback):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from dgr_lightning.config import Config, EngineConfig, RefineConfig
 from dgr_lightning.engines.engine import LENGTH, STOP, Completion, Request, Sampling
@@ -28,7 +28,7 @@ class CharacterTokenizer:
 class CharacterChat:
     """A chat whose ids are code points; prompts end in an opening mark, which thinking=False closes."""
 
-    style = "think"
+    identity: ClassVar = {"chat_style": "think"}
     stop_ids = (END,)
     pad_id = END
     tokenizer = CharacterTokenizer()

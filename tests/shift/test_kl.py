@@ -25,7 +25,7 @@ PROBLEMS = [Problem(f"{kind}-{i}", kind, f"ask {i}", None) for kind in ("reasoni
 class Words:
     """Stands for a chat format with six words, the last of which ends a text."""
 
-    style, eos_id = "think", 5
+    identity, eos_id = {"chat_style": "think"}, 5
 
     def prompt_ids(self, prompt: str) -> list[int]:
         return [0]
