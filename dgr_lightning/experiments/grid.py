@@ -1,8 +1,8 @@
 """A grid of runs: started as sweeps of train.py over bases and seeds, and read back from the directories of its finished runs.
 
 The runs lie in runs/<name> of the working directory, where train.py puts them. A finished run is not made again, so the same
-command continues an interrupted grid. It is touched, though: what was made or touched since a study began is what its command
-stands for, whatever else lies in the folder. Bases share nothing, so each can be swept in a process of its own.
+command continues an interrupted grid; that it was asked for is noted. What was made or asked for since a study began is what
+its command stands for, whatever else lies in the folder. Bases share nothing, so each can be swept in a process of its own.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from dgr_lightning.config.study import StudyConfig
 from dgr_lightning.console import progress, say
 from dgr_lightning.distributed.processes import python_module
 from dgr_lightning.files import read_json
-from dgr_lightning.pipeline.run_directory import read_described
+from dgr_lightning.pipeline.run_directory import last_asked, read_described
 from dgr_lightning.report.summary import SUMMARY
 from dgr_lightning.statistics.intervals import Estimate
 from dgr_lightning.tasks.metrics import KINDS
@@ -136,12 +136,12 @@ def sweep(study: StudyConfig, name: str, overrides: Sequence[str], num_runs: int
 
 
 def now() -> float:
-    """Returns the time by which the files that are written or touched from here on are told from older ones."""
+    """Returns the time by which the files that are written from here on are told from older ones."""
     return time() - _CLOCK_SECONDS
 
 
 def _summaries(folder: Path, since: float) -> Iterator[Path]:
-    return (path for path in folder.glob(f"*/{SUMMARY}") if path.stat().st_mtime >= since)
+    return (path for path in folder.glob(f"*/{SUMMARY}") if last_asked(path.parent) >= since)
 
 
 def is_published(study: StudyConfig, overrides: Sequence[str]) -> bool:
@@ -184,7 +184,7 @@ def finished_runs(folder: Path, since: float = 0.0) -> list[FinishedRun]:
     runs = []
     for path in _summaries(folder, since):
         config = yaml.safe_load((path.parent / "config.yaml").read_text(encoding="utf-8"))
-        runs.append(FinishedRun(path.parent, config, read_json(path), path.stat().st_mtime))
+        runs.append(FinishedRun(path.parent, config, read_json(path), last_asked(path.parent)))
     return sorted((run for run in runs if "tuned" in run.summary), key=lambda run: (run.finished, run.directory))
 
 

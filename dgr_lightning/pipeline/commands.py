@@ -35,7 +35,7 @@ from dgr_lightning.pipeline.run_directory import RunDir
 from dgr_lightning.pipeline.sweep_objective import objective
 from dgr_lightning.refinement.outcome import RefinementStats
 from dgr_lightning.report import terminal
-from dgr_lightning.report.summary import SUMMARY, build_summary
+from dgr_lightning.report.summary import build_summary
 from dgr_lightning.scoring.judge import judge_note
 from dgr_lightning.shift.measure import mean_nll
 from dgr_lightning.tasks.loader import task_hashes
@@ -193,6 +193,6 @@ def _announce(run: RunDir, cfg: Config) -> None:
 
 
 def _show_finished(run: RunDir, cfg: Config) -> None:
-    (run.path / SUMMARY).touch()  # when it was last asked for: by that a study knows the runs of its command
+    run.note_asked()  # by that a study knows the runs of its command
     say(f"{escape(str(run.path))} is done; overwrite=true starts it from the beginning.")
     terminal.show(run.path, judge_note(cfg.judge))

@@ -1,8 +1,9 @@
 """The run directory: where a run lives, which config it holds, and which process may write in it.
 
 One process owns a directory, by a lock that the kernel releases when the process dies. docs/architecture.md lists its files;
-this module writes `config.yaml` and two hidden files, `.lock` and `.run.json` (the hashed values, from which a message says how
-another config differs, and the content hash of the model).
+this module writes `config.yaml` and three hidden files: `.lock`, `.run.json` (the hashed values, from which a message says how
+another config differs, and the content hash of the model) and `.asked` (empty; its time says when a finished run was last asked
+for).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from dgr_lightning.report.summary import SUMMARY
 
 _RUN = ".run.json"
 _LOCK = ".lock"
+_ASKED = ".asked"
 _POLL_SECONDS = 0.1
 _SHOWN_DIFFERENCES = 12
 
@@ -88,6 +90,10 @@ class RunDir:
         """Whether the run is complete: its summary, written last, exists."""
         return (self.path / SUMMARY).exists()
 
+    def note_asked(self) -> None:
+        """Notes that a command asked for this finished run; nothing that the run left is written again."""
+        (self.path / _ASKED).touch()
+
     def close(self) -> None:
         """Releases the directory."""
         self._lock.close()
@@ -99,6 +105,11 @@ class RunDir:
     def __exit__(self, *exception: object) -> None:
         """Releases the directory."""
         self.close()
+
+
+def last_asked(directory: Path) -> float:
+    """Returns when a finished run was made, or last asked for again, in seconds since the epoch."""
+    return max(file.stat().st_mtime for file in (directory / SUMMARY, directory / _ASKED) if file.exists())
 
 
 def read_described(directory: Path) -> dict[str, Any]:

@@ -35,13 +35,13 @@ def study(tmp_path, monkeypatch):
 
 @pytest.fixture
 def sweeps(monkeypatch):
-    """Records sweeps instead of running them; like them, it touches what is finished."""
+    """Records sweeps instead of running them; like them, it notes which finished runs were asked for."""
     recorded = []
 
     def sweep(study, name, overrides, num_runs):
         recorded.append((overrides, num_runs))
         for summary in Path("runs", name).glob("*/summary.json"):
-            summary.touch()
+            summary.with_name(".asked").touch()
         return True
 
     monkeypatch.setattr(headline, "sweep", sweep)
