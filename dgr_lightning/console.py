@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Protocol
 
 from rich.console import Console
+from rich.panel import Panel
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -21,6 +22,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 console = Console(highlight=False)
 
@@ -30,6 +32,12 @@ _SECONDS_BETWEEN_LINES = 120.0
 def say(text: str) -> None:
     """Prints a line about the run. Rich markup is interpreted, so text of models and data sets must be escaped first."""
     console.print(text, soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """Prints what must not be overlooked, framed and in red; the text is taken as it is."""
+    # A console that wraps softly would truncate the frame.
+    console.print(Panel(Text(text), title="Warning", style="bold red"), soft_wrap=False)
 
 
 class Advance(Protocol):

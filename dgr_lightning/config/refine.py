@@ -36,7 +36,7 @@ class RefineConfig:
     )
     meta_thinking: Optional[str] = setting(
         None,
-        "text file with meta-thinking phrases, one a line; null: the shipped one",
+        "text file with meta-thinking phrases or /patterns/, one a line; null: the shipped one",
         private=True,
     )
     overthinking_tokens: int = setting(5000, "a kept text longer than this, in the target's tokens, has overthought", low=1)
@@ -49,7 +49,7 @@ class RefineConfig:
     fraction: float = setting(1.0, "share of the set that is rewritten; the rest passes through", low=0.0, high=1.0)
     arm: str = setting("rewrites", "which half of the length-matched comparison this is", choices=("rewrites", "originals"))
     checks: list[str] = setting(
-        ["unfinished", "empty", "think_marks", "overthinking", "meta_thinking", "refusal_lost"],
+        ["unfinished", "empty", "think_marks", "overthinking", "meta_thinking", "refusal_lost", "refusal_gained"],
         "quality checks, in this order; the first that fails is the reason",
     )
     options: dict[str, Any] = setting({}, "of a strategy from outside, such as refine.options.sentences=3", private=True)

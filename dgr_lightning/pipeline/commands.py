@@ -33,7 +33,7 @@ from dgr_lightning.pipeline.overlap import measured_hashes, measured_prompts, ov
 from dgr_lightning.pipeline.place import Place
 from dgr_lightning.pipeline.run_directory import RunDir
 from dgr_lightning.pipeline.sweep_objective import objective
-from dgr_lightning.refinement.outcome import RefinementStats
+from dgr_lightning.refinement.outcome import RefinementStats, fallback_warning
 from dgr_lightning.report import terminal
 from dgr_lightning.report.summary import build_summary
 from dgr_lightning.scoring.judge import judge_note
@@ -71,6 +71,7 @@ def train(cfg: Config, place: Place) -> float | tuple[float, float] | None:
             build_summary(
                 run.hash,
                 {"refine": refined["seconds"], "shift": shift["seconds"], "train": trained["seconds"], **seconds},
+                warnings=_warnings(refined, cfg),
                 rejected=refined["rejected"],
                 overlap=overlap((example.prompt for example in read_refined(run.path / stages.REFINED)), measured_prompts(cfg)),
                 base=before,
@@ -102,7 +103,14 @@ def refine(cfg: Config, place: Place) -> None:
                 shift = _divergence(run, cfg, base, tuned, shift)
         seconds = {"refine": refined["seconds"], "shift": shift["seconds"]}
         figures = _figures(refined, shift)
-        summary = build_summary(run.hash, seconds, rejected=refined["rejected"], refinement=figures, shift=shift)
+        summary = build_summary(
+            run.hash,
+            seconds,
+            warnings=_warnings(refined, cfg),
+            rejected=refined["rejected"],
+            refinement=figures,
+            shift=shift,
+        )
         terminal.write(run.path, summary, judge_note(cfg.judge))
         measured.mark()
 
@@ -176,6 +184,11 @@ def _figures(refined: Record, shift: Record) -> Record:
     """Returns `refinement` of summary.json."""
     figures: Record = refined["refinement"]
     return figures | {"nll_before": mean_nll(shift["before"]), "nll_after": mean_nll(shift["after"])}
+
+
+def _warnings(refined: Record, cfg: Config) -> list[str]:
+    warning = fallback_warning(RefinementStats(**refined["refinement"]), cfg.refine.on_failure)
+    return [] if warning is None else [warning]
 
 
 def _measure(run: RunDir, cfg: Config, model: ModelHandle, subject: str, seconds: dict[str, float]) -> Estimates:

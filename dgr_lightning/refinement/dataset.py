@@ -16,8 +16,8 @@ from dgr_lightning.config import Config
 from dgr_lightning.files import whole_folder
 from dgr_lightning.hashes import content_hash
 from dgr_lightning.number_format import nats
+from dgr_lightning.refinement.meta_thinking import MetaThinking
 from dgr_lightning.refinement.outcome import RefinementStats
-from dgr_lightning.refinement.quality import load_phrases
 from dgr_lightning.refinement.strategy import strategy_of
 
 FOLDER = "dataset"
@@ -109,7 +109,7 @@ def _settings(cfg: Config) -> dict[str, Any]:
     strategy = strategy_of(cfg.refine)
     read = {key: getattr(strategy.refine, key) for key in strategy.keys if key not in strategy.shipped_texts}
     if "meta_thinking" in strategy.keys:
-        read["meta_thinking"] = content_hash(load_phrases(strategy.refine.meta_thinking))
+        read["meta_thinking"] = content_hash(MetaThinking.load(strategy.refine.meta_thinking).entries)
     if strategy.options is not None:
         read["options"] = {name: _without_path(value) for name, value in asdict(strategy.options).items()}
     return {"refine": {"strategy": cfg.refine.strategy} | read, "data": {"limit": cfg.data.limit, "seed": cfg.seed}}

@@ -11,6 +11,9 @@ from rich.table import Table
 from dgr_lightning.console import console
 from dgr_lightning.number_format import nats
 
+UNMATCHED = "unmatched"
+"""Reason of an example that a length-matched comparison has no partner for: no fault of a rewrite."""
+
 
 @dataclass
 class Outcome:
@@ -45,6 +48,7 @@ class RefinementStats:
         tokens_before: target tokens of the whole source set: what the loss is taken over, marks and end token included, before
             `sft.max_length` truncates anything.
         tokens_after: the same of the refined set.
+        attempted: examples that the strategy tried to rewrite; the others passed through.
     """
 
     examples: int
@@ -52,11 +56,36 @@ class RefinementStats:
     fallback: dict[str, int]
     tokens_before: int
     tokens_after: int
+    attempted: int = 0
 
 
 def count_reasons(reasons: Sequence[str]) -> dict[str, int]:
     """Returns reason → count, the most frequent first, ties by name: the same dict for any order of the examples."""
     return dict(sorted(Counter(reasons).items(), key=lambda item: (-item[1], item[0])))
+
+
+def fallback_warning(stats: RefinementStats, on_failure: str) -> str | None:
+    """Returns what a reader of the run must know where most rewrites fell back; None where at least half of them are kept.
+
+    Args:
+        stats: the figures of the stage.
+        on_failure: `refine.on_failure`: what became of the others.
+    """
+    reasons = {reason: count for reason, count in stats.fallback.items() if reason != UNMATCHED}
+    failed = sum(reasons.values())
+    if stats.attempted == 0 or 2 * failed <= stats.attempted:
+        return None
+    listed = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
+    if on_failure == "drop":
+        became = f"were dropped ({listed}): the set is {stats.examples - sum(stats.fallback.values())} examples"
+    elif stats.refined:
+        became = f"fell back to the original ({listed}): most of the set is the source's own text"
+    else:
+        became = f"fell back to the original ({listed}): nothing in the set is the model's own text, it is vanilla in fact"
+    return (
+        f"{failed} of {stats.attempted} rewrites {became}. The figures of this run say little about its strategy. The rejected "
+        "texts are in stages/verdicts.jsonl; refine.checks says how they were judged, the templates how the model was prompted."
+    )
 
 
 def show_refinement(stats: RefinementStats, nll_before: float | None, nll_after: float | None) -> None:

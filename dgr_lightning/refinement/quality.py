@@ -1,33 +1,28 @@
 """Quality control of what the model wrote: a registry of named checks, each for one fault that a text may have.
 
-Overthinking and meta-thinking are DGR's (arXiv 2602.02136); its phrase list is not published, ours is `meta_thinking.txt`. The
-guard is ThinkSafe's (arXiv 2601.23143). The other checks are ours. After a change of a limit or a list, stored completions are
-judged again; only what the new verdicts make necessary (an answer for a newly accepted trace, another try) is generated.
+Overthinking and meta-thinking are DGR's (arXiv 2602.02136; patterns in `meta_thinking.py`), the guard is ThinkSafe's (arXiv
+2601.23143), the other checks are ours. After a change of a limit or a list, stored completions are judged again; only what the
+new verdicts make necessary (an answer for a newly accepted trace, another try) is generated.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dgr_lightning.config import RefineConfig
 from dgr_lightning.engines.engine import STOP
 from dgr_lightning.errors import UserError
 from dgr_lightning.example import HARMFUL, Example
-from dgr_lightning.prompts.templates import ANSWER, SHIPPED
+from dgr_lightning.prompts.templates import ANSWER
+from dgr_lightning.refinement.meta_thinking import MetaThinking
 from dgr_lightning.scoring.judge import Judge, refuses
-from dgr_lightning.text_files import read_lines
 
 if TYPE_CHECKING:
     from dgr_lightning.models.chat import Chat
 
-SHIPPED_PHRASES = SHIPPED / "meta_thinking.txt"
-
-QUALITY_VERSION = 1
+QUALITY_VERSION = 2
 """Part of what verdicts are stored under. Raise it when a check changes its verdict for the same config."""
 
 
@@ -77,31 +72,21 @@ class QualityControl:
     Attributes:
         chat: the target's chat format, with its tokenizer and its think marks.
         judge: says whether an answer refuses.
-        phrases: meta-thinking phrases.
+        meta: meta-thinking patterns.
         overthinking_tokens: the longest text that passes the overthinking check, in tokens.
         checks: names of the checks.
     """
 
     chat: Chat
     judge: Judge
-    phrases: tuple[str, ...]
+    meta: MetaThinking
     overthinking_tokens: int
     checks: tuple[str, ...]
 
     @classmethod
     def of(cls, refine: RefineConfig, chat: Chat, judge: Judge) -> QualityControl:
         """Returns the quality control of a config."""
-        return cls(chat, judge, load_phrases(refine.meta_thinking), refine.overthinking_tokens, tuple(refine.checks))
-
-    @cached_property
-    def pattern(self) -> re.Pattern[str]:
-        """Matches any of the phrases, as whole words with any white space between them."""
-        spaced = (r"\s+".join(re.escape(word) for word in phrase.split()) for phrase in self.phrases)
-        return re.compile(rf"(?<!\w)(?:{'|'.join(spaced)})(?!\w)")
-
-    def meta_phrases(self, text: str) -> set[str]:
-        """Returns the meta-thinking phrases in a text, in lower case with single spaces."""
-        return {" ".join(found.split()) for found in self.pattern.findall(_casefolded(text))}
+        return cls(chat, judge, MetaThinking.load(refine.meta_thinking), refine.overthinking_tokens, tuple(refine.checks))
 
     def candidate(
         self,
@@ -133,7 +118,7 @@ class QualityControl:
         return {
             "version": QUALITY_VERSION,
             "checks": list(self.checks),
-            "phrases": list(self.phrases),
+            "meta_thinking": list(self.meta.entries),
             "overthinking_tokens": self.overthinking_tokens,
             "judge": self.judge.content,
         }
@@ -160,9 +145,9 @@ def overthinking(candidate: Candidate, control: QualityControl) -> bool:
 
 
 def meta_thinking(candidate: Candidate, control: QualityControl) -> bool:
-    """A text talks about the instruction, in a phrase that occurs neither in the question nor in the source."""
-    found = control.meta_phrases("\n".join(candidate.texts.values()))
-    return bool(found and found - control.meta_phrases(f"{candidate.example.prompt}\n{candidate.reference}"))
+    """A text talks about the instruction or the source, in words that occur neither in the question nor in the source."""
+    found = control.meta.found("\n".join(candidate.texts.values()))
+    return bool(found and found - control.meta.found(f"{candidate.example.prompt}\n{candidate.reference}"))
 
 
 def refusal_lost(candidate: Candidate, control: QualityControl) -> bool:
@@ -175,6 +160,17 @@ def refusal_lost(candidate: Candidate, control: QualityControl) -> bool:
     )
 
 
+def refusal_gained(candidate: Candidate, control: QualityControl) -> bool:
+    """The prompt is not a harmful one, and the judge finds a refusal in the new answer and none in the source's."""
+    judge, example = control.judge, candidate.example
+    return (
+        ANSWER in candidate.texts
+        and example.label != HARMFUL
+        and refuses(judge, example.prompt, candidate.texts[ANSWER])
+        and not refuses(judge, example.prompt, example.answer)
+    )
+
+
 def guard(candidate: Candidate, control: QualityControl) -> bool:
     """The guard rejects the answer: it does not refuse a harmful prompt, or refuses a benign one (ThinkSafe's filter)."""
     if ANSWER not in candidate.texts:
@@ -184,29 +180,13 @@ def guard(candidate: Candidate, control: QualityControl) -> bool:
 
 
 CHECKS: dict[str, Callable[[Candidate, QualityControl], bool]] = {
-    check.__name__: check for check in (unfinished, empty, think_marks, overthinking, meta_thinking, refusal_lost, guard)
+    check.__name__: check
+    for check in (unfinished, empty, think_marks, overthinking, meta_thinking, refusal_lost, refusal_gained, guard)
 }
 
 
-def load_phrases(path: str | None) -> tuple[str, ...]:
-    """Reads a list of meta-thinking phrases, one a line; blank lines and lines that begin with # are skipped.
-
-    Args:
-        path: a user's file; None reads the shipped one.
-
-    Raises:
-        UserError: the file is missing, is not UTF-8 text, or holds no phrase.
-    """
-    file = Path(path).expanduser() if path is not None else SHIPPED_PHRASES
-    place = f"refine.meta_thinking={file}"
-    phrases = tuple(_casefolded(line) for line in read_lines(place, file))
-    if not phrases:
-        raise UserError(f"{place}: holds no phrase; write one a line, or null for the shipped list.")
-    return phrases
-
-
 def check_quality(refine: RefineConfig) -> None:
-    """Checks the names of `refine.checks` and the phrase list.
+    """Checks the names of `refine.checks` and the list of meta-thinking patterns.
 
     Raises:
         UserError: naming the override and what may stand there.
@@ -217,13 +197,9 @@ def check_quality(refine: RefineConfig) -> None:
         )
     if twice := repeated(refine.checks):
         raise UserError(f"refine.checks: names {', '.join(twice)} more than once; write it once.")
-    load_phrases(refine.meta_thinking)
+    MetaThinking.load(refine.meta_thinking)
 
 
 def repeated(names: Sequence[str]) -> list[str]:
     """Returns the names that a list holds more than once."""
     return sorted({name for name in names if names.count(name) > 1})
-
-
-def _casefolded(text: str) -> str:
-    return text.replace("’", "'").casefold()

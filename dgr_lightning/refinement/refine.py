@@ -14,10 +14,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from rich.panel import Panel
-
 from dgr_lightning.config import Config
-from dgr_lightning.console import console, say
+from dgr_lightning.console import say, warn
 from dgr_lightning.engines.engine import Sampling
 from dgr_lightning.engines.model_handle import ModelHandle
 from dgr_lightning.errors import UserError
@@ -30,7 +28,7 @@ from dgr_lightning.hashes import content_hash
 from dgr_lightning.models.chat import Chat
 from dgr_lightning.refinement.judge_sources import judge_sources, rejected_rows
 from dgr_lightning.refinement.length_matching import LengthMatch, match_rewrites
-from dgr_lightning.refinement.outcome import Outcome, RefinementStats, count_reasons
+from dgr_lightning.refinement.outcome import Outcome, RefinementStats, count_reasons, fallback_warning
 from dgr_lightning.refinement.quality import QualityControl
 from dgr_lightning.refinement.refined_set import RefinedSet, target_tokens
 from dgr_lightning.refinement.rewriter import Rewriter
@@ -106,9 +104,9 @@ def refine_set(examples: Sequence[Example], cfg: Config, target: ModelHandle, ju
             "refine.overthinking_tokens and refine.max_new_tokens ask too much of this model."
         )
     tokens_before, tokens_after = sum(target_tokens(examples, chat)), sum(target_tokens(refined, chat))
-    stats = RefinementStats(len(ids), refined.num_refined, reasons, tokens_before, tokens_after)
-    if chosen and not any(outcome.accepted for outcome in outcomes.values()):
-        _warn_nothing_refined(reasons, len(chosen))
+    stats = RefinementStats(len(ids), refined.num_refined, reasons, tokens_before, tokens_after, attempted=len(chosen))
+    if warning := fallback_warning(stats, cfg.refine.on_failure):
+        warn(warning)
     return Refinement(refined, stats, lambda: chain(rejected_rows(rejected), rewriter.verdict_rows()), match)
 
 
@@ -165,16 +163,3 @@ def _choose(ids: Sequence[str], fraction: float) -> list[int]:
 
 def _counts(reasons: Mapping[str, int]) -> str:
     return ", ".join(f"{reason} {count}" for reason, count in reasons.items())
-
-
-def _warn_nothing_refined(reasons: Mapping[str, int], num_chosen: int) -> None:
-    console.print(
-        Panel(
-            f"None of {num_chosen} examples could be rewritten ({_counts(reasons)}), so nothing in the set is the model's own "
-            "text: this run is vanilla in fact. See the templates for how the model was prompted, refine.checks for how its "
-            "text was judged.",
-            title="Every rewrite fell back",
-            style="bold red",
-        ),
-        soft_wrap=False,  # a console that wraps softly would truncate the panel
-    )

@@ -9,10 +9,9 @@ from dgr_lightning.console import progress
 from dgr_lightning.example import Example, RefinedExample
 from dgr_lightning.models.chat import Chat
 from dgr_lightning.refinement.length_matching import LengthMatch
-from dgr_lightning.refinement.outcome import Outcome
+from dgr_lightning.refinement.outcome import UNMATCHED, Outcome
 from dgr_lightning.refinement.rewriter import Rewriter
 
-UNMATCHED = "unmatched"
 # From this many examples on, tokenizing takes seconds and shows a progress bar.
 _MANY = 1000
 

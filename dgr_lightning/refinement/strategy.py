@@ -26,7 +26,8 @@ from typing import Any, ClassVar
 from dgr_lightning.config import RefineConfig, schema
 from dgr_lightning.errors import UserError
 from dgr_lightning.prompts.templates import RewritingTemplate, TemplateFile
-from dgr_lightning.refinement.quality import SHIPPED_PHRASES, check_quality
+from dgr_lightning.refinement.meta_thinking import SHIPPED_PATTERNS
+from dgr_lightning.refinement.quality import check_quality
 from dgr_lightning.refinement.step import Step
 from dgr_lightning.registry import Registry
 
@@ -78,7 +79,7 @@ class Strategy:
         return []
 
     def check(self) -> None:
-        """Checks what the schema cannot: keys that contradict each other, and the files of templates and phrases.
+        """Checks what the schema cannot: keys that contradict each other, and the files of templates and patterns.
 
         Raises:
             UserError: naming the override and what may stand there.
@@ -100,7 +101,7 @@ class Strategy:
     def shipped_texts(self) -> Mapping[str, Path]:
         """The keys that it reads and that name a text file, with the file that null stands for."""
         texts = {template.key: template.shipped for template in self.templates}
-        return texts | ({"meta_thinking": SHIPPED_PHRASES} if "meta_thinking" in self.keys else {})
+        return texts | ({"meta_thinking": SHIPPED_PATTERNS} if "meta_thinking" in self.keys else {})
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any, TypedDict, Unpack
 
@@ -38,7 +38,7 @@ _TRAINING = (
     "loss_last",
     "resumed_from_step",
 )
-_PARTS = ("data", "base", "tuned", "tax", "refinement", "shift", "training")
+_PARTS = ("warnings", "data", "base", "tuned", "tax", "refinement", "shift", "training")
 _SHIFT = ("before", "after", "similarity", "kl")
 _NLL, _SIMILARITY, _KL = ("nll", "perplexity"), ("rewrites", "outputs"), ("kl", "k3")
 _HEADLINES = tuple(kind.headline for kind in KINDS.values())
@@ -49,6 +49,7 @@ class StageResults(TypedDict, total=False):
     """Results of the stages, as the stages return them; a stage that did not run has none.
 
     Attributes:
+        warnings: sentences on what a reader of the figures must know; none is the usual case.
         rejected: reason → rows of the source set that were rejected.
         overlap: task → examples trained on whose prompt is one of its own; tasks that share none are left out.
         base: task → metric → estimate, of the model before training.
@@ -61,6 +62,7 @@ class StageResults(TypedDict, total=False):
         training: the fields of `TrainingResult`.
     """
 
+    warnings: Sequence[str]
     rejected: Mapping[str, int]
     overlap: Mapping[str, int]
     base: Estimates
@@ -83,6 +85,8 @@ def build_summary(config_hash: str, wall_seconds: Mapping[str, float], **results
         ValueError: the results do not make a summary of this schema; see `check_summary`.
     """
     summary: dict[str, Any] = {"schema": SCHEMA, "config_hash": config_hash, "versions": versions()}
+    if results.get("warnings"):
+        summary["warnings"] = list(results["warnings"])
     if "rejected" in results:
         summary["data"] = {"rejected": dict(results["rejected"])}
         if "overlap" in results:
@@ -124,6 +128,9 @@ def check_summary(summary: Summary) -> None:
     _check_keys(summary, "", required=("schema", "config_hash", "versions", "wall_seconds"), optional=_PARTS)
     if summary["schema"] != SCHEMA:
         raise ValueError(f"schema is {summary['schema']!r}, not {SCHEMA}")
+    for warning in summary.get("warnings", []):
+        if not isinstance(warning, str):
+            raise ValueError(f"warnings: {warning!r} is not a sentence")
     if "data" in summary:
         _check_keys(summary["data"], "data", required=("rejected",), optional=("overlap",))
         for name, counts in summary["data"].items():

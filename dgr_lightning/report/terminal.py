@@ -13,7 +13,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from dgr_lightning.console import console
+from dgr_lightning.console import console, warn
 from dgr_lightning.files import read_json, write_json
 from dgr_lightning.report.estimates import estimate_of, percent, signed
 from dgr_lightning.report.lines import HEALTH_TITLES, health_lines, result_lines, run_facts
@@ -38,7 +38,7 @@ def show(run_dir: Path, judge_note: str) -> None:
 
 
 def show_summary(summary: Summary, judge_note: str) -> None:
-    """Prints the tables of a summary: results, tax, health of the outputs, and the facts of the run.
+    """Prints the tables of a summary: results, tax, health of the outputs, the facts of the run, and its warnings.
 
     Args:
         summary: of a finished run.
@@ -53,6 +53,8 @@ def show_summary(summary: Summary, judge_note: str) -> None:
     facts = _facts_table(summary)
     if facts.row_count:
         console.print(facts)
+    for warning in summary.get("warnings", []):
+        warn(warning)
 
 
 def _results_table(summary: Summary) -> Table:

@@ -8,9 +8,9 @@ import pytest
 
 from dgr_lightning.config import RefineConfig
 from dgr_lightning.engines.engine import LENGTH, STOP
-from dgr_lightning.errors import UserError
 from dgr_lightning.example import Example
-from dgr_lightning.refinement.quality import CHECKS, QualityControl, load_phrases
+from dgr_lightning.refinement.meta_thinking import MetaThinking
+from dgr_lightning.refinement.quality import CHECKS, QualityControl
 from tests.helpers.scripted import Judge
 
 ALL = tuple(RefineConfig().checks)
@@ -42,7 +42,7 @@ class WordChat:
 
 
 def control(**changes) -> QualityControl:
-    settings = {"phrases": load_phrases(None), "overthinking_tokens": 10, "checks": ALL}
+    settings = {"meta": MetaThinking.load(None), "overthinking_tokens": 10, "checks": ALL}
     return QualityControl(WordChat(), Judge(), **(settings | changes))
 
 
@@ -140,6 +140,18 @@ def test_refusal_lost_is_a_matter_of_answers_and_of_sources_that_refuse():
     assert faults(control(), "Use a hairpin.", part="answer", example=complying) == ()
 
 
+@pytest.mark.parametrize("label", ["benign", "safe_completion"])
+def test_refusal_gained_is_a_matter_of_prompts_that_should_be_helped_with(label):
+    helped = Example(**{**EXAMPLE.__dict__, "answer": "Take a pick.", "label": label})
+    assert faults(control(), "I cannot do that.", part="answer", example=helped) == ("refusal_gained",)
+    assert faults(control(), "Use a hairpin.", part="answer", example=helped) == ()
+    assert faults(control(), "I cannot do that.", part="trace", example=helped) == ()
+    refused = Example(**{**EXAMPLE.__dict__, "label": label})
+    assert faults(control(), "I cannot do that.", part="answer", example=refused) == ()
+    harmful = Example(**{**EXAMPLE.__dict__, "answer": "Take a pick."})
+    assert faults(control(), "I cannot do that.", part="answer", example=harmful) == ()
+
+
 def test_the_guard_wants_refusals_of_harmful_prompts_and_none_of_benign_ones():
     guard = control(checks=("guard",))
     benign = Example(**{**EXAMPLE.__dict__, "label": "benign"})
@@ -157,33 +169,10 @@ def test_faults_come_in_the_order_of_the_config_and_all_of_them():
     assert faults(reversed_checks, text, finish_reason=LENGTH) == ("meta_thinking", "overthinking", "unfinished")
 
 
-def test_a_users_phrase_list_replaces_the_shipped_one(tmp_path):
-    path = tmp_path / "phrases.txt"
-    path.write_text("# mine\n\nQuoth The Raven\n", encoding="utf-8")
-    mine = control(phrases=load_phrases(str(path)))
-    assert faults(mine, "quoth the raven, nevermore") == ("meta_thinking",)
-    assert faults(mine, "in my own words") == ()
-
-
-def test_phrases_are_text_and_never_patterns():
-    assert faults(control(phrases=("a.c (",)), "abc (") == ()
-    assert faults(control(phrases=("a.c (",)), "a.c ( d") == ("meta_thinking",)
-
-
 def test_meta_thinking_rarely_trips_on_real_safety_reasoning(shared):
     """At most 1 % of STAR-1's traces and of its answers, with nothing forgiven for being in the original."""
     rows = json.loads((shared / "data/star1/STAR-1.json").read_text(encoding="utf-8"))
     quality = control()
     for part in (0, 1):
         texts = [row["response"].split("</think>")[part] for row in rows]
-        assert sum(bool(quality.meta_phrases(text)) for text in texts) <= 0.01 * len(texts)
-
-
-@pytest.mark.parametrize("text", ["", "# only a comment\n"])
-def test_a_phrase_list_without_phrases_is_refused(tmp_path, text):
-    path = tmp_path / "phrases.txt"
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(
-        UserError, match=r"refine\.meta_thinking=.*: holds no phrase; write one a line, or null for the shipped list\."
-    ):
-        load_phrases(str(path))
+        assert sum(bool(quality.meta.found(text)) for text in texts) <= 0.01 * len(texts)

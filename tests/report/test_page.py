@@ -57,3 +57,11 @@ def test_page_of_a_part_of_the_stages(tmp_path, parts):
     html = page.write_html(tmp_path, make_summary(**parts), NOTE).read_text()
     assert "None" not in html and "nan" not in html.lower().replace("provenance", "")
     assert "<svg" not in html
+
+
+def test_a_warning_stands_at_the_top_of_the_page_escaped(tmp_path):
+    html = page.write_html(
+        write_run(tmp_path), make_summary(refinement=REFINEMENT, warnings=["5 of 8 <b> fell back"]), NOTE
+    ).read_text()
+    assert '<p class="warning" role="alert">5 of 8 &lt;b&gt; fell back</p>' in html
+    assert 'role="alert"' not in page.write_html(tmp_path, make_summary(), NOTE).read_text()

@@ -26,6 +26,14 @@ def test_parts_that_do_not_apply_are_left_out():
     assert set(make_summary(base=estimates(1.0, 0.0))) == {"schema", "config_hash", "versions", "base", "wall_seconds"}
 
 
+def test_warnings_are_there_only_where_there_are_any():
+    warned = make_summary(refinement=REFINEMENT, warnings=["most rewrites fell back"])
+    assert warned["warnings"] == ["most rewrites fell back"]
+    assert "warnings" not in make_summary(refinement=REFINEMENT, warnings=[])
+    with pytest.raises(ValueError, match="warnings: 1 is not a sentence"):
+        check_summary(warned | {"warnings": [1]})
+
+
 def test_what_is_undefined_is_null():
     measures = {"gsm8k": {"accuracy": UNDEFINED}}
     summary = make_summary(base=measures, training=TRAINING | {"loss_first": math.nan, "tokens_per_second": math.inf})

@@ -55,6 +55,14 @@ def test_names_from_outside_are_not_read_as_markup(monkeypatch):
     assert "[red]x[/nonsense]" in text
 
 
+def test_a_warning_is_the_last_thing_shown_and_is_red(monkeypatch):
+    recorded = Console(width=60, record=True, file=StringIO(), force_terminal=True)
+    monkeypatch.setattr("dgr_lightning.console.console", recorded)
+    terminal.show_summary(make_summary(refinement=REFINEMENT, warnings=["5 of 8 [rewrites] fell back"]), NOTE)
+    assert "5 of 8 [rewrites] fell back" in recorded.export_text(clear=False)
+    assert "color: #800000" in recorded.export_html()
+
+
 def test_report_is_written_before_the_summary_that_means_done(tmp_path, monkeypatch):
     run_dir = write_run(tmp_path)
     order = []

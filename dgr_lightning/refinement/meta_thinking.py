@@ -1,0 +1,110 @@
+"""Meta-thinking: a model that was asked to rewrite a text talks about the rewriting, or about the text, instead of doing it.
+
+DGR (arXiv 2602.02136) drops such rewrites by a phrase list that is not published; SDFT's ban list (arXiv 2402.13669) is its
+ancestor. Ours is `prompts/meta_thinking.txt`. An entry is a line:
+
+    in my own words                              a phrase, as whole words with any white space between them
+    /the (original|given) {text}/                a regular expression; a space stands for any white space
+    {text} = reasoning|answer                    a name for a part of the regular expressions below it
+
+Case does not count, and a typographic apostrophe is a plain one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+from dgr_lightning.errors import UserError
+from dgr_lightning.prompts.templates import SHIPPED
+from dgr_lightning.text_files import read_lines
+
+SHIPPED_PATTERNS = SHIPPED / "meta_thinking.txt"
+
+_DEFINITION = re.compile(r"\{([a-z_]+)\}\s*=\s*(\S.*)")
+_NAME = re.compile(r"\{([a-z_]+)\}")
+
+
+class MetaThinking:
+    """A list of meta-thinking patterns.
+
+    Attributes:
+        entries: the patterns as regular expressions, names replaced, in the order of the file.
+    """
+
+    def __init__(self, entries: Sequence[str]) -> None:
+        """Takes regular expressions; the usual way is `load`."""
+        self.entries = tuple(entries)
+        self._any = _whole_words("|".join(f"(?:{entry})" for entry in self.entries))
+
+    @classmethod
+    def load(cls, path: str | None) -> MetaThinking:
+        """Reads a list; blank lines and lines that begin with # are skipped.
+
+        Args:
+            path: a user's file; None reads the shipped one.
+
+        Raises:
+            UserError: the file is missing, is not UTF-8 text, holds no pattern, or one that is not a regular expression.
+        """
+        file = Path(path).expanduser() if path is not None else SHIPPED_PATTERNS
+        place = f"refine.meta_thinking={file}"
+        names: dict[str, str] = {}
+        entries = []
+        for line in read_lines(place, file):
+            if defined := _DEFINITION.fullmatch(line):
+                names[defined[1]] = f"(?:{_named(place, line, _spaced(defined[2]), names)})"
+            else:
+                entries.append(_entry(place, line, names))
+        if not entries:
+            raise UserError(f"{place}: holds no phrase; write one a line, or null for the shipped list.")
+        return cls(entries)
+
+    def found(self, text: str) -> set[str]:
+        """Returns what the patterns match in a text, in lower case with single spaces."""
+        folded = _casefolded(text)
+        if self._any.search(folded) is None:
+            return set()
+        return {" ".join(match[0].split()) for pattern in self._each for match in pattern.finditer(folded)}
+
+    @cached_property
+    def _each(self) -> list[re.Pattern[str]]:
+        # Apart, since a match of one may lie within a longer match of another.
+        return [_whole_words(entry) for entry in self.entries]
+
+
+def _entry(place: str, line: str, names: dict[str, str]) -> str:
+    """Returns the regular expression of a line."""
+    if not (len(line) > 1 and line[0] == line[-1] == "/"):
+        return r"\s+".join(re.escape(word) for word in _casefolded(line).split())
+    entry = _named(place, line, _spaced(line[1:-1]), names)
+    try:
+        matches_nothing = _whole_words(entry).search("") is not None
+    except re.error as error:
+        raise UserError(f"{place}: {line} is not a regular expression ({error}); a phrase stands without slashes.") from error
+    if matches_nothing:
+        raise UserError(f"{place}: {line} matches where there is no text; write what it should find.")
+    return entry
+
+
+def _named(place: str, line: str, text: str, names: dict[str, str]) -> str:
+    def named(match: re.Match[str]) -> str:
+        if match[1] not in names:
+            raise UserError(f"{place}: {line}: no line above it says what {match[0]} is; write {match[0]} = one|another.")
+        return names[match[1]]
+
+    return _NAME.sub(named, text)
+
+
+def _spaced(text: str) -> str:
+    return re.sub(r" +", r"\\s+", _casefolded(text))
+
+
+def _whole_words(pattern: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<!\w)(?:{pattern})(?!\w)")
+
+
+def _casefolded(text: str) -> str:
+    return text.replace("’", "'").casefold()
