@@ -26,6 +26,7 @@ from dgr_lightning.example import BENIGN, Example, ExampleFile, read_refined
 from dgr_lightning.files import write_jsonl, write_text
 from dgr_lightning.pipeline.example_view import example_view
 from dgr_lightning.pipeline.overlap import measured_prompts, overlap
+from dgr_lightning.pipeline.set_lengths import set_lengths
 from dgr_lightning.refinement.outcome import RefinementStats
 from dgr_lightning.scoring.judge import open_judge
 from dgr_lightning.tasks.task import fingerprint
@@ -58,6 +59,7 @@ def refinement(cfg: Config, target: ModelHandle, run: Path, *, measures: bool) -
     if shared := overlap((example.prompt for example in source.examples), measured):
         say(f"[yellow]the model is measured on prompts of the source set: {format_counts(shared)}; data.drop_overlap=true[/]")
     say(f"{len(source.examples)} examples of {escape(cfg.data.name)}; rejected: {rejected or 'none'}")
+    set_lengths(source.examples, target.chat, cfg).check()
     _show_first(source.examples[0], target.chat, run / "stages" / "first_example.txt")
     write_jsonl(run / SOURCES, source.examples)
     del source  # from here on examples are read from the disk, one by one

@@ -24,6 +24,7 @@ from dgr_lightning.text_files import read_lines
 SHIPPED_PATTERNS = SHIPPED / "meta_thinking.txt"
 
 _DEFINITION = re.compile(r"\{([a-z_]+)\}\s*=\s*(\S.*)")
+_LONG_WORD = re.compile(r"\w{6,}")
 _NAME = re.compile(r"\{([a-z_]+)\}")
 
 
@@ -68,6 +69,26 @@ class MetaThinking:
         if self._any.search(folded) is None:
             return set()
         return {" ".join(match[0].split()) for pattern in self._each for match in pattern.finditer(folded)}
+
+    def found_beyond(self, text: str, known: str) -> set[str]:
+        """Returns what is found in a text and not forgiven for what the question or the source says.
+
+        Forgiven is what they say in the same words, and what they speak of: where all long words of a match are theirs, as in
+        "the user wants me to paraphrase a page" after the question "Paraphrase this page".
+
+        Args:
+            text: what the model wrote.
+            known: the question and the source.
+        """
+        if not (found := self.found(text)):
+            return found
+        words = set(_LONG_WORD.findall(_casefolded(known)))
+
+        def is_theirs(match: str) -> bool:
+            long_words = _LONG_WORD.findall(match)
+            return bool(long_words) and words.issuperset(long_words)
+
+        return {match for match in found - self.found(known) if not is_theirs(match)}
 
     @cached_property
     def _each(self) -> list[re.Pattern[str]]:

@@ -145,9 +145,9 @@ def overthinking(candidate: Candidate, control: QualityControl) -> bool:
 
 
 def meta_thinking(candidate: Candidate, control: QualityControl) -> bool:
-    """A text talks about the instruction or the source, in words that occur neither in the question nor in the source."""
-    found = control.meta.found("\n".join(candidate.texts.values()))
-    return bool(found and found - control.meta.found(f"{candidate.example.prompt}\n{candidate.reference}"))
+    """A text talks about the instruction or about the source, and neither the question nor the source speaks so."""
+    known = f"{candidate.example.prompt}\n{candidate.reference}"
+    return bool(control.meta.found_beyond("\n".join(candidate.texts.values()), known))
 
 
 def refusal_lost(candidate: Candidate, control: QualityControl) -> bool:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from dgr_lightning.console import progress
 from dgr_lightning.engines.engine import Engine
+from dgr_lightning.errors import UserError
 from dgr_lightning.example import Example
 from dgr_lightning.files import write_jsonl
 from dgr_lightning.hashes import sorted_by_hash
@@ -78,7 +79,10 @@ def nll(engine: Engine, chat: Chat, examples: Iterable[Example], max_length: int
     held: list[tuple[str, Encoded]] = []
     num_tokens = 0
     for example in examples:
-        encoded = chat.encode(example.prompt, example.trace, example.answer, max_length)
+        try:
+            encoded = chat.encode(example.prompt, example.trace, example.answer, max_length)
+        except UserError as error:
+            raise UserError(f"{example.id}: {error}") from error
         if held and num_tokens + len(encoded.ids) > _TOKENS_AT_ONCE:
             yield from _score(engine, chat, held)
             held, num_tokens = [], 0

@@ -159,13 +159,13 @@ def test_members_from_outside_count_by_their_code(tmp_path, monkeypatch, key, ki
 @pytest.mark.parametrize(
     ("changes", "train", "refine"),
     [
-        ({}, "ebc394625d2f", "2eb6f68c41d3"),
-        ({"tuning__method": "lora"}, "b7f13c3bd221", "2eb6f68c41d3"),
+        ({}, "143a456fca4c", "00f3aa46b2f9"),
+        ({"tuning__method": "lora"}, "d30c0cd56b0b", "00f3aa46b2f9"),
         ({"refine__strategy": "vanilla"}, "427c66b27e69", "4c3fc6b3d63e"),
-        ({"refine__strategy": "sdft"}, "1d8382cb6660", "a045bc02647b"),
-        ({"refine__strategy": "thinksafe"}, "5674c1f6ce5d", "faec13eb2558"),
-        ({"refine__strategy": "filters-only"}, "0e2d6996f54d", "c53730aec821"),
-        ({"refine__strategy": "length-matched"}, "036c03f15781", "45ae9ccdc887"),
+        ({"refine__strategy": "sdft"}, "53d6d21e4993", "d9e1093f31e3"),
+        ({"refine__strategy": "thinksafe"}, "2ea3fdb29f39", "a0450d23031d"),
+        ({"refine__strategy": "filters-only"}, "395366e70631", "83cee1eab280"),
+        ({"refine__strategy": "length-matched"}, "1356ef5b3d98", "b86fc3dacd8e"),
     ],
     ids=str,
 )

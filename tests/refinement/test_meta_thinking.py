@@ -61,8 +61,22 @@ def test_the_kinds_that_phrases_alone_let_through_are_found(meta, sentence):
 def test_at_most_one_in_a_hundred_real_traces_is_flagged(meta, shared, file, prompt, texts, most):
     text = (shared / "data" / file).read_text(encoding="utf-8")
     rows = json.loads(text) if file.endswith(".json") else [json.loads(line) for line in text.splitlines()]
-    flagged = [row for row in rows if any(meta.found(row[name]) - meta.found(row[prompt]) for name in texts)]
+    flagged = [row for row in rows if any(meta.found_beyond(row[name], row[prompt]) for name in texts)]
     assert len(flagged) <= most * len(rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "known", "beyond"),
+    [
+        ("They want me to paraphrase a page.", "Paraphrase this page.", set()),
+        ("I need to rephrase this.", "Please rewrite the letter.", {"need to rephrase"}),
+        ("In my own words: no.", "Tell me in my own words.", set()),
+        ("In my own words: no.", "My words are my own.", {"in my own words"}),
+        ("The reasoning explains that.", "What is reasoning?", {"the reasoning explains"}),
+    ],
+)
+def test_what_the_question_or_the_source_speaks_of_is_forgiven(meta, text, known, beyond):
+    assert beyond <= meta.found_beyond(text, known) and bool(meta.found_beyond(text, known)) == bool(beyond)
 
 
 def test_a_list_holds_phrases_patterns_and_names(tmp_path):

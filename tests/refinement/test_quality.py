@@ -114,7 +114,7 @@ def test_meta_thinking_is_found_in_any_case_spacing_and_quote(text):
     "text",
     [
         "My response should be a refusal.",
-        "The answer is no; the reasoning is plain.",
+        "The answer is no; the reason is plain.",
         "Unwritten, prewritten or not: no.",
         "Your turnover is not in question.",
         "I should answer in my own interest.",
@@ -129,7 +129,7 @@ def test_a_phrase_of_the_question_or_the_original_is_not_held_against_the_rewrit
     fields = {name: getattr(EXAMPLE, name) for name in ("id", "prompt", "trace", "answer", "label", "source")}
     example = Example(**(fields | {place: "Please paraphrase this book."}))
     assert faults(control(), "They want me to paraphrase a book.", example=example) == ()
-    assert faults(control(), "Let me rephrase.", example=example) == ("meta_thinking",)
+    assert faults(control(), "I have reworded it.", example=example) == ("meta_thinking",)
 
 
 def test_refusal_lost_is_a_matter_of_answers_and_of_sources_that_refuse():

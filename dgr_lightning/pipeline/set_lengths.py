@@ -1,0 +1,112 @@
+"""How long the examples of a set are in the target's tokens, and whether they fit into `sft.max_length`.
+
+Both can be known before anything is generated. The source's own answers have to fit, whatever the strategy: they are what an
+example falls back to, and how likely the source set is to the target is measured on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from dgr_lightning.config import Config
+from dgr_lightning.errors import UserError
+from dgr_lightning.example import Example
+
+if TYPE_CHECKING:
+    from dgr_lightning.models.chat import Chat
+
+_NAMED = 8
+
+
+@dataclass(frozen=True)
+class ExampleLength:
+    """Tokens of an example.
+
+    Attributes:
+        id: of the example.
+        prompt: its rendered prompt.
+        trace: the trace alone.
+        answer: the answer alone.
+        marks: think marks, white space around them, and the end token where it is trained on.
+    """
+
+    id: str
+    prompt: int
+    trace: int
+    answer: int
+    marks: int
+
+    @property
+    def uncut(self) -> int:
+        """What is left when the whole trace is cut: prompt, answer and marks are never cut."""
+        return self.whole - self.trace
+
+    @property
+    def whole(self) -> int:
+        """Prompt and target."""
+        return self.prompt + self.trace + self.answer + self.marks
+
+
+@dataclass(frozen=True)
+class SetLengths:
+    """The lengths of a set under a config.
+
+    Attributes:
+        examples: in source order.
+        max_length: `sft.max_length`.
+    """
+
+    examples: list[ExampleLength] = field(default_factory=list)
+    max_length: int = 0
+
+    @property
+    def cut(self) -> list[ExampleLength]:
+        """The examples that lose tokens to `sft.max_length`."""
+        return [example for example in self.examples if example.whole > self.max_length]
+
+    @property
+    def too_long(self) -> list[ExampleLength]:
+        """The examples that do not fit even with an empty trace."""
+        return [example for example in self.examples if example.uncut > self.max_length]
+
+    @property
+    def fitting_length(self) -> int:
+        """The smallest `sft.max_length` that every example fits into."""
+        return max((example.uncut for example in self.examples), default=0)
+
+    def check(self) -> None:
+        """Checks that every example can be trained on.
+
+        Raises:
+            UserError: naming those that cannot by id, and the `sft.max_length` that would do.
+        """
+        if not (too_long := self.too_long):
+            return
+        worst = sorted(too_long, key=lambda example: -example.uncut)
+        named = ", ".join(f"{example.id} ({example.uncut:,})" for example in worst[:_NAMED])
+        more = f" and {len(worst) - _NAMED} more" if len(worst) > _NAMED else ""
+        raise UserError(
+            f"sft.max_length={self.max_length}: too short for prompt, answer and marks of {len(worst)} of {len(self.examples)} "
+            f"examples; with the tokens that they need: {named}{more}. Write sft.max_length={self.fitting_length} or more, or "
+            "leave those rows out."
+        )
+
+
+def set_lengths(examples: Iterable[Example], chat: Chat, cfg: Config) -> SetLengths:
+    """Returns the lengths of a source set in the target's tokens.
+
+    Args:
+        examples: the set.
+        chat: of the target model.
+        cfg: `sft.max_length` and `sft.append_eos` are read.
+    """
+    return SetLengths([_length(example, chat, cfg.sft.append_eos) for example in examples], cfg.sft.max_length)
+
+
+def _length(example: Example, chat: Chat, append_eos: bool) -> ExampleLength:
+    target = chat.target_ids(example.trace, example.answer)
+    trace, answer = map(len, chat.part_spans(target))
+    marks = len(target) - trace - answer - (0 if append_eos else 1)
+    return ExampleLength(example.id, len(chat.prompt_ids(example.prompt)), trace, answer, marks)
