@@ -9,13 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dgr_lightning.config import Config, EvaluationConfig, ProbesConfig
+from dgr_lightning.errors import UserError
 from dgr_lightning.tasks.loader import SECTIONS, load_problems, task_hashes
 from dgr_lightning.tasks.registry import TASKS
 from dgr_lightning.tasks.task import EVALUATION, PROBE, fingerprint
 
 
-def measured_prompts(cfg: Config) -> dict[str, frozenset[str]]:
+def measured_prompts(cfg: Config, unread: list[str] | None = None) -> dict[str, frozenset[str]]:
     """Returns task → fingerprints of all its prompts, over the evaluation's tasks and the probes'.
+
+    Args:
+        cfg: `evaluation` and `probes` are read.
+        unread: receives the tasks that cannot be read; None: such a task is an error.
 
     Raises:
         UserError: a task cannot be read.
@@ -24,7 +29,13 @@ def measured_prompts(cfg: Config) -> dict[str, frozenset[str]]:
     for split, section in _sections(cfg):
         for name in section.tasks:
             task = TASKS[name].name
-            problems = load_problems(name, split=split, path=section.path.get(task))
+            try:
+                problems = load_problems(name, split=split, path=section.path.get(task))
+            except UserError:
+                if unread is None:
+                    raise
+                unread.append(f"{task} ({split})")
+                continue
             found[task] = found.get(task, frozenset()) | {fingerprint(problem.prompt) for problem in problems}
     return found
 

@@ -1,0 +1,119 @@
+"""`plan=true`: what the source set looks like to the target model, before anything is generated.
+
+It reads the rows, and of the model its config and its tokenizer alone: no weights, no engine, no device. Tasks whose problems
+are out of reach are listed and not compared. Where an example cannot be trained on as the config stands, the plan ends with exit
+code 2 and a line `try: <override>` that can be pasted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from io import StringIO
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from dgr_lightning.config import Config
+from dgr_lightning.console import console, progress, say
+from dgr_lightning.data.sources import Sources, load_examples
+from dgr_lightning.errors import UserError
+from dgr_lightning.example import BENIGN, Example
+from dgr_lightning.files import write_text
+from dgr_lightning.models.chat import Chat
+from dgr_lightning.models.format_audit import demands, failed_demands
+from dgr_lightning.pipeline.example_view import example_view
+from dgr_lightning.pipeline.locate_model import locate_tokenizer
+from dgr_lightning.pipeline.overlap import measured_prompts, overlap
+from dgr_lightning.pipeline.place import Place
+from dgr_lightning.pipeline.set_lengths import SetLengths, set_lengths
+from dgr_lightning.report.plan import SetPlan, show_plan
+from dgr_lightning.tasks.task import fingerprint
+
+NUM_FIRST = 3
+"""Rows that are shown token by token."""
+
+
+def plan(cfg: Config, place: Place, *, measures: bool) -> None:
+    """Shows what the source set looks like to the target model.
+
+    Args:
+        cfg: the checked config, in which an `auto` may be left.
+        place: where the run would go; the first rows are written beside it.
+        measures: whether the run would evaluate a model, on prompts that the set may hold.
+
+    Raises:
+        UserError: the tokenizer or the rows cannot be read, or the set cannot be trained on as the config stands; the message
+            then ends in a line `try: <override>`.
+    """
+    model = cfg.model
+    chat = Chat.load(
+        locate_tokenizer(model),
+        model.chat_style,
+        model.trust_remote_code,
+        model.system_prompt,
+        model.template_args,
+        model.think_marks,
+    )
+    unread: list[str] = []
+    measured = measured_prompts(cfg, unread) if measures else {}
+    known = frozenset().union(*measured.values())
+    is_measured = (lambda prompt: fingerprint(prompt) in known) if cfg.data.drop_overlap else None
+    source = load_examples(cfg.data, cfg.seed, is_measured)
+    lengths = set_lengths(source.examples, chat, cfg)
+    shared = dict.fromkeys(measured, 0) | overlap((example.prompt for example in source.examples), measured)
+    show_plan(
+        SetPlan(
+            title=f"{cfg.data.name or 'data'} as {model.name or 'the model'} sees it ({_format(chat)})",
+            counts=Counter((example.source, example.label) for example in source.examples),
+            rejected=source.rejected,
+            tokens=_tokens(lengths),
+            max_length=cfg.sft.max_length,
+            cut=(len(lengths.cut), sum(example.whole - cfg.sft.max_length for example in lengths.cut)),
+            empty_traces=sum(not example.trace.strip() for example in source.examples),
+            measured=shared,
+            unread=unread,
+            audit=_audit(chat, source, cfg),
+        )
+    )
+    _show_first(source.examples[:NUM_FIRST], chat, (place.exact or place.root / cfg.name) / "plan" / "first_rows.txt")
+    try:
+        lengths.check()
+    except UserError as error:
+        raise UserError(f"{error}\ntry: sft.max_length={lengths.fitting_length}") from error
+    say("[green]the set can be trained on as it is[/]; without plan=true the same command runs")
+
+
+def _format(chat: Chat) -> str:
+    marks = f", {' … '.join(chat.marks)}" if chat.marks else ""
+    return f"model.chat_style={chat.style}{marks}"
+
+
+def _tokens(lengths: SetLengths) -> dict[str, list[int]]:
+    return {
+        part: [getattr(example, part) for example in lengths.examples] for part in ("prompt", "trace", "answer", "whole")
+    }
+
+
+def _audit(chat: Chat, source: Sources, cfg: Config) -> dict[str, list[str]]:
+    """Returns demand → ids of the examples that do not fulfil it."""
+    append_eos = cfg.sft.append_eos
+    found: dict[str, list[str]] = {demand: [] for demand in demands(chat, append_eos=append_eos)}
+    with progress("auditing the format", len(source.examples)) as advance:
+        for example in source.examples:
+            for demand in failed_demands(chat, example, append_eos=append_eos):
+                found[demand].append(example.id)
+            advance(1)
+    return found
+
+
+def _show_first(examples: Sequence[Example], chat: Chat, file: Path) -> None:
+    """Shows rows token by token. Harmful text stays out of terminals and logs: all of it is in the file alone."""
+    text = StringIO()
+    on_file = Console(file=text, width=120)
+    for example in examples:
+        console.print(example_view(chat, example, hide_text=example.label != BENIGN))
+        on_file.print(example_view(chat, example, num_shown=100_000))
+    write_text(file, text.getvalue())
+    say(f"[dim]token by token, with their text: {escape(str(file))}[/]")
