@@ -70,7 +70,8 @@ def expected(key: str, known: Key, members: Members) -> str:
     else:
         names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
         origin = get_origin(hint)
-        text = {dict: "a mapping {name: text, …}", list: "a list [a,b,…]"}[origin] if origin else names[hint]
+        items = "{data: star1, share: 0.8}, …" if any(map(is_dataclass, get_args(hint))) else "a,b,…"
+        text = {dict: "a mapping {name: text, …}", list: f"a list [{items}]"}[origin] if origin else names[hint]
     bounds = [f"above {limits['above']:g}"] if limits["above"] is not None else []
     bounds += [f"at least {limits['low']:g}"] if limits["low"] is not None else []
     bounds += [f"at most {limits['high']:g}"] if limits["high"] is not None else []

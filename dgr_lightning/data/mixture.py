@@ -1,9 +1,9 @@
 """Several sources in one set: how many examples each part gives, and which.
 
-Shares become whole numbers by largest remainder: every part gets the whole part of share × total, and what is then missing goes,
-one by one, to the parts with the largest remainders, the earlier part first where they are equal. So the numbers sum up to the
-total and none is off by as much as one. Parts draw in their order, each by a hash of seed and id; a row of a source that several
-parts read is drawn at most once, by the first of them that wants it.
+Shares become whole numbers by largest remainder: every part gets the whole part of share × total, and what is then missing
+goes, one by one, to the parts with the largest remainders, the earlier part first where they are equal. So the numbers sum up
+to the total and none is off by as much as one. Parts draw in their order, each by a hash of seed and id; a row that several
+parts may draw is drawn at most once, by the first of them that wants it.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ def draw_parts(pools: Sequence[Pool], limit: int | None, seed: int) -> list[list
         pool, smaller = drawn.pool, _largest_total(pools, ranked, total)
         left = " that no part before it draws" if _is_shared(pool, pools) else ""
         raise UserError(
-            f"{pool.key} ({pool.name}, {pool.kind}): share {pool.share:g} of data.limit={total} is {drawn.needed} examples, and "
-            f"it has {drawn.free}{left}. Write data.limit={smaller}, or give this part a smaller share or more rows."
+            f"{pool.key} ({pool.name}, {pool.kind}): share {pool.share:g} of data.limit={total} is {drawn.needed} examples, "
+            f"and it has {drawn.free}{left}. Write data.limit={smaller}, or give this part a smaller share or more rows."
         )
     parts = [[pool.examples[index] for index in sorted(indices)] for pool, indices in zip(pools, drawn, strict=True)]
     _check_ids(pools, parts)

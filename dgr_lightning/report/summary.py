@@ -38,6 +38,7 @@ _TRAINING = (
     "loss_last",
     "resumed_from_step",
 )
+_DATA = ("rejected", "labels", "sources", "overlap")
 _PARTS = ("data", "base", "tuned", "tax", "refinement", "shift", "training")
 _SHIFT = ("before", "after", "similarity", "kl")
 _NLL, _SIMILARITY, _KL = ("nll", "perplexity"), ("rewrites", "outputs"), ("kl", "k3")
@@ -50,6 +51,8 @@ class StageResults(TypedDict, total=False):
 
     Attributes:
         rejected: reason → rows of the source set that were rejected.
+        labels: label → examples of the source set.
+        sources: name of a source → examples from it.
         overlap: task → examples trained on whose prompt is one of its own; tasks that share none are left out.
         base: task → metric → estimate, of the model before training.
         tuned: the same of the trained model.
@@ -62,6 +65,8 @@ class StageResults(TypedDict, total=False):
     """
 
     rejected: Mapping[str, int]
+    labels: Mapping[str, int]
+    sources: Mapping[str, int]
     overlap: Mapping[str, int]
     base: Estimates
     tuned: Estimates
@@ -84,9 +89,8 @@ def build_summary(config_hash: str, wall_seconds: Mapping[str, float], **results
     """
     summary: dict[str, Any] = {"schema": SCHEMA, "config_hash": config_hash, "versions": versions()}
     if "rejected" in results:
-        summary["data"] = {"rejected": dict(results["rejected"])}
-        if "overlap" in results:
-            summary["data"]["overlap"] = dict(results["overlap"])
+        found: Mapping[str, Any] = results
+        summary["data"] = {name: dict(found[name]) for name in _DATA if name in found}
     if "base" in results:
         summary["base"] = _model_part(results["base"])
     if "tuned" in results:
@@ -125,7 +129,7 @@ def check_summary(summary: Summary) -> None:
     if summary["schema"] != SCHEMA:
         raise ValueError(f"schema is {summary['schema']!r}, not {SCHEMA}")
     if "data" in summary:
-        _check_keys(summary["data"], "data", required=("rejected",), optional=("overlap",))
+        _check_keys(summary["data"], "data", required=_DATA[:1], optional=_DATA[1:])
         for name, counts in summary["data"].items():
             _check_counts(counts, f"data.{name}")
     for subject in SUBJECTS:
