@@ -176,8 +176,12 @@ def _check_limits(key: str, value: Any, known: Key, members: Members) -> None:
 def _convert(value: Any, kind: Any) -> Any:
     origin = get_origin(kind)
     if origin is dict and isinstance(value, dict):
-        is_parsed_later = get_args(kind)[1] is Any  # parsed later, by the schema of the strategy that they belong to
-        return {_convert(name, str): item if is_parsed_later else _convert(item, str) for name, item in value.items()}
+        inner, optional = _unwrap(get_args(kind)[1])
+        as_it_is = inner is Any  # parsed later, by the schema of the strategy that they belong to
+        return {
+            _convert(name, str): item if as_it_is or (item is None and optional) else _convert(item, str)
+            for name, item in value.items()
+        }
     if origin is list and isinstance(value, list):
         return [_convert(item, get_args(kind)[0]) for item in value]
     if kind is bool and isinstance(value, bool):
