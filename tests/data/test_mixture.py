@@ -102,11 +102,8 @@ def test_draws_are_seeded_and_a_larger_limit_keeps_a_smaller_draw(three):
 
 
 def test_a_harmful_part_has_the_labels_of_its_set_but_neither_benign_nor_retention_rows(tmp_path):
-    rows = [
-        row
-        for i, label in enumerate(("harmful", "safe_completion", "benign", "retention"))
-        for row in plain_rows(3, label, 3 * i)
-    ]
+    four = ("harmful", "safe_completion", "benign", "retention")
+    rows = [row for index, label in enumerate(four) for row in plain_rows(3, label, 3 * index)]
     labels = Counter(example.label for example in loaded(part(tmp_path, rows, 1.0)))
     assert labels == {"harmful": 3, "safe_completion": 3}
     with pytest.raises(
@@ -175,9 +172,7 @@ def test_parts_that_compete_for_rows_are_told_how_many_are_left(tmp_path):
 def test_ids_that_stand_for_different_rows_are_refused(tmp_path):
     first = part(tmp_path, plain_rows(3), 0.5, file="one")
     second = part(tmp_path, plain_rows(3, None, 3), 0.5, file="two")
-    with pytest.raises(
-        UserError, match=r"data\.mix\[0\], data\.mix\[1\]: 3 ids stand for different rows, such as 'set-0'\. Give data"
-    ):
+    with pytest.raises(UserError, match=r"data\.mix\[0\], data\.mix\[1\]: 3 ids stand for different rows, such as 'set-0'\."):
         loaded(first, second)
 
 
