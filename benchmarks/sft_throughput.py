@@ -275,7 +275,8 @@ def _rows(args: argparse.Namespace, shape: Shape, number: int) -> list[tuple[lis
     examples, _ = parse_rows(list(enumerate(table)), fields, "rows", key="--rows", default_label="harmful")
     chat = Chat.load(args.tokenizer)
     encoded = [
-        chat.encode(example.prompt, example.trace, example.answer, shape.max_length) for example in rng.sample(examples, number)
+        chat.encode(example.prompt, example.trace, example.answer, shape.max_length)
+        for example in rng.sample(list(examples.values()), number)
     ]
     return [([id_ % shape.vocabulary for id_ in one.ids], one.num_prompt) for one in encoded]
 

@@ -16,7 +16,9 @@ SAFE_COMPLETION = "safe_completion"
 """A prompt from a harmful category that the source answers with help within policy: support, law, correction of a falsehood."""
 BENIGN = "benign"
 """A prompt to be helped with, in a set of prompts that are."""
-LABELS = (HARMFUL, SAFE_COMPLETION, BENIGN)
+RETENTION = "retention"
+"""A problem to reason about, mixed in so that the model keeps its reasoning; it is answered like a benign prompt."""
+LABELS = (HARMFUL, SAFE_COMPLETION, BENIGN, RETENTION)
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Example:
         prompt: the user's request.
         trace: the reasoning between the think marks, without the marks; may be empty.
         answer: the text after the reasoning; never empty.
-        label: `harmful` (the answer should refuse), `safe_completion` or `benign` (it should not).
+        label: `harmful` (the answer should refuse), `safe_completion`, `benign` or `retention` (it should not).
         source: name of the set that the example comes from.
     """
 

@@ -10,6 +10,7 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
+from dgr_lightning.cli.mixture import check_mixture
 from dgr_lightning.config import LAYER_RANGE, Config, FieldsConfig, TrainerConfig
 from dgr_lightning.distributed import torchrun
 from dgr_lightning.errors import UserError
@@ -22,15 +23,16 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 def prefer_local(cfg: Config) -> None:
     """Lets a local copy take the place of what the chosen model and data name: hub id, commit and recipe become null."""
-    model, data, benign = cfg.model, cfg.data, cfg.data.benign
+    model, benign = cfg.model, cfg.data.benign
     if model.path is not None:
         model.hub_id = model.revision = None
     if model.path is not None or model.hub_id is not None:
         model.recipe = None
-    if data.path is not None:
-        data.hub_id = data.revision = None
-    if data.path is not None or data.hub_id is not None:
-        data.recipe = None
+    for source in (cfg.data, *cfg.data.mix):
+        if source.path is not None:
+            source.hub_id = source.revision = None
+        if source.path is not None or source.hub_id is not None:
+            source.recipe = None
     if benign.path is not None:
         benign.hub_id = benign.revision = None
 
@@ -258,10 +260,17 @@ def _check_data(cfg: Config, command: str) -> None:
     data, model = cfg.data, cfg.model
     if data.drop_overlap and command == "refine":
         raise UserError("data.drop_overlap=true: refine.py measures no model; use train.py.")
-    if data.path is None and data.recipe is None and data.hub_id is None:
+    if data.mix:
+        check_mixture(data)
+    elif data.path is None and data.recipe is None and data.hub_id is None:
+        if data.name == "mix":
+            raise UserError("data=mix: name its parts with data.mix=[{data: star1, share: 0.8}, …].")
         raise UserError("data=local: name the rows with data.path=<jsonl, json, csv or parquet> or data.hub_id=<owner/name>.")
     _check_file("data.path", data.path, folder=True)
     _check_file("data.benign.path", data.benign.path, folder=True)
+    for key, part in data.parts:
+        _check_file(f"{key}.path", part.path, folder=True)
+        _check_columns(f"{key}.fields", part.fields)
     if data.language is not None and data.language != model.language:
         remedy = (
             "data=micro-directrefusal or data=micro-r1act, or model=r1-distill-7b or another real model"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dgr_lightning.cli import checks
+from dgr_lightning.cli import checks, mixture
 from dgr_lightning.cli.overrides import CONF, CommandLine, read_command_line
 from dgr_lightning.cli.registries import members
 from dgr_lightning.config import Config, schema
@@ -32,7 +32,7 @@ def compose(command: str, overrides: list[str]) -> Config:
             composed = hydra.compose(command, overrides=line.overrides)
         except Exception as error:
             raise UserError(hydra_message(error)) from error
-    return typed(composed, command)
+    return typed(composed, command, line.folders)
 
 
 def register_schema() -> None:
@@ -42,8 +42,13 @@ def register_schema() -> None:
     ConfigStore.instance().store(name="schema", node=schema.defaults())
 
 
-def typed(composed: Any, command: str) -> Config:
+def typed(composed: Any, command: str, folders: tuple[Path, ...] = (CONF,)) -> Config:
     """Returns the checked config of a composition.
+
+    Args:
+        composed: what Hydra made.
+        command: `train`, `refine` or `evaluate`.
+        folders: with the YAML of the groups: conf/, and the folder of --config-dir.
 
     Raises:
         UserError: an interpolation that does not resolve, or a value or a combination of values that is not allowed.
@@ -57,8 +62,11 @@ def typed(composed: Any, command: str) -> Config:
         raise UserError(f"{error.full_key}: {hydra_message(error)}") from error
     if isinstance(plain, dict):
         plain.pop("hydra", None)
+    parts = mixture.take_parts(plain, folders)
     cfg = schema.build(plain, members())
+    cfg.data.mix = parts
     checks.prefer_local(cfg)
+    mixture.tell_apart(cfg.data)
     checks.check(cfg, command)
     return cfg
 

@@ -139,7 +139,7 @@ def _sweep_point(main: Main, command: str, line: CommandLine, folder: Path, comp
 
 
 def _run_point(main: Main, command: str, line: CommandLine, composed: Any) -> Any:
-    cfg = typed(composed, command)
+    cfg = typed(composed, command, line.folders)
     place = place_of(composed, line)
     resolve(cfg, command, line.given)
     if cfg.study.name is not None:

@@ -24,6 +24,10 @@ _EXAMPLES = {
         ("python train.py -m refine=vanilla,dgr seed=1,2", "a sweep, one directory a point; finished points are not run again"),
         ("python train.py model=r1-distill-7b data=r1act refine=dgr", "the real thing, on a GPU"),
         ("python train.py model.path=<folder> data=star1 data.path=<file>", "local copies; model=local is understood"),
+        (
+            "python train.py data.mix='[{data: micro-r1act, share: .9}, {data: micro-retention, kind: retention, share: .1}]'",
+            "several sources in one set",
+        ),
         ("python train.py evaluation.limit=50", "evaluates the trained model again on 50 problems, and trains nothing"),
     ),
     "refine": (

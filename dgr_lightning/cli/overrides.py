@@ -24,6 +24,8 @@ CONF = Path(__file__).parents[2] / "conf"
 
 # A source given by path or hub id without its group: the group's choice that holds nothing but that source.
 _LOCAL = "local"
+# The same of data.mix.
+_MIX = "mix"
 
 
 @dataclass
@@ -35,6 +37,7 @@ class CommandLine:
         flags: Hydra's own flags, such as -m or --cfg job.
         given: the keys and groups that the user named.
         sweep: whether -m was given.
+        folders: with the YAML of the groups: conf/, and the folder of --config-dir.
         directory: what hydra.run.dir= says, kept from Hydra, which would make it at once; in a sweep hydra.sweep.dir=.
     """
 
@@ -42,6 +45,7 @@ class CommandLine:
     flags: list[str] = field(default_factory=list)
     given: frozenset[str] = frozenset()
     sweep: bool = False
+    folders: tuple[Path, ...] = (CONF,)
     directory: str | None = None
 
     def of_each_run(self) -> list[str]:
@@ -97,6 +101,7 @@ def read_command_line(arguments: list[str], command: str) -> CommandLine:
     line = CommandLine(sweep=bool(known.multirun))
     line.flags = [argument for argument in arguments if argument not in known.overrides]
     folders = (CONF,) if known.config_dir is None else (CONF, Path(known.config_dir).expanduser())
+    line.folders = folders
     parser, parsed = OverridesParser.create(), []
     for text in known.overrides:
         if "=" not in text and not text.startswith("~"):
@@ -197,13 +202,18 @@ def _values(override: Any) -> list[Any]:
 
 
 def _implied(parsed: list[Any], command: str, given: frozenset[str], folders: tuple[Path, ...]) -> Iterator[str]:
-    """Yields the choice of model and of data that follows from a path or a hub id given without one.
+    """Yields the choice of model and of data that follows from a path, a hub id or a mixture given without one.
 
     The default choices are the miniature's: its field map, language and budgets must not be put on somebody's own model or
     rows. A folder whose config names the miniature's language was grown by this project, or trained further, and stays one.
     """
     by_key = {override.key_or_group: override for override in parsed}
-    decided = given | _groups_of_experiment(by_key.get("experiment"), folders)
+    experiments = _experiments(by_key.get("experiment"), folders)
+    decided = given | _groups_decided(experiments)
+    mixed = bool(experiments) and all((experiment.get("data") or {}).get("mix") for experiment in experiments)
+    if "data" in groups(command) and "data" not in decided and ("data.mix" in given or mixed):
+        yield f"data={_MIX}"
+        decided |= {"data"}
     for group in ("model", "data"):
         sources = [key for key in (f"{group}.path", f"{group}.hub_id") if key in given]
         if group not in groups(command) or group in decided or not sources:
@@ -221,14 +231,17 @@ def _implied(parsed: list[Any], command: str, given: frozenset[str], folders: tu
             yield f"++{source}.revision=null"  # the pinned commit is one of the repository that was chosen before
 
 
-def _groups_of_experiment(override: Any, folders: tuple[Path, ...]) -> set[str]:
-    """Returns the groups that the chosen experiments decide by themselves."""
+def _experiments(override: Any, folders: tuple[Path, ...]) -> list[dict[str, Any]]:
+    """Returns the YAML of the chosen experiments."""
     import yaml
 
-    decided: set[str] = set()
-    for name in _values(override) if override is not None else []:
-        for file in (folder / "experiment" / f"{name}.yaml" for folder in folders):
-            listed = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("defaults", []) if file.is_file() else []
-            names = [key for entry in listed if isinstance(entry, dict) for key in entry]
-            decided |= {name.removeprefix("override").strip().lstrip("/") for name in names}
-    return decided
+    names = _values(override) if override is not None else []
+    files = [file for name in names for folder in folders if (file := folder / "experiment" / f"{name}.yaml").is_file()]
+    return [yaml.safe_load(file.read_text(encoding="utf-8")) or {} for file in files]
+
+
+def _groups_decided(experiments: list[dict[str, Any]]) -> set[str]:
+    """Returns the groups that experiments decide by themselves."""
+    entries = [entry for experiment in experiments for entry in experiment.get("defaults", [])]
+    names = [key for entry in entries if isinstance(entry, dict) for key in entry]
+    return {name.removeprefix("override").strip().lstrip("/") for name in names}

@@ -52,13 +52,17 @@ def require_sources(cfg: Config) -> None:
         missing.append(f"model {fetched}")
     if data.hub_id and not (data.path or data.recipe) and not dataset_available(data.hub_id, data.revision):
         missing.append(f"data {data.hub_id}")
+    for key, part in data.parts:
+        if part.hub_id and not dataset_available(part.hub_id, part.revision):
+            missing.append(f"data {part.hub_id} ({key}.path)")
     if data.benign_ratio > 0 and benign.hub_id and not benign.path and not dataset_available(benign.hub_id, benign.revision):
         missing.append(f"benign data {benign.hub_id} (data.benign.path)")
+    in_its_place = f"data.path=<jsonl, json, csv or parquet file>{_already(data.path or data.recipe)}."
     if missing:
         raise UserError(
             f"{unreachable()}, and these are not in the local cache: {', '.join(missing)}. Use local copies: "
             f"model.path=<folder with config.json, *.safetensors and tokenizer>{_already(model.path or model.recipe)} "
-            f"data.path=<jsonl, json, csv or parquet file>{_already(data.path or data.recipe)}."
+            + ("path: <jsonl, json, csv or parquet file> in these parts of data.mix." if data.mix else in_its_place)
         )
 
 

@@ -4,7 +4,7 @@ YAML is for people; past the command line, code takes these dataclasses. `cli` m
 checks it and hands it on: nothing further down ever sees a DictConfig. A file a section; nothing heavy is imported.
 """
 
-from dgr_lightning.config.data import BenignConfig, DataConfig, FieldsConfig
+from dgr_lightning.config.data import BenignConfig, DataConfig, FieldsConfig, MixPart, SourceConfig
 from dgr_lightning.config.engine import EngineConfig
 from dgr_lightning.config.evaluation import EvaluationConfig, JudgeConfig, ProbesConfig
 from dgr_lightning.config.logger import LoggerConfig
@@ -29,11 +29,13 @@ __all__ = [
     "JudgeConfig",
     "Kind",
     "LoggerConfig",
+    "MixPart",
     "ModelConfig",
     "ProbesConfig",
     "RefineConfig",
     "SftConfig",
     "ShiftConfig",
+    "SourceConfig",
     "StudyConfig",
     "TrainerConfig",
     "TuningConfig",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Optional
 
 from dgr_lightning.config.setting import NEVER, setting
-from dgr_lightning.example import LABELS
+from dgr_lightning.example import BENIGN, HARMFUL, LABELS, RETENTION
 
 
 @dataclass
@@ -23,11 +24,12 @@ class FieldsConfig:
     response: Optional[str] = setting(None, "column with trace and answer, told apart by think marks")
     trace: Optional[str] = setting(None, "column with the trace alone; an empty one is valid")
     answer: Optional[str] = setting(None, "column with the answer alone")
-    label: Optional[str] = setting(None, "column that says harmful, safe_completion or benign")
+    label: Optional[str] = setting(None, "column that says harmful, safe_completion, benign or retention")
     constant_trace: Optional[str] = setting(None, "one trace for every row, where the set has none")
     answer_after: Optional[str] = setting(None, "keep of the answer column only what follows this text")
     labels: dict[str, str] = setting(
-        {}, "values of the label column that mean harmful, safe_completion or benign, such as {vanilla_benign: benign}"
+        {},
+        "values of the label column that mean harmful, safe_completion, benign or retention, such as {vanilla_benign: benign}",
     )
     default_label: str = setting("harmful", "label of a row that has none", choices=LABELS)
 
@@ -50,8 +52,8 @@ class BenignConfig:
 
 
 @dataclass
-class DataConfig:
-    """The source set: somebody else's (prompt, trace, answer) rows."""
+class SourceConfig:
+    """Somebody else's (prompt, trace, answer) rows: where they are, which of them are used, and what their columns mean."""
 
     name: str = setting("", "short name; becomes the source and the id prefix of every example")
     hub_id: Optional[str] = setting(None, "dataset id on the hub", hashed=NEVER)
@@ -61,7 +63,10 @@ class DataConfig:
         None, "local copy (jsonl, json, csv, parquet) to use instead of hub_id", private=True, hashed=NEVER
     )
     recipe: Optional[str] = setting(
-        None, "name of a set that the project writes itself", choices=("micro-directrefusal", "micro-r1act"), hashed=NEVER
+        None,
+        "name of a set that the project writes itself",
+        choices=("micro-directrefusal", "micro-r1act", "micro-retention"),
+        hashed=NEVER,
     )
     language: Optional[str] = setting(
         None, "language of its prompts; null goes with any model", choices=("natural", "micro"), hashed=NEVER
@@ -73,10 +78,76 @@ class DataConfig:
     label_list: Optional[str] = setting(
         None, "list of labels by row id that comes with the package, such as star1-1; null: the rows' own labels", hashed=NEVER
     )
+    fields: FieldsConfig = field(default_factory=FieldsConfig)
+
+    @property
+    def place(self) -> tuple[str | None, ...]:
+        """Where its rows are: two sources of the same place have the same rows."""
+        if self.path is not None:
+            return ("file", str(Path(self.path).expanduser().resolve()))
+        return ("recipe", self.recipe) if self.recipe is not None else ("hub", self.hub_id, self.revision, self.split)
+
+
+@dataclass
+class MixPart(SourceConfig):
+    """A part of `data.mix`: a source, and how much of the set comes from it as what.
+
+    `cli/mixture.py` makes it of what the user writes: the choice's YAML with the part's own keys over it.
+    """
+
+    data: str = setting("", "choice of data= that it begins with, such as star1 or local", hashed=NEVER)
+    share: float = setting(1.0, "share of the final set; those of all parts make 1", above=0.0, high=1.0, hashed=NEVER)
+    kind: str = setting(
+        HARMFUL,
+        "harmful: the set's own labels, without rows labelled benign or retention; benign: rows labelled benign, or all of a "
+        "set without labels; retention: every row",
+        choices=(HARMFUL, BENIGN, RETENTION),
+        hashed=NEVER,
+    )
+
+
+@dataclass
+class DataConfig(SourceConfig):
+    """The source set: rows of one source, or with `mix` of several."""
+
     limit: Optional[int] = setting(None, "final number of examples, benign ones included; null: all", low=1)
     benign_ratio: float = setting(0.0, "share of benign examples in the final set (0.25 = one in four)", low=0.0, high=0.95)
     drop_overlap: bool = setting(
         False, "leave out rows whose prompt is one of the evaluation's or the probes'; off: they are counted", added=True
     )
-    fields: FieldsConfig = field(default_factory=FieldsConfig)
+    # Not hashed as a key, since it may hold paths: the content hash of the data describes every part (data/sources.py).
+    mix: list[MixPart] = setting(
+        [],
+        "several sources in one set, such as [{data: star1, share: 0.8}, {data: safechain, kind: benign, share: 0.2}]; a part "
+        "takes data, share, kind (harmful, benign or retention), name, path, hub_id, revision, split, keep, first, fields, "
+        "label_list",
+        private=True,
+        hashed=NEVER,
+    )
     benign: BenignConfig = field(default_factory=BenignConfig)
+
+    @property
+    def parts(self) -> list[tuple[str, MixPart]]:
+        """The parts of a mixture with what messages call them: `data.mix[0]`."""
+        return [(f"data.mix[{index}]", part) for index, part in enumerate(self.mix)]
+
+    @property
+    def hub_ids(self) -> list[str]:
+        """The data sets on the hub that its rows come from; those of local copies are not known."""
+        sources: list[SourceConfig] = [*self.mix] or [self]
+        return list(dict.fromkeys(source.hub_id for source in sources if source.hub_id is not None))
+
+    @property
+    def origin(self) -> str:
+        """What its rows come from, for cards: hub id or name, and the shares of a mixture."""
+        if not self.mix:
+            return self.hub_id or self.name
+        return ", ".join(f"{part.share:g} {part.hub_id or part.name} ({part.kind})" for part in self.mix)
+
+    @property
+    def pinned(self) -> str:
+        """`origin` with the pinned commits."""
+        if not self.mix:
+            return f"{self.origin}, revision {self.revision or 'not pinned'}"
+        commits = [f"{part.hub_id} {part.revision or 'not pinned'}" for part in self.mix if part.hub_id is not None]
+        return self.origin + (f"; revisions: {', '.join(commits)}" if commits else "")

@@ -70,7 +70,8 @@ def expected(key: str, known: Key, members: Members) -> str:
     else:
         names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
         origin = get_origin(hint)
-        text = {dict: "a mapping {name: text, …}", list: "a list [a,b,…]"}[origin] if origin else names[hint]
+        items = "{data: star1, share: 0.8}, …" if any(map(is_dataclass, get_args(hint))) else "a,b,…"
+        text = {dict: "a mapping {name: text, …}", list: f"a list [{items}]"}[origin] if origin else names[hint]
     bounds = [f"above {limits['above']:g}"] if limits["above"] is not None else []
     bounds += [f"at least {limits['low']:g}"] if limits["low"] is not None else []
     bounds += [f"at most {limits['high']:g}"] if limits["high"] is not None else []
@@ -175,8 +176,12 @@ def _check_limits(key: str, value: Any, known: Key, members: Members) -> None:
 def _convert(value: Any, kind: Any) -> Any:
     origin = get_origin(kind)
     if origin is dict and isinstance(value, dict):
-        is_parsed_later = get_args(kind)[1] is Any  # parsed later, by the schema of the strategy that they belong to
-        return {_convert(name, str): item if is_parsed_later else _convert(item, str) for name, item in value.items()}
+        inner, optional = _unwrap(get_args(kind)[1])
+        as_it_is = inner is Any  # parsed later, by the schema of the strategy that they belong to
+        return {
+            _convert(name, str): item if as_it_is or (item is None and optional) else _convert(item, str)
+            for name, item in value.items()
+        }
     if origin is list and isinstance(value, list):
         return [_convert(item, get_args(kind)[0]) for item in value]
     if kind is bool and isinstance(value, bool):

@@ -14,15 +14,15 @@ from dgr_lightning.errors import UserError
 _FOLDER = Path(__file__).parent / "label_lists"
 
 
-def label_list_file(name: str) -> Path:
-    """Returns the file of a list.
+def label_list_file(name: str, key: str = "data.label_list") -> Path:
+    """Returns the file of a list; `key` is the config key that names it, for messages.
 
     Raises:
         UserError: there is no such list.
     """
     names = sorted(file.stem for file in _FOLDER.glob("*.json"))
     if name not in names:
-        raise UserError(f"data.label_list={name}: there is no such list. Write one of {', '.join(names)}, or null.")
+        raise UserError(f"{key}={name}: there is no such list. Write one of {', '.join(names)}, or null.")
     return _FOLDER / f"{name}.json"
 
 

@@ -71,8 +71,8 @@ def parse_rows(
     labels: Mapping[str, str] | None = None,
     refined: bool = False,
     is_measured: Callable[[str], bool] | None = None,
-) -> tuple[list[Example], Counter[str]]:
-    """Returns the examples in the rows and the number of rejected rows by reason; prints the first few rejections.
+) -> tuple[dict[int, Example], Counter[str]]:
+    """Returns index of a row → its example, in order, and the number of rejected rows by reason; prints the first few of them.
 
     Args:
         rows: rows with their indices in the source.
@@ -88,7 +88,7 @@ def parse_rows(
         UserError: no row has a mapped column, or every row is rejected.
     """
     names = _resolve_columns(fields, columns([row for _, row in rows]), key)
-    examples: list[Example] = []
+    examples: dict[int, Example] = {}
     rejected: Counter[str] = Counter()
     shown: list[str] = []
     seen: set[str] = set()
@@ -108,7 +108,7 @@ def parse_rows(
             rejected[reason] += 1
             continue
         seen.add(example.id)
-        examples.append(example)
+        examples[index] = example
     if not examples:
         raise UserError(f"{name}: all {len(rows)} rows were rejected ({format_counts(rejected)}). " + "; ".join(shown) + ".")
     for line in shown:

@@ -1,7 +1,7 @@
 """Loads a run's source set: reads its rows, parses them into examples and draws the subset to train on.
 
-Rows come from a local file, from the hub or from the miniature's own sets; `data/row_parsing.py` parses them. The subset is
-drawn by hash, so that the draw for a larger `data.limit` contains the draw for a smaller one.
+`data/source_rows.py` reads the rows, `data/row_parsing.py` parses them. The subset is drawn by hash, so that the draw for a
+larger `data.limit` contains the draw for a smaller one. With `data.mix` rows come from several sources: `data/mixture.py`.
 """
 
 from __future__ import annotations
@@ -9,29 +9,34 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
-from pathlib import Path
-from typing import Any
 
 from rich.markup import escape
 
-from dgr_lightning.config import BenignConfig, DataConfig, FieldsConfig
+from dgr_lightning.config import BenignConfig, DataConfig
 from dgr_lightning.console import say
-from dgr_lightning.data.file_readers import Row, columns, read_rows, rows_place
-from dgr_lightning.data.hub import dataset_rows
 from dgr_lightning.data.label_lists import label_list_file, read_labels
-from dgr_lightning.data.row_parsing import REFINED_COLUMNS, check_column, format_counts, parse_rows
+from dgr_lightning.data.mix_parts import part_identity
+from dgr_lightning.data.mixture import load_parts
+from dgr_lightning.data.row_parsing import format_counts, parse_rows
+from dgr_lightning.data.source_rows import chosen_rows, is_refined, own_identity, source_identity
 from dgr_lightning.errors import UserError
 from dgr_lightning.example import BENIGN, HARMFUL, LABELS, Example
-from dgr_lightning.hashes import content_hash, file_hash, file_hashes, sorted_by_hash
+from dgr_lightning.hashes import content_hash, file_hash, sorted_by_hash
 
 
 @dataclass(frozen=True)
 class Sources:
-    """The examples of a run in source order, and the number of rejected rows by reason."""
+    """The examples of a run.
+
+    Attributes:
+        examples: in source order; those of a mixture in the order of its parts.
+        rejected: reason → number of rejected rows.
+        part_sizes: of a mixture, how many examples each part gave; empty otherwise.
+    """
 
     examples: list[Example]
     rejected: dict[str, int] = field(default_factory=dict)
+    part_sizes: tuple[int, ...] = ()
 
 
 def load_examples(data: DataConfig, seed: int, is_measured: Callable[[str], bool] | None = None) -> Sources:
@@ -47,13 +52,18 @@ def load_examples(data: DataConfig, seed: int, is_measured: Callable[[str], bool
         is_measured: whether the model is measured on a prompt; such rows are rejected. None: no row is.
 
     Raises:
-        UserError: the set cannot be read, every row is rejected, a mapped column is missing, or there are too few benign rows.
+        UserError: the set cannot be read, every row is rejected, a mapped column is missing, or there are too few benign rows;
+            a part of a mixture has too few rows.
     """
+    if data.mix:
+        parts, rejected = load_parts(data, seed, is_measured)
+        examples = [example for part in parts for example in part]
+        return Sources(examples, dict(sorted(rejected.items())), tuple(map(len, parts)))
     name = data.name or "data"
-    rows = _chosen_rows(data, "data")[: data.first]
-    refined = _is_refined(data, [row for _, row in rows])
+    rows = chosen_rows(data, "data")[: data.first]
+    refined = is_refined(data, [row for _, row in rows])
     labels = None if data.label_list is None else read_labels(data.label_list)
-    examples, rejected = parse_rows(
+    numbered, rejected = parse_rows(
         rows,
         data.fields,
         name,
@@ -63,6 +73,7 @@ def load_examples(data: DataConfig, seed: int, is_measured: Callable[[str], bool
         refined=refined,
         is_measured=is_measured,
     )
+    examples = list(numbered.values())
     if refined and data.benign_ratio == 0:
         return _whole_refined_set(data, seed, examples, rejected)
     safety = [example for example in examples if example.label != BENIGN]
@@ -77,7 +88,7 @@ def load_examples(data: DataConfig, seed: int, is_measured: Callable[[str], bool
     drawn_ids = _draw_ids(safety, num_safety, seed) | _draw_ids(benign, num_benign, seed)
     drawn = [example for example in pool if example.id in drawn_ids]
     say(
-        f"{escape(name)}: {len(rows)} rows, {len(drawn)} examples drawn ({_label_counts(drawn)})"
+        f"{escape(name)}: {len(rows)} rows, {len(drawn)} examples drawn ({label_counts(drawn)})"
         + (f", {rejected.total()} rejected: {format_counts(rejected)}" if rejected else "")
     )
     return Sources(drawn, dict(sorted(rejected.items())))
@@ -87,36 +98,28 @@ def data_hash(data: DataConfig) -> str:
     """Returns the content hash of the source set, independent of its path.
 
     Files are hashed by their bytes, the miniature's sets by name and version, hub sets by id and commit, or by their rows
-    where no commit is pinned; a list of labels by its bytes.
+    where no commit is pinned; a list of labels by its bytes. Of a mixture every part is hashed, in their order, with its name,
+    its kind and share, and which of its rows are used how.
 
     Raises:
         UserError: a path does not exist, or the rows of an unpinned hub set cannot be loaded.
     """
-    if data.path is None and data.recipe is not None:
-        from dgr_lightning.micro.sets import VERSION
-
-        identity: list[Any] = [data.recipe, VERSION]
-    else:
-        identity = _source_identity(data, "data.path")
+    if data.mix:
+        return content_hash("mix", [part_identity(part, key) for key, part in data.parts])
+    identity = own_identity(data, "data")
     if data.benign_ratio > 0 and _names_source(data.benign):
-        identity.append(_source_identity(_benign_source(data), "data.benign.path"))
+        identity.append(source_identity(_benign_source(data), "data.benign.path"))
     if data.label_list is not None:
         identity.append(["labels", file_hash(label_list_file(data.label_list))])
     return content_hash(identity)
 
 
-def _source_identity(source: DataConfig | BenignConfig, key: str) -> list[Any]:
-    if source.path is None:
-        if source.revision is not None:
-            return [source.hub_id, source.revision, source.split]
-        digest = sha256()
-        for row in _source_rows(source, key):
-            digest.update(repr(row).encode())
-        return [digest.hexdigest()]
-    return file_hashes(rows_place(_existing_path(source.path, key)))
-
-
-# --- Rows -----------------------------------------------------------------------------------------------------------------
+def _whole_refined_set(data: DataConfig, seed: int, examples: list[Example], rejected: Counter[str]) -> Sources:
+    """Returns a refined set with everything in it, or `data.limit` examples of it, drawn whatever their label."""
+    drawn_ids = _draw_ids(examples, len(examples) if data.limit is None else data.limit, seed)
+    drawn = [example for example in examples if example.id in drawn_ids]
+    say(f"{escape(data.name or 'data')}: a refined set, {len(drawn)} of its {len(examples)} examples ({label_counts(drawn)})")
+    return Sources(drawn, dict(sorted(rejected.items())))
 
 
 def _names_source(source: BenignConfig) -> bool:
@@ -129,72 +132,22 @@ def _benign_source(data: DataConfig) -> BenignConfig:
     return replace(data.benign, path=data.path) if same_set and data.benign.path is None else data.benign
 
 
-def _existing_path(path: str, key: str) -> Path:
-    found = Path(path).expanduser()
-    if not found.exists():
-        raise UserError(f"{key}={path}: no such file (looked in {Path.cwd()}).")
-    return found
-
-
-def _source_rows(source: DataConfig | BenignConfig, key: str) -> list[Row]:
-    """Returns the rows of the local file if `path` is set, else of the hub data set."""
-    if source.path is not None:
-        return read_rows(_existing_path(source.path, key))
-    if source.hub_id is None:
-        raise UserError(f"{key} is not set. Name a local file (jsonl, json, csv, parquet), or choose another data=….")
-    return dataset_rows(source.hub_id, source.revision, source.split, path_key=key)
-
-
-def _chosen_rows(source: DataConfig | BenignConfig, key: str) -> list[tuple[int, Row]]:
-    """Returns the rows that `keep` selects, with their indices in the source."""
-    if isinstance(source, DataConfig) and source.path is None and source.recipe is not None:
-        from dgr_lightning.micro.sets import source_rows
-
-        rows: list[Row] = list(source_rows(source.recipe))
-    else:
-        rows = _source_rows(source, f"{key}.path")
-    numbered = list(enumerate(rows))
-    for column, value in source.keep.items():
-        if value is None:
-            continue
-        check_column(column, f"{key}.keep.{column}", columns(rows), f"Set {key}.keep.{column}=null to drop the condition")
-        kept = [(index, row) for index, row in numbered if str(row.get(column)) == value]
-        if not kept:
-            counts = Counter(str(row.get(column))[:40] for _, row in numbered)
-            values = ", ".join(f"{found} ({count})" for found, count in counts.most_common(8))
-            raise UserError(f"{key}.keep.{column}={value}: no row has this value. Found: {values}.")
-        numbered = kept
-    return numbered
-
-
-def _is_refined(data: DataConfig, rows: list[Row]) -> bool:
-    """Whether the rows are what a run trained on, and their columns are not said to be anything else."""
-    return data.fields == FieldsConfig() and bool(rows) and set(rows[0]) == REFINED_COLUMNS
-
-
-def _whole_refined_set(data: DataConfig, seed: int, examples: list[Example], rejected: Counter[str]) -> Sources:
-    """Returns a refined set with everything in it, or `data.limit` examples of it, drawn whatever their label."""
-    drawn_ids = _draw_ids(examples, len(examples) if data.limit is None else data.limit, seed)
-    drawn = [example for example in examples if example.id in drawn_ids]
-    say(f"{escape(data.name or 'data')}: a refined set, {len(drawn)} of its {len(examples)} examples ({_label_counts(drawn)})")
-    return Sources(drawn, dict(sorted(rejected.items())))
+def _benign_examples(
+    source: BenignConfig, name: str, is_measured: Callable[[str], bool] | None
+) -> tuple[list[Example], Counter[str]]:
+    """Returns the benign examples of `data.benign`, where a row without a label counts as benign."""
+    rows = chosen_rows(source, "data.benign")
+    examples, rejected = parse_rows(
+        rows, source.fields, name, key="data.benign.fields", default_label=BENIGN, is_measured=is_measured
+    )
+    return [example for example in examples.values() if example.label == BENIGN], rejected
 
 
 # --- The draw -------------------------------------------------------------------------------------------------------------
 
 
-def _benign_examples(
-    source: BenignConfig, name: str, is_measured: Callable[[str], bool] | None
-) -> tuple[list[Example], Counter[str]]:
-    """Returns the benign examples of `data.benign`, where a row without a label counts as benign."""
-    rows = _chosen_rows(source, "data.benign")
-    examples, rejected = parse_rows(
-        rows, source.fields, name, key="data.benign.fields", default_label=BENIGN, is_measured=is_measured
-    )
-    return [example for example in examples if example.label == BENIGN], rejected
-
-
-def _label_counts(examples: list[Example]) -> str:
+def label_counts(examples: list[Example]) -> str:
+    """Returns how many examples have each label, in words; harmful and benign ones are named even where there are none."""
     counts = Counter(example.label for example in examples)
     always = (HARMFUL, BENIGN)
     return ", ".join(f"{counts[label]} {label}" for label in LABELS if counts[label] or label in always)

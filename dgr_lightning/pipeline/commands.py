@@ -72,7 +72,7 @@ def train(cfg: Config, place: Place) -> float | tuple[float, float] | None:
                 run.hash,
                 {"refine": refined["seconds"], "shift": shift["seconds"], "train": trained["seconds"], **seconds},
                 warnings=_warnings(refined, cfg),
-                rejected=refined["rejected"],
+                **_data(refined),
                 overlap=overlap((example.prompt for example in read_refined(run.path / stages.REFINED)), measured_prompts(cfg)),
                 base=before,
                 tuned=after,
@@ -104,12 +104,7 @@ def refine(cfg: Config, place: Place) -> None:
         seconds = {"refine": refined["seconds"], "shift": shift["seconds"]}
         figures = _figures(refined, shift)
         summary = build_summary(
-            run.hash,
-            seconds,
-            warnings=_warnings(refined, cfg),
-            rejected=refined["rejected"],
-            refinement=figures,
-            shift=shift,
+            run.hash, seconds, warnings=_warnings(refined, cfg), **_data(refined), refinement=figures, shift=shift
         )
         terminal.write(run.path, summary, judge_note(cfg.judge))
         measured.mark()
@@ -178,6 +173,11 @@ def _divergence(run: RunDir, cfg: Config, base: ModelHandle, tuned: ModelHandle,
     record = shift | {"kl": moved["kl"], "similarity": similarity}
     write_json(run.path / "stages" / "shift.json", record)
     return record
+
+
+def _data(refined: Record) -> Record:
+    """Returns `data` of summary.json; the record of an earlier version has fewer counts."""
+    return {name: refined[name] for name in ("rejected", "labels", "sources") if name in refined}
 
 
 def _figures(refined: Record, shift: Record) -> Record:

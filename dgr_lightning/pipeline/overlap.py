@@ -1,4 +1,5 @@
-"""Prompts that stand both in the source set and in what a run is measured on: training on them flatters the figures.
+"""Prompts that stand both in the source set and in what a run is measured on: training on them flatters the figures; and
+prompts that stand in several parts of a mixture.
 
 Two prompts are the same where their words are (`tasks.task.fingerprint`): case, punctuation and white space do not count. 32 of
 HarmBench's 400 behaviours stand in STAR-1 word for word.
@@ -6,7 +7,9 @@ HarmBench's 400 behaviours stand in STAR-1 word for word.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, chain
 
 from dgr_lightning.config import Config, EvaluationConfig, ProbesConfig
 from dgr_lightning.errors import UserError
@@ -50,6 +53,18 @@ def overlap(prompts: Iterable[str], measured: dict[str, frozenset[str]]) -> dict
     fingerprints = [fingerprint(prompt) for prompt in prompts]
     counts = {task: sum(one in of_task for one in fingerprints) for task, of_task in measured.items()}
     return {task: count for task, count in counts.items() if count}
+
+
+def num_shared(prompts: Sequence[str], part_sizes: Sequence[int]) -> int:
+    """Returns how many different prompts stand in more than one part of a mixture.
+
+    Args:
+        prompts: of the whole set, part by part.
+        part_sizes: number of prompts of each part; empty where the set is none.
+    """
+    ends = list(accumulate(part_sizes))
+    parts = [{fingerprint(prompt) for prompt in prompts[end - size : end]} for size, end in zip(part_sizes, ends, strict=True)]
+    return sum(count > 1 for count in Counter(chain.from_iterable(parts)).values())
 
 
 def _sections(cfg: Config) -> list[tuple[str, EvaluationConfig | ProbesConfig]]:

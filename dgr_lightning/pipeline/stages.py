@@ -6,6 +6,7 @@ has the order, `execution` the processes.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from io import StringIO
@@ -22,10 +23,10 @@ from dgr_lightning.console import console, say
 from dgr_lightning.data import sources
 from dgr_lightning.data.row_parsing import format_counts
 from dgr_lightning.engines.model_handle import ModelHandle
-from dgr_lightning.example import BENIGN, Example, ExampleFile, read_refined
+from dgr_lightning.example import BENIGN, RETENTION, Example, ExampleFile, read_refined
 from dgr_lightning.files import write_jsonl, write_text
 from dgr_lightning.pipeline.example_view import example_view
-from dgr_lightning.pipeline.overlap import measured_prompts, overlap
+from dgr_lightning.pipeline.overlap import measured_prompts, num_shared, overlap
 from dgr_lightning.pipeline.set_lengths import set_lengths
 from dgr_lightning.refinement.outcome import RefinementStats
 from dgr_lightning.scoring.judge import open_judge
@@ -58,7 +59,13 @@ def refinement(cfg: Config, target: ModelHandle, run: Path, *, measures: bool) -
     rejected = source.rejected
     if shared := overlap((example.prompt for example in source.examples), measured):
         say(f"[yellow]the model is measured on prompts of the source set: {format_counts(shared)}; data.drop_overlap=true[/]")
-    say(f"{len(source.examples)} examples of {escape(cfg.data.name)}; rejected: {rejected or 'none'}")
+    if repeated := num_shared([example.prompt for example in source.examples], source.part_sizes):
+        say(f"[yellow]{repeated} prompts stand in more than one part of data.mix; they are kept in each[/]")
+    labels, names = (
+        dict(Counter(values)) for values in zip(*((one.label, one.source) for one in source.examples), strict=True)
+    )
+    counts = f"{format_counts(labels)}; from {escape(format_counts(names))}"
+    say(f"{len(source.examples)} examples of {escape(cfg.data.name)} ({counts}); rejected: {rejected or 'none'}")
     set_lengths(source.examples, target.chat, cfg).check()
     _show_first(source.examples[0], target.chat, run / "stages" / "first_example.txt")
     write_jsonl(run / SOURCES, source.examples)
@@ -71,7 +78,8 @@ def refinement(cfg: Config, target: ModelHandle, run: Path, *, measures: bool) -
     write_jsonl(run / REFINED, refinement.examples)
     write_jsonl(run / "stages" / "verdicts.jsonl", refinement.verdicts())
     figures = asdict(refinement.stats)
-    return {"rejected": rejected, "refinement": figures, "match": refinement.match and refinement.match.figures}
+    data = {"rejected": rejected, "labels": labels, "sources": names}
+    return data | {"refinement": figures, "match": refinement.match and refinement.match.figures}
 
 
 def shift(cfg: Config, target: ModelHandle, stats: RefinementStats, run: Path) -> dict[str, Any]:
@@ -129,7 +137,7 @@ def _show_first(example: Example, chat: Chat, file: Path) -> None:
     """Shows an example token by token. Harmful text stays out of terminals and logs: all of it is in the file alone."""
     from rich.console import Console
 
-    hide = example.label != BENIGN
+    hide = example.label not in (BENIGN, RETENTION)
     console.print(example_view(chat, example, hide_text=hide))
     if hide:
         say(f"[dim]its text, which is labelled {example.label}, is in {escape(str(file))}[/]")

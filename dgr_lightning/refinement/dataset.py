@@ -77,7 +77,7 @@ def card(
         "tags": ["safety", "reasoning", "refusal", "synthetic", cfg.refine.strategy],
     }
     model = cfg.model.hub_id or cfg.model.name
-    source = cfg.data.hub_id or cfg.data.name
+    source = cfg.data.origin
     kept = sum(stats.fallback.values())
     before, after = (nats(nll[when], "unknown") for when in ("before", "after"))
     fallback = ", ".join(f"{reason} {count}" for reason, count in stats.fallback.items()) or "none"
@@ -89,7 +89,7 @@ def card(
         "`reason` says why.",
         {
             "target model": f"{model}, revision {cfg.model.revision or 'not pinned'}, content {model_hash}",
-            "source set": f"{source}, revision {cfg.data.revision or 'not pinned'}",
+            "source set": cfg.data.pinned,
             "examples": f"{stats.examples} in the source, {stats.refined} refined",
             "fallback": f"{kept} ({fallback})",
             "target tokens": f"{stats.tokens_before} before, {stats.tokens_after} after",

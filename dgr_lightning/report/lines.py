@@ -114,10 +114,14 @@ def similarity_lines(summary: Summary) -> Iterator[tuple[str, str, Estimate | No
 
 
 def run_facts(summary: Summary) -> Iterator[tuple[str, str]]:
-    """Yields name and text of each fact: rejected rows, refinement and shift, training, seconds by stage."""
-    if rejected := summary.get("data", {}).get("rejected"):
+    """Yields name and text of each fact: several sources, rejected rows, refinement and shift, training, seconds by stage."""
+    data = summary.get("data", {})
+    if len(sources := data.get("sources", {})) > 1:
+        counts = (", ".join(f"{name} {count}" for name, count in of.items()) for of in (sources, data["labels"]))
+        yield "examples from", "; ".join(counts)
+    if rejected := data.get("rejected"):
         yield "rows rejected", ", ".join(f"{reason} {count}" for reason, count in rejected.items())
-    if overlap := summary.get("data", {}).get("overlap"):
+    if overlap := data.get("overlap"):
         shared = ", ".join(f"{task} {count}" for task, count in overlap.items())
         yield "trained on prompts of the evaluation", f"{shared} (data.drop_overlap=true leaves them out)"
     if "refinement" in summary:

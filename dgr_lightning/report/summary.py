@@ -38,6 +38,7 @@ _TRAINING = (
     "loss_last",
     "resumed_from_step",
 )
+_DATA = ("rejected", "labels", "sources", "overlap")
 _PARTS = ("warnings", "data", "base", "tuned", "tax", "refinement", "shift", "training")
 _SHIFT = ("before", "after", "similarity", "kl")
 _NLL, _SIMILARITY, _KL = ("nll", "perplexity"), ("rewrites", "outputs"), ("kl", "k3")
@@ -51,6 +52,8 @@ class StageResults(TypedDict, total=False):
     Attributes:
         warnings: sentences on what a reader of the figures must know; none is the usual case.
         rejected: reason → rows of the source set that were rejected.
+        labels: label → examples of the source set.
+        sources: name of a source → examples from it.
         overlap: task → examples trained on whose prompt is one of its own; tasks that share none are left out.
         base: task → metric → estimate, of the model before training.
         tuned: the same of the trained model.
@@ -64,6 +67,8 @@ class StageResults(TypedDict, total=False):
 
     warnings: Sequence[str]
     rejected: Mapping[str, int]
+    labels: Mapping[str, int]
+    sources: Mapping[str, int]
     overlap: Mapping[str, int]
     base: Estimates
     tuned: Estimates
@@ -88,9 +93,8 @@ def build_summary(config_hash: str, wall_seconds: Mapping[str, float], **results
     if results.get("warnings"):
         summary["warnings"] = list(results["warnings"])
     if "rejected" in results:
-        summary["data"] = {"rejected": dict(results["rejected"])}
-        if "overlap" in results:
-            summary["data"]["overlap"] = dict(results["overlap"])
+        found: Mapping[str, Any] = results
+        summary["data"] = {name: dict(found[name]) for name in _DATA if name in found}
     if "base" in results:
         summary["base"] = _model_part(results["base"])
     if "tuned" in results:
@@ -132,7 +136,7 @@ def check_summary(summary: Summary) -> None:
         if not isinstance(warning, str):
             raise ValueError(f"warnings: {warning!r} is not a sentence")
     if "data" in summary:
-        _check_keys(summary["data"], "data", required=("rejected",), optional=("overlap",))
+        _check_keys(summary["data"], "data", required=_DATA[:1], optional=_DATA[1:])
         for name, counts in summary["data"].items():
             _check_counts(counts, f"data.{name}")
     for subject in SUBJECTS:

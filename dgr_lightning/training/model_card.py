@@ -21,10 +21,10 @@ def model_card(cfg: Config, run_hash: str, training: Mapping[str, Any], *, rewri
         training: `training` of summary.json.
         rewritten: whether any example holds text by the model itself.
     """
-    base, source = cfg.model.hub_id or cfg.model.name, cfg.data.hub_id or cfg.data.name
+    base, source = cfg.model.hub_id or cfg.model.name, cfg.data.origin
     front: dict[str, Any] = {"pipeline_tag": "text-generation", "library_name": "transformers"}
     front |= {"base_model": cfg.model.hub_id} if cfg.model.hub_id else {}
-    front |= {"datasets": [cfg.data.hub_id]} if cfg.data.hub_id else {}
+    front |= {"datasets": cfg.data.hub_ids} if cfg.data.hub_ids else {}
     front["tags"] = ["safety", "reasoning", "sft", cfg.refine.strategy]
     sft = {key: value for key, value in asdict(cfg.sft).items() if key != "max_tokens"}  # no part of the recipe
     settings = {"sft": sft, "tuning": asdict(cfg.tuning), "seed": cfg.seed}
@@ -37,7 +37,7 @@ def model_card(cfg: Config, run_hash: str, training: Mapping[str, Any], *, rewri
         "before; how far it does is in `summary.json` and `report.html` of the run that made it.",
         {
             "base model": f"{base}, revision {cfg.model.revision or 'not pinned'}",
-            "source set": f"{source}, revision {cfg.data.revision or 'not pinned'}",
+            "source set": cfg.data.pinned,
             "refinement": cfg.refine.name or cfg.refine.strategy,
             "training": f"{steps} steps, {tokens:,} target tokens, computed in {cfg.trainer.precision}",
             "loss": f"{training['loss_first']:.4f} at the first step, {training['loss_last']:.4f} at the last",

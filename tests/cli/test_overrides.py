@@ -135,6 +135,39 @@ BAD = {
     "trainer.max_restarts=-1": ["trainer.max_restarts=-1", "at least 0"],
     "model=local": ["model=local", "model.path=", "model.hub_id="],
     "data=local": ["data=local", "data.path="],
+    # parts of a mixture
+    "data.mix=3": ["data.mix=3", "a list [{data: star1, share: 0.8}"],
+    "data.mix=[a]": ["data.mix", "a list [{data: star1, share: 0.8}"],
+    "data.mix=null": ["data.mix=null"],
+    "data=mix": ["data=mix", "data.mix=[{data: star1, share: 0.8}"],
+    "data.mix=[{data:micro-r1act}]": ["data.mix[0]: share is missing", "share: 0.7"],
+    "data.mix=[{share:1}]": ["data.mix[0]: data is missing", "data: star1"],
+    "data.mix=[{data:micro-r1ac,share:1}]": ["data.mix[0].data=micro-r1ac", "Did you mean micro-r1act?", "safechain"],
+    "data.mix=[{data:mix,share:1}]": ["data.mix[0].data=mix", "Choices: directrefusal"],
+    "data.mix=[{data:micro-r1act,shar:1}]": ["data.mix[0].shar", "Did you mean share?", "label_list"],
+    "data.mix=[{data:micro-r1act,share:1,limit:3}]": ["data.mix[0].limit", "A part has: data, share, kind"],
+    "data.mix=[{data:micro-r1act,share:1,recipe:x}]": ["data.mix[0].recipe: no key of a part"],
+    "data.mix=[{data:micro-r1act,share:1,fields:{promt:x}}]": ["data.mix[0].fields.promt", "Did you mean prompt?"],
+    "data.mix=[{data:micro-r1act,share:1,fields:{labels:{a:b}}}]": ["data.mix[0].fields.labels.a=b", "retention"],
+    "data.mix=[{data:micro-r1act,share:1,fields:{trace:t}}]": ["data.mix[0].fields.trace", "data.mix[0].fields.response"],
+    "data.mix=[{data:micro-r1act,share:1.5}]": ["data.mix[0].share=1.5", "above 0 and at most 1"],
+    "data.mix=[{data:micro-r1act,share:0}]": ["data.mix[0].share=0", "above 0"],
+    "data.mix=[{data:micro-r1act,share:1,kind:evil}]": ["data.mix[0].kind=evil", "harmful, benign, retention"],
+    "data.mix=[{data:micro-r1act,share:1,first:0}]": ["data.mix[0].first=0", "at least 1"],
+    "data.mix=[{data:micro-r1act,share:.5},{data:micro-retention,share:.4}]": [
+        "data.mix: the shares of its parts make 0.9, not 1 (micro-r1act 0.5, micro-retention 0.4)",
+    ],
+    "data.mix=[{data:local,share:1}]": ["data.mix[0] (data: local)", "path: <jsonl"],
+    "data.mix=[{data:local,share:1,path:/not/there.jsonl}]": ["data.mix[0].path=/not/there.jsonl", "no such file"],
+    "data.mix=[{data:star1,share:.5},{data:micro-r1act,share:.5}]": [
+        "data.mix[1] (micro-r1act) is in the micro language",
+        "natural",
+    ],
+    "data.mix=[{data:star1,share:1}]": ["data=mix with model=micro", "natural"],
+    "data=star1 data.mix=[{data:star1,share:1}]": ["data.hub_id", "with data.mix", "leave it out", "data=star1"],
+    "data.path=README.md data.mix=[{data:micro-r1act,share:1}]": ["data.path with data.mix", "{data: local, path: rows.jsonl"],
+    "data.benign_ratio=.2 data.mix=[{data:micro-r1act,share:1}]": ["data.benign_ratio with data.mix", "kind: benign"],
+    "data.first=3 data.keep.a=b data.mix=[{data:micro-r1act,share:1}]": ["data.first, data.keep with data.mix"],
     # paths that are not there
     "model.path=/not/there": ["model.path=/not/there", "no such folder"],
     "model.path=owner/model": ["model.path=owner/model", "model.hub_id=owner/model"],
@@ -205,6 +238,10 @@ def test_a_key_needs_no_plus_and_takes_one(run_script):
     for plus in ("", "+", "++"):
         _, [(cfg, _)] = run_script(f"{plus}sft.clip_norm=0.5", f"{plus}data.keep.kind=x")
         assert cfg.sft.clip_norm == 0.5 and cfg.data.keep == {"kind": "x"}
+
+
+def test_null_drops_one_condition_of_a_mapping():
+    assert compose("train", ["model=qwen3-0.6b", "data=safechain", "data.keep.label=null"]).data.keep == {"label": None}
 
 
 def test_null_empties_a_mapping(run_script):

@@ -45,6 +45,18 @@ def test_without_a_hub_default_probes_are_left_out_and_said(no_hub, capsys, fold
         preflight.drop_probes(cfg, asked_for=True)
 
 
+def test_without_a_hub_every_part_of_a_mixture_is_asked_for_that_is_not_here(no_hub, folder, rows):
+    parts = (
+        f"{{data: star1, share: .5}}, {{data: local, path: {rows}, share: .3}}, {{data: safechain, kind: benign, share: .2}}"
+    )
+    cfg = compose("train", [f"model.path={folder}", f"data.mix=[{parts}]"])
+    with pytest.raises(UserError) as error:
+        preflight.require_sources(cfg)
+    message = str(error.value)
+    assert "data UCSC-VLAA/STAR-1 (data.mix[0].path), data UWNSL/SafeChain (data.mix[2].path)." in message
+    assert "in these parts of data.mix" in message and "data.path=" not in message
+
+
 BOTH = (
     f"require_sources(Config(model=ModelConfig(hub_id='owner/model', revision='{COMMIT}'), "
     f"data=DataConfig(hub_id='owner/MySet', revision='{COMMIT}')))"

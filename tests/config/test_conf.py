@@ -34,7 +34,9 @@ def companions(group: str, choice: str) -> list[str]:
     natural = ["model=qwen3-0.6b", "data=star1"]
     if group == "model" and choice != "micro":
         return natural[1:]
-    if group == "data" and choice not in ("local", "micro-directrefusal", "micro-r1act"):
+    if (group, choice) == ("data", "mix"):
+        return ["data.mix=[{data: micro-r1act, share: 1}]"]
+    if group == "data" and choice != "local" and not choice.startswith("micro-"):
         return natural[:1]
     if group == "experiment":
         return [] if choice.startswith("micro-") else natural[:1]
@@ -90,7 +92,7 @@ PAIRS = [
         itertools.cycle(choices("refine")),
         strict=False,
     )
-    if not data.startswith("micro")
+    if not data.startswith("mi")  # the miniature's, and a mixture without parts
 ]
 
 

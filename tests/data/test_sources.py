@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from dgr_lightning.config import BenignConfig, DataConfig, FieldsConfig
-from dgr_lightning.data import sources
+from dgr_lightning.data import source_rows
 from dgr_lightning.data.sources import data_hash, load_examples
 from dgr_lightning.errors import UserError
 from dgr_lightning.example import Example, RefinedExample
@@ -232,7 +232,7 @@ def test_content_of_hub_sets_and_recipes(monkeypatch):
     assert data_hash(hub) == data_hash(replace(hub, name="b", limit=3))
     assert data_hash(hub) != data_hash(replace(hub, revision="2"))
     rows = plain_rows(2)
-    monkeypatch.setattr(sources, "dataset_rows", lambda *_, **__: rows)
+    monkeypatch.setattr(source_rows, "dataset_rows", lambda *_, **__: rows)
     unpinned = data_hash(replace(hub, revision=None))
     rows[0]["answer"] = "another"
     assert data_hash(replace(hub, revision=None)) != unpinned

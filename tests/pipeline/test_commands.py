@@ -112,6 +112,29 @@ def test_a_sweep_makes_a_directory_a_point_and_shares_rewrites_and_base(tmp_path
 
 
 @pytest.mark.slow
+def test_a_mixture_of_three_kinds_is_refined_and_trained_on(tmp_path, cache):
+    mix = (
+        "data.mix=[{data: micro-directrefusal, share: .6}, {data: micro-r1act, kind: benign, share: .25}, "
+        "{data: micro-retention, kind: retention, share: .15}]"
+    )
+    printed = run(tmp_path / "run", cache, mix, *SMALL, "sft.max_steps=4")
+    counts = {"harmful": 29, "benign": 12, "retention": 7}
+    sources = {"micro-directrefusal": 29, "micro-r1act": 12, "micro-retention": 7}
+    assert "48 examples of mix (harmful 29, benign 12, retention 7; from micro-directrefusal 29, micro-r1act 12," in printed
+    summary = summary_of(tmp_path / "run")
+    data = summary["data"]
+    assert (data["labels"], data["sources"], data["rejected"]) == (counts, sources, {})
+    assert summary["training"]["steps"] == 4
+    refined = list(read_jsonl(tmp_path / "run" / "refined.jsonl"))
+    assert len({row["id"] for row in refined}) == 48
+    assert [row["label"] for row in refined] == [label for label, count in counts.items() for _ in range(count)]
+    assert {row["source"] for row in refined[41:]} == {"micro-retention"}
+    assert {row["label"] for row in refined if row["refined"]} == set(counts), "rows of every kind are rewritten"
+    card = (tmp_path / "run" / "dataset" / "README.md").read_text()
+    assert "0.6 micro-directrefusal (harmful), 0.25 micro-r1act (benign), 0.15 micro-retention (retention)" in card
+
+
+@pytest.mark.slow
 def test_the_shift_is_measured_anew_where_it_is_asked_otherwise_and_nothing_else_is(tmp_path, cache):
     small = [*SMALL, "probes.tasks=[micro-short,micro-harmful]"]
     run(tmp_path / "run", cache, *small)

@@ -2,9 +2,12 @@
 
 import pytest
 
+from dgr_lightning.cli.compose import compose
+from dgr_lightning.data.sources import data_hash
 from dgr_lightning.pipeline.identity import evaluation_hash, identify
 from dgr_lightning.prompts.templates import SHIPPED
 from tests.helpers.configs import CONTENTS, config
+from tests.helpers.source_sets import plain_rows, source_set
 
 DETERMINES = [
     {"seed": 2},
@@ -176,3 +179,53 @@ def test_run_hashes_stay_as_they_are(changes, train, refine):
     assert identify(cfg, CONTENTS, "refine").hash == refine
     assert identify(cfg, CONTENTS, "evaluate").hash == "2388e5c35d6d"
     assert evaluation_hash(cfg, CONTENTS) == "0faf97488608"
+
+
+# Which part of the mixture, and what is written of it besides.
+PARTS = [
+    (0, {"share": 0.6}),
+    (1, {"share": 0.25}),
+    (1, {"kind": "retention"}),
+    (0, {"keep": {"label": "harmful"}}),
+    (1, {"first": 9}),
+    (1, {"name": "other"}),
+    (0, {"fields": {"default_label": "safe_completion"}}),
+    (0, {"fields": {"trace": "answer"}}),
+    (0, {"label_list": "star1-1"}),
+    (2, {"data": "micro-r1act"}),
+]
+
+
+@pytest.fixture
+def run_hash(tmp_path):
+    """Returns a function: the run hash of a mixture of two files and one of the miniature's sets, some of it changed."""
+    rows = plain_rows(20, "harmful") + plain_rows(20, "benign", 20)
+    paths = [source_set(tmp_path, rows, name="one").path, source_set(tmp_path, rows[:30], name="two").path]
+
+    def run_hash(index=0, changes=None, places=paths, **others):
+        mix = [
+            {"data": "local", "path": places[0], "share": 0.7},
+            {"data": "local", "path": places[1], "share": 0.2, "kind": "benign"},
+            {"data": "micro-retention", "share": 0.1, "kind": "retention"},
+        ]
+        mix[index] |= changes or {}
+        mix[2]["share"] = round(1 - mix[0]["share"] - mix[1]["share"], 9)
+        written = str(mix).replace("'", "")
+        cfg = compose("train", [f"data.mix={written}", *(f"{key}={value}" for key, value in others.items())])
+        return identify(cfg, CONTENTS | {"data": data_hash(cfg.data)}).hash
+
+    return run_hash
+
+
+@pytest.mark.parametrize(("index", "changes"), PARTS, ids=str)
+def test_everything_that_makes_a_part_of_a_mixture_changes_the_hash(run_hash, index, changes):
+    assert run_hash(index, changes) != run_hash()
+
+
+def test_the_seed_the_limit_and_the_rows_of_a_mixture_change_the_hash_and_paths_do_not(run_hash, tmp_path):
+    moved = source_set(tmp_path, plain_rows(20, "harmful") + plain_rows(20, "benign", 20), name="moved").path
+    two = str(tmp_path / "two.jsonl")
+    assert run_hash(places=[moved, two]) == run_hash()
+    other = source_set(tmp_path, plain_rows(40, "harmful"), name="other").path
+    hashes = {run_hash(), run_hash(places=[other, two]), run_hash(seed=2), run_hash(**{"data.limit": 20})}
+    assert len(hashes) == 4

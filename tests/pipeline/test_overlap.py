@@ -8,7 +8,7 @@ from dgr_lightning.cli.compose import compose
 from dgr_lightning.config import DataConfig, FieldsConfig
 from dgr_lightning.data.sources import load_examples
 from dgr_lightning.errors import UserError
-from dgr_lightning.pipeline.overlap import measured_hashes, measured_prompts, overlap
+from dgr_lightning.pipeline.overlap import measured_hashes, measured_prompts, num_shared, overlap
 from dgr_lightning.tasks.task import fingerprint
 from tests.helpers.configs import config
 from tests.helpers.source_sets import source_set
@@ -35,6 +35,12 @@ def test_rows_that_are_measured_on_are_rejected_with_their_number(tmp_path, meas
     known = measured_prompts(measured)["strongreject"]
     loaded = load_examples(source_set(tmp_path, ROWS), 1, lambda prompt: fingerprint(prompt) in known)
     assert [example.id for example in loaded.examples] == ["set-1", "set-3"] and loaded.rejected == {"overlap": 2}
+
+
+def test_prompts_that_stand_in_several_parts_of_a_mixture_are_counted():
+    prompts = ["Pick a lock.", "Row", "row", "pick a LOCK", "Bake", "Row!"]
+    assert num_shared(prompts, [3, 2, 1]) == 2, "the lock in two parts, Row in two, one of them twice"
+    assert num_shared(prompts, [3, 3]) == 2 and num_shared(prompts, [6]) == 0 and num_shared(prompts, []) == 0
 
 
 def test_other_tasks_are_another_set_where_overlap_is_dropped(measured):

@@ -1,8 +1,8 @@
 import pytest
 
-from dgr_lightning.report.lines import health_lines, result_lines
+from dgr_lightning.report.lines import health_lines, result_lines, run_facts
 from dgr_lightning.statistics.intervals import Estimate
-from tests.helpers.finished_run import make_summary
+from tests.helpers.finished_run import REFINEMENT, make_summary
 
 
 def test_rows_are_headlines_followed_by_their_tasks_with_the_difference_training_made():
@@ -23,3 +23,11 @@ def test_rows_are_headlines_followed_by_their_tasks_with_the_difference_training
 
 def test_rates_beside_the_figures_are_in_the_order_of_their_titles():
     assert dict(health_lines(make_summary()))["gsm8k"] == ["2.0 → 2.0", "0.0 → 0.0", "10.0 → 10.0"]
+
+
+def test_a_set_of_several_sources_is_counted_by_source_and_label():
+    counts = {"rejected": {}, "labels": {"harmful": 30, "retention": 10}, "sources": {"star1": 30, "maths": 10}}
+    facts = dict(run_facts(make_summary(refinement=REFINEMENT, **counts)))
+    assert facts["examples from"] == "star1 30, maths 10; harmful 30, retention 10"
+    one = counts | {"labels": {"harmful": 30}, "sources": {"star1": 30}}
+    assert "examples from" not in dict(run_facts(make_summary(refinement=REFINEMENT, **one)))

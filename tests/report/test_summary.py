@@ -21,6 +21,15 @@ def test_summary_has_the_keys_of_schema_1_and_survives_json():
     check_summary(summary)
 
 
+def test_the_source_set_is_counted_by_label_and_by_source():
+    counts = {"rejected": {}, "labels": {"harmful": 3, "retention": 1}, "sources": {"star1": 3, "maths": 1}}
+    summary = make_summary(refinement=REFINEMENT, **counts)
+    assert summary["data"] == counts
+    summary["data"]["sources"]["maths"] = 0.5
+    with pytest.raises(ValueError, match=r"data\.sources\.maths"):
+        check_summary(summary)
+
+
 def test_parts_that_do_not_apply_are_left_out():
     assert set(make_summary(refinement=REFINEMENT)) == {"schema", "config_hash", "versions", "refinement", "wall_seconds"}
     assert set(make_summary(base=estimates(1.0, 0.0))) == {"schema", "config_hash", "versions", "base", "wall_seconds"}

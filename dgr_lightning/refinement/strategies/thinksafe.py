@@ -15,7 +15,7 @@ TEMPLATE = TemplateFile("response_template", SHIPPED / "thinksafe.jinja", ("ques
 
 
 class SteeredResponse(ResponseStep):
-    """The question behind the steering text where it is harmful, the plain question where it is benign."""
+    """The question behind the steering text where it is harmful, the plain question where it is not (benign, retention)."""
 
     def prompt(self, example: Example, trace: str) -> str:
         """Returns the prompt."""

@@ -32,3 +32,12 @@ def test_a_label_that_changes_is_another_prompt_for_thinksafe(tmp_path):
     with pytest.raises(UserError, match="left none"):
         refined(tmp_path, engine, [example(0, label="benign")], **GUARDED)
     assert len(engine.keys) == 2
+
+
+def test_retention_rows_are_neither_steered_nor_refused(tmp_path):
+    examples = [example(0), example(1, label="retention"), example(2, label="retention")]
+    answers = {"set-1/response/0": "one </think> gladly", "set-2/response/0": "two </think> I cannot"}
+    engine = ScriptedEngine(lambda key, prompt: answers.get(key, "no </think> I cannot"))
+    result = refined(tmp_path, engine, examples, **GUARDED)
+    assert engine.prompts["set-1/response/0"] == "user: Question 1? <think>"
+    assert [row.label for row in result.examples] == ["harmful", "retention"] and result.stats.fallback == {"guard": 1}
