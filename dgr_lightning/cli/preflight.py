@@ -62,7 +62,7 @@ def require_sources(cfg: Config) -> None:
         raise UserError(
             f"{unreachable()}, and these are not in the local cache: {', '.join(missing)}. Use local copies: "
             f"model.path=<folder with config.json, *.safetensors and tokenizer>{_already(model.path or model.recipe)} "
-            + ("path: <jsonl, json, csv or parquet file> in these parts of data.mix." if data.mix else in_its_place)
+            + ("and path: <jsonl, json, csv or parquet file> in these parts of data.mix." if data.mix else in_its_place)
         )
 
 
