@@ -34,6 +34,7 @@ from dgr_lightning.pipeline.place import Place
 from dgr_lightning.pipeline.run_directory import RunDir
 from dgr_lightning.pipeline.sweep_objective import objective
 from dgr_lightning.refinement.outcome import RefinementStats
+from dgr_lightning.refinement.strategy import check_thinking
 from dgr_lightning.report import terminal
 from dgr_lightning.report.summary import build_summary
 from dgr_lightning.scoring.judge import judge_note
@@ -56,7 +57,7 @@ def train(cfg: Config, place: Place) -> float | tuple[float, float] | None:
             _show_finished(run, cfg)
             return objective(run.path / "metrics.csv")
         _announce(run, cfg)
-        _check_model(cfg, base.folder)
+        _check_model(cfg, base)
         refined, shift = _refine(run, cfg, base, measures=True)
         training = Stage("train", "Training", partial(stages.training, cfg, base, run.hash), "ranks")
         trained = execute(training, run.path, cfg)
@@ -95,6 +96,7 @@ def refine(cfg: Config, place: Place) -> None:
         if run.done and measured.is_current:
             return _show_finished(run, cfg)
         _announce(run, cfg)
+        check_thinking(cfg.refine, base.chat)
         measured.forget()
         refined, shift = _refine(run, cfg, base, measures=False)
         if tuned_folder is not None:
@@ -136,9 +138,15 @@ def _task_hashes(cfg: Config, split: str) -> list[str]:
     return task_hashes(section.tasks, split, section.path)
 
 
-def _check_model(cfg: Config, folder: Path) -> None:
-    """Refuses a model that cannot be trained as the config asks, now and not after hours of refinement."""
+def _check_model(cfg: Config, base: ModelHandle) -> None:
+    """Refuses a model that cannot be trained and measured as the config asks, now and not after hours of refinement."""
+    folder = base.folder
     check_unquantised(folder)
+    check_thinking(cfg.refine, base.chat)
+    if cfg.probes.every and cfg.probes.tasks:
+        from dgr_lightning.training.probes import check_probes
+
+        check_probes(folder, cfg, base.chat)
     if cfg.tuning.method != "full":
         from dgr_lightning.training.adapters import check_adapters
 

@@ -6,7 +6,7 @@ has the order, `execution` the processes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from io import StringIO
 from pathlib import Path
@@ -22,6 +22,7 @@ from dgr_lightning.console import console, say
 from dgr_lightning.data import sources
 from dgr_lightning.data.row_parsing import format_counts
 from dgr_lightning.engines.model_handle import ModelHandle
+from dgr_lightning.errors import UserError
 from dgr_lightning.example import BENIGN, Example, ExampleFile, read_refined
 from dgr_lightning.files import write_jsonl, write_text
 from dgr_lightning.pipeline.example_view import example_view
@@ -57,6 +58,7 @@ def refinement(cfg: Config, target: ModelHandle, run: Path, *, measures: bool) -
     rejected = source.rejected
     if shared := overlap((example.prompt for example in source.examples), measured):
         say(f"[yellow]the model is measured on prompts of the source set: {format_counts(shared)}; data.drop_overlap=true[/]")
+    _check_traces(source.examples, target.chat)
     say(f"{len(source.examples)} examples of {escape(cfg.data.name)}; rejected: {rejected or 'none'}")
     _show_first(source.examples[0], target.chat, run / "stages" / "first_example.txt")
     write_jsonl(run / SOURCES, source.examples)
@@ -121,6 +123,16 @@ def evaluation(cfg: Config, model: ModelHandle, store: Path, label: str, out: Pa
     estimates = evaluate_model(model, cfg, open_judge(cfg.judge), out, store, label)
     model.release()
     return estimates, monotonic() - start
+
+
+def _check_traces(examples: Sequence[Example], chat: Chat) -> None:
+    """Refuses a trace where the model's style has none: now, and not once the set is tokenized for training."""
+    if not chat.thinks:
+        for example in examples:
+            try:
+                chat.target_ids(example.trace, "")
+            except UserError as error:
+                raise UserError(f"{example.id}: {error}") from error
 
 
 def _show_first(example: Example, chat: Chat, file: Path) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SHIPPED_PHRASES = SHIPPED / "meta_thinking.txt"
 
-QUALITY_VERSION = 1
+QUALITY_VERSION = 2
 """Part of what verdicts are stored under. Raise it when a check changes its verdict for the same config."""
 
 
@@ -145,7 +145,7 @@ def unfinished(candidate: Candidate, control: QualityControl) -> bool:
 
 
 def empty(candidate: Candidate, control: QualityControl) -> bool:
-    """A text is missing: the thinking is empty, nothing follows its close, or it was never closed."""
+    """A text is missing: the thinking is empty, nothing follows its close, or a thought was opened and never closed."""
     return not all(candidate.texts.values())
 
 

@@ -21,6 +21,11 @@ def test_unfinished_and_malformed_outputs(chats, micro):
     assert r1.parse("hm</think>No.</think>Yes.") == Parsed("hm", "No.</think>Yes.")
     assert qwen3.parse("<think>\nstill thinking") == Parsed("still thinking", None)
     assert qwen3.parse("straight to the answer") == Parsed(None, None)
+    assert qwen3.parse(" straight to the answer\n", finished=True) == Parsed(None, "straight to the answer")
+    assert s1.parse("No.", finished=True) == Parsed(None, "No.")
+    assert r1.parse("still thinking", finished=True) == Parsed("still thinking", None), "its template opened a thought"
+    for opened in ("<think>\nhm", "No. <think> hm"):
+        assert qwen3.parse(opened, finished=True).answer is None
     assert qwen3.parse("hm\n</think>\n\nNo.") == Parsed("hm", "No.")
     assert s1.parse("<|im_start|>think\nhm\n<|im_start|>answer\nNo.") == Parsed("hm", "No.")
     assert s1.parse("<|im_start|>think\nhm") == Parsed("hm", None)
