@@ -56,7 +56,7 @@ def train(cfg: Config, place: Place) -> float | tuple[float, float] | None:
         if run.done and measured.is_current:
             _show_finished(run, cfg)
             return objective(run.path / "metrics.csv")
-        _announce(run, cfg)
+        _announce(run, cfg, base)
         _check_model(cfg, base)
         refined, shift = _refine(run, cfg, base, measures=True)
         training = Stage("train", "Training", partial(stages.training, cfg, base, run.hash), "ranks")
@@ -95,7 +95,7 @@ def refine(cfg: Config, place: Place) -> None:
         measured = Measured(run.path, shift_hash(cfg), divergence_hash(cfg, tuned_hash))
         if run.done and measured.is_current:
             return _show_finished(run, cfg)
-        _announce(run, cfg)
+        _announce(run, cfg, base)
         check_thinking(cfg.refine, base.chat)
         measured.forget()
         refined, shift = _refine(run, cfg, base, measures=False)
@@ -114,7 +114,7 @@ def evaluate(cfg: Config, place: Place) -> None:
     with ModelHandle(locate(cfg.model), cfg) as model, _open(cfg, model, place, "evaluate") as run:
         if run.done:
             return _show_finished(run, cfg)
-        _announce(run, cfg)
+        _announce(run, cfg, model)
         seconds: dict[str, float] = {}
         estimates = _measure(run, cfg, model, BASE, seconds)
         terminal.write(run.path, build_summary(run.hash, seconds, base=estimates), judge_note(cfg.judge))
@@ -196,8 +196,10 @@ def _measure(run: RunDir, cfg: Config, model: ModelHandle, subject: str, seconds
     return estimates
 
 
-def _announce(run: RunDir, cfg: Config) -> None:
+def _announce(run: RunDir, cfg: Config, model: ModelHandle) -> None:
+    """Says what runs where, and how the model marks thinking; a model whose files do not tell is refused by that."""
     say(f"[bold]{escape(cfg.model.name)}[/] · {escape(cfg.data.name)} · {escape(cfg.refine.name)} → {escape(str(run.path))}")
+    say(f"[dim]chat style: {model.chat.style}[/]")
 
 
 def _show_finished(run: RunDir, cfg: Config) -> None:

@@ -38,7 +38,9 @@ CHATML_TEMPLATE = (
 )
 ASKED = "Think between <think> and </think>, then answer."
 TOKENIZERS = {
-    "r1-distill-llama": partial(byte_tokenizer, special=[*LLAMA, R1[0], R1[3]], added=["<think>", "</think>", *R1[1:3]], bos=R1[0]),
+    "r1-distill-llama": partial(
+        byte_tokenizer, special=[*LLAMA, R1[0], R1[3]], added=["<think>", "</think>", *R1[1:3]], bos=R1[0]
+    ),
     "r1": partial(byte_tokenizer, special=R1, added=["<think>", "</think>"], bos=R1[0]),
     "llama": partial(byte_tokenizer, special=LLAMA, bos=LLAMA[0]),
     "chatml": partial(byte_tokenizer, special=CHATML),

@@ -50,7 +50,7 @@ def test_top_k_is_sent_and_refused_by_a_server_that_takes_none(stand_in, connect
     strict = connect(stand_in)
     with pytest.raises(UserError, match=r"takes no field but OpenAI's own.*top_k=20.*refine\.top_k=0"):
         list(strict.generate([request("abc")], sampling))
-    assert list(strict.generate([request("abc")], replace(sampling, temperature=0.0)))[0].text
+    assert next(iter(strict.generate([request("abc")], replace(sampling, temperature=0.0)))).text
 
 
 def test_the_budget_is_what_the_context_leaves(stand_in, connect):
