@@ -24,7 +24,7 @@ from dgr_lightning.errors import UserError
 from dgr_lightning.models.chat_record import read_record
 from dgr_lightning.models.plain_text import PlainTextEncoder, unused_character
 from dgr_lightning.models.target_parts import TargetParts
-from dgr_lightning.models.thinking import AUTO, FORMATS, MARKS, Parsed, detect_style, format_of
+from dgr_lightning.models.thinking import AUTO, MARKS, Parsed, check_prompt_end, detect_style, format_of
 from dgr_lightning.models.tokenizer import load_tokenizer, stop_ids
 
 if TYPE_CHECKING:
@@ -106,7 +106,9 @@ class Chat:
         self._any_mark = re.compile("|".join(map(re.escape, self.marks)) or "(?!)")
 
         prompt_end = self._render("?")
-        self._check_prompt(name, prompt_end)
+        if system_prompt is not None and system_prompt.strip() not in prompt_end:
+            raise UserError(f"{name}: its chat template drops a system message. Write model.system_prompt=null.")
+        check_prompt_end(name, self._format, prompt_end)
         self._prefilled = self._format.opens(prompt_end)
         open_ids, close_ids = (
             self._encode_turn(mark, "", "", "") for mark in (self._format.open_mark, self._format.close_mark)
@@ -116,22 +118,6 @@ class Chat:
             self._opening = "" if prompt_end.endswith("\n") else "\n"
         else:
             self._opening = self._format.open_mark + "\n" if self.thinks else ""
-
-    def _check_prompt(self, name: str, prompt_end: str) -> None:
-        """Refuses a template that drops the system message, or that does not end where the style expects it to."""
-        if self.system_prompt is not None and self.system_prompt.strip() not in prompt_end:
-            raise UserError(f"{name}: its chat template drops a system message. Write model.system_prompt=null.")
-        if self._format.closes(prompt_end):
-            raise UserError(
-                f"{name}: its chat template closes thinking before the model begins. Write "
-                "model.template_args with the argument that opens it, such as model.template_args={enable_thinking: true}, or "
-                "model.chat_style=none to take all of an output as the answer."
-            )
-        if not self.thinks and any(known.opens(prompt_end) for known in FORMATS.values()):
-            raise UserError(
-                f"{name}: its chat template opens a thought, so that an output is not an answer from its beginning, which "
-                "model.chat_style=none takes it for. Write model.chat_style=auto."
-            )
 
     @classmethod
     def load(
@@ -274,6 +260,10 @@ class Chat:
                 the prompt had opened one.
         """
         return self._format.parse(text, opened=self._prefilled, finished=finished) if thinking else Parsed("", text.strip())
+
+    def spells_mark(self, text: str) -> bool:
+        """Whether a trace or an answer that is trained on spells a mark that is ordinary text, so that it reads as the mark."""
+        return self._parts.marks_are_text and self._any_mark.search(text) is not None
 
     def has_marks(self, text: str) -> bool:
         """Whether a trace or an answer spells out a think mark or any control token of this tokenizer."""

@@ -20,12 +20,17 @@ class TargetParts:
 
         Args:
             text: of the tokenizer.
-            format_: with thinking.
+            format_: of its turns; without thinking there are no spans to find.
             open_ids: of the opening mark, as far as a target holds it: none where the prompt does.
-            close_ids: of the closing mark alone; not empty.
+            close_ids: of the closing mark alone.
         """
         self._text, self._format = text, format_
         self._open_ids, self._close_ids = open_ids, list(close_ids)
+
+    @property
+    def marks_are_text(self) -> bool:
+        """Whether the marks are made of ordinary tokens alone."""
+        return self._format.thinks and not self._text.is_control(self._close_ids[0])
 
     def spans(self, ids: Sequence[int]) -> tuple[range, range]:
         """Returns the positions of trace and answer in a target without its end token, white space at their ends left out.
@@ -33,7 +38,7 @@ class TargetParts:
         Raises:
             ValueError: there is no closing mark.
         """
-        found = self._by_ids(ids) if self._text.is_control(self._close_ids[0]) else None
+        found = None if self.marks_are_text else self._by_ids(ids)
         trace, answer = found or self._by_text(ids)
         inner = self._text.without_white_space
         return inner(ids, trace.start, trace.stop), inner(ids, answer.start, answer.stop)

@@ -135,6 +135,30 @@ def check_marks(style: str, marks: Sequence[str] | None) -> None:
         )
 
 
+def check_prompt_end(name: str, format_: Format, prompt_end: str) -> None:
+    """Checks that a chat template leaves the model where a format expects it: before a thought, or just inside.
+
+    Args:
+        name: of the tokenizer, for messages.
+        format_: of the style.
+        prompt_end: a rendered prompt.
+
+    Raises:
+        UserError: the template closes thinking, or opens a thought where the format has none.
+    """
+    if format_.closes(prompt_end):
+        raise UserError(
+            f"{name}: its chat template closes thinking before the model begins. Write "
+            "model.template_args with the argument that opens it, such as model.template_args={enable_thinking: true}, or "
+            "model.chat_style=none to take all of an output as the answer."
+        )
+    if not format_.thinks and any(known.opens(prompt_end) for known in FORMATS.values()):
+        raise UserError(
+            f"{name}: its chat template opens a thought, so that an output is not an answer from its beginning, which "
+            "model.chat_style=none takes it for. Write model.chat_style=auto."
+        )
+
+
 def detect_style(name: str, template: str | dict[str, str], controls: Container[str]) -> str:
     """Returns the style that a tokenizer's own files give evidence of.
 

@@ -58,7 +58,7 @@ def refinement(cfg: Config, target: ModelHandle, run: Path, *, measures: bool) -
     rejected = source.rejected
     if shared := overlap((example.prompt for example in source.examples), measured):
         say(f"[yellow]the model is measured on prompts of the source set: {format_counts(shared)}; data.drop_overlap=true[/]")
-    _check_traces(source.examples, target.chat)
+    _check_rows(source.examples, target.chat)
     say(f"{len(source.examples)} examples of {escape(cfg.data.name)}; rejected: {rejected or 'none'}")
     _show_first(source.examples[0], target.chat, run / "stages" / "first_example.txt")
     write_jsonl(run / SOURCES, source.examples)
@@ -125,14 +125,19 @@ def evaluation(cfg: Config, model: ModelHandle, store: Path, label: str, out: Pa
     return estimates, monotonic() - start
 
 
-def _check_traces(examples: Sequence[Example], chat: Chat) -> None:
-    """Refuses a trace where the model's style has none: now, and not once the set is tokenized for training."""
-    if not chat.thinks:
-        for example in examples:
-            try:
+def _check_rows(examples: Sequence[Example], chat: Chat) -> None:
+    """Refuses rows that the model's style cannot write: now, and not once the set is tokenized for training."""
+    for example in examples:
+        try:
+            if not chat.thinks:
                 chat.target_ids(example.trace, "")
-            except UserError as error:
-                raise UserError(f"{example.id}: {error}") from error
+            if chat.spells_mark(example.trace) or chat.spells_mark(example.answer):
+                raise UserError(
+                    f"it spells out {' or '.join(chat.marks)}, which is how this model marks thinking, in ordinary text. Leave "
+                    "that row out of data.path."
+                )
+        except UserError as error:
+            raise UserError(f"{example.id}: {error}") from error
 
 
 def _show_first(example: Example, chat: Chat, file: Path) -> None:

@@ -259,6 +259,13 @@ def test_marks_that_are_tokens_are_no_text_where_a_user_spells_them(load: Load) 
     assert chat.is_control(mark) and chat.decode(chat.prompt_ids("[/THINK]")) == "<s>[INST][/THINK][/INST]"
 
 
+def test_a_mark_spelled_in_a_row_is_the_mark_only_where_marks_are_text(load: Load) -> None:
+    tokens, text = (load(FOUND[name]) for name in FOUND if "Magistral" in name)
+    assert text.spells_mark("a [/THINK] b") and not text.spells_mark(TRACE) and not text.spells_mark("<|im_end|>")
+    assert not tokens.spells_mark("a [/THINK] b")
+    assert not load(Row("chatml", "plain", NONE, "none", TURN, ANSWER)).spells_mark("a </think> b")
+
+
 def test_a_trace_is_refused_where_the_style_has_none(load: Load) -> None:
     chat = load(Row("chatml", "plain", NONE, "none", TURN, ANSWER))
     for encode in (chat.target_ids, lambda trace, answer: chat.encode(PROMPT, trace, answer, 100)):

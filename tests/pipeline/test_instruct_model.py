@@ -73,6 +73,12 @@ def test_a_trace_is_refused_before_anything_is_generated(start, tmp_path, capsys
     assert "local-0: it has a trace, which model.chat_style=none has no place for" in error
 
 
+def test_a_row_that_spells_out_a_mark_of_ordinary_text_is_refused(start, tmp_path, capsys):
+    marks = ["model.chat_style=marks", 'model.think_marks=["help","that"]']
+    assert start("train", *TRAINING[1:], *marks, rows(tmp_path, "hm")) == BAD_CONFIG
+    assert "local-0: it spells out help or that, which is how this model marks" in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_strategy_whose_trace_is_the_model_s_thinking_is_refused(start, tmp_path, capsys):
     assert start("train", *TRAINING, "refine=thinksafe", rows(tmp_path, "")) == BAD_CONFIG
     assert "model.chat_style=none with refine.strategy=thinksafe" in " ".join(capsys.readouterr().err.split())
