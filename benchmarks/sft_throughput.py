@@ -268,12 +268,16 @@ def _rows(args: argparse.Namespace, shape: Shape, number: int) -> list[tuple[lis
     from dgr_lightning.config import FieldsConfig
     from dgr_lightning.data.file_readers import columns, read_rows
     from dgr_lightning.data.row_parsing import parse_rows
+    from dgr_lightning.errors import UserError
     from dgr_lightning.models.chat import Chat
 
     table = read_rows(args.rows)
     fields = FieldsConfig(prompt=next((name for name in ("prompt", "question") if name in columns(table)), None))
     examples, _ = parse_rows(list(enumerate(table)), fields, "rows", key="--rows", default_label="harmful")
-    chat = Chat.load(args.tokenizer)
+    try:
+        chat = Chat.load(args.tokenizer)
+    except UserError:  # a tokenizer that says nothing of thinking: for speed it is all the same how it is marked
+        chat = Chat.load(args.tokenizer, "think-text")
     encoded = [
         chat.encode(example.prompt, example.trace, example.answer, shape.max_length)
         for example in rng.sample(list(examples.values()), number)

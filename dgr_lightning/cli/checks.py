@@ -144,8 +144,10 @@ def _check_selection(cfg: Config) -> None:
 
 def _check_model(cfg: Config) -> None:
     from dgr_lightning.models.folder import check_folder
+    from dgr_lightning.models.thinking import check_marks
 
     model = cfg.model
+    check_marks(model.chat_style, model.think_marks)
     if model.path is not None:
         path = Path(model.path).expanduser()
         if not path.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", model.path):

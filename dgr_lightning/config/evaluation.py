@@ -19,6 +19,9 @@ class EvaluationConfig:
     limit: Optional[int] = setting(None, "problems a task; null: all", low=1, hashed=EVALUATION)
     temperature: float = setting(0.6, "sampling temperature; 0 is greedy", low=0.0, high=10.0, hashed=EVALUATION)
     top_p: float = setting(0.95, "nucleus sampling", above=0.0, high=1.0, hashed=EVALUATION)
+    top_k: int = setting(
+        0, "sample from so many of the most probable tokens, before top_p; 0: from all", low=0, hashed=EVALUATION, added=True
+    )
     max_new_tokens: int = setting(32768, "tokens an output may take, thinking included", low=1, hashed=EVALUATION)
     path: dict[str, str] = setting(
         {}, "local copy of a task's data, such as evaluation.path.gsm8k=gsm8k.jsonl", private=True, hashed=NEVER

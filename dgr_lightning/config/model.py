@@ -30,11 +30,17 @@ class ModelConfig:
         "natural", "language of its prompts; data and tasks must speak it", choices=("natural", "micro"), hashed=NEVER
     )
     chat_style: str = setting(
-        "auto", "how it marks thinking; auto reads it off the tokenizer", choices=("auto", "think", "s1"), hashed=EVERY_KIND
+        "auto",
+        "how it marks thinking; auto goes by the record of an exported model, its vocabulary and its template",
+        choices=("auto", "think", "think-text", "s1", "none", "marks"),
+        hashed=EVERY_KIND,
+    )
+    think_marks: Optional[list[str]] = setting(
+        None, "opening and closing mark of chat_style=marks", hashed=EVERY_KIND, added=True
     )
     system_prompt: Optional[str] = setting(
         None,
-        "system message before every prompt, in training and in generation; null: the template's own",
+        "system message before every prompt, in training and in generation; null: an exported model's, else the template's",
         hashed=EVERY_KIND,
         added=True,
     )

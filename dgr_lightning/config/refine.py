@@ -17,6 +17,7 @@ class RefineConfig:
     seed: int = setting(0, "seed of the sampling noise; independent of seed", low=0)
     temperature: float = setting(0.6, "sampling temperature; 0 is greedy", low=0.0, high=10.0)
     top_p: float = setting(0.95, "nucleus sampling: the smallest set of tokens with this probability", above=0.0, high=1.0)
+    top_k: int = setting(0, "sample from so many of the most probable tokens, before top_p; 0: from all", low=0, added=True)
     max_new_tokens: int = setting(8192, "tokens a rewrite may take, thinking included", low=1)
     tries: int = setting(1, "samples drawn: one after another until one is accepted, or all with select=nll", low=1)
     select: str = setting(

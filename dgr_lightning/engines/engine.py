@@ -32,13 +32,17 @@ class Request:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to sample. Temperature 0 is greedy; `seed` is the stage's seed; generation ends at any of `stop_ids`."""
+    """How to sample: first `top_k` of the tokens, 0 for all, then `top_p` of their mass.
+
+    Temperature 0 is greedy; `seed` is the stage's seed; generation ends at any of `stop_ids`.
+    """
 
     temperature: float
     top_p: float
     max_new_tokens: int
     seed: int
     stop_ids: tuple[int, ...]
+    top_k: int = 0
 
 
 @dataclass(frozen=True)

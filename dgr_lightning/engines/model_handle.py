@@ -50,7 +50,14 @@ class ModelHandle:
         from dgr_lightning.models.chat import Chat
 
         model = self._cfg.model
-        return Chat.load(self.folder, model.chat_style, model.trust_remote_code, model.system_prompt, model.template_args)
+        return Chat.load(
+            self.folder,
+            model.chat_style,
+            model.trust_remote_code,
+            model.system_prompt,
+            model.template_args,
+            model.think_marks,
+        )
 
     def engine(self) -> Engine:
         """Returns the engine over the weights, starting it the first time."""

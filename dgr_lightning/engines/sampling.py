@@ -27,7 +27,7 @@ def uniforms(streams: Tensor, positions: Tensor) -> Tensor:
     return _shift_right(state, 11).double() * 2.0**-53
 
 
-def sample_tokens(logits: Tensor, temperature: float, top_p: float, noise: Tensor) -> Tensor:
+def sample_tokens(logits: Tensor, temperature: float, top_p: float, noise: Tensor, top_k: int = 0) -> Tensor:
     """Returns the next token of each row.
 
     Probabilities are taken in fp32, their running sums in fp64. The nucleus is the smallest set of most probable tokens that
@@ -39,13 +39,18 @@ def sample_tokens(logits: Tensor, temperature: float, top_p: float, noise: Tenso
         temperature: 0 takes the most probable token and needs no noise.
         top_p: in (0, 1]; 1 samples from the whole vocabulary, in the order of token ids.
         noise: float64 (rows,) in [0, 1).
+        top_k: only so many most probable tokens have any probability, and those as probable as the last of them, as in
+            transformers and vLLM; the nucleus is then taken of these. 0: all.
 
     Returns:
         int64 (rows,).
     """
     if temperature == 0:
         return logits.float().argmax(-1)
-    probabilities = torch.softmax(logits.float() / temperature, -1)
+    scaled = logits.float() / temperature
+    if 0 < top_k < scaled.shape[-1]:
+        scaled = scaled.masked_fill(scaled < scaled.topk(top_k).values[:, -1:], -torch.inf)
+    probabilities = torch.softmax(scaled, -1)
     if top_p >= 1:
         return _invert(probabilities.cumsum(-1, dtype=torch.float64), noise)
     top, tokens = probabilities.topk(min(_SHORTLIST, probabilities.shape[-1]))
@@ -83,8 +88,11 @@ def _choose_from_all(probabilities: Tensor, top_p: float, noise: Tensor) -> Tens
 
 
 def _invert(sums: Tensor, noise: Tensor) -> Tensor:
-    index = torch.searchsorted(sums, (noise * sums[:, -1])[:, None], right=True)
-    return index[:, 0].clamp(max=sums.shape[-1] - 1)
+    total = sums[:, -1:].contiguous()
+    index = torch.searchsorted(sums, noise[:, None] * total, right=True)
+    # The product may round up to the total. The last token that adds to it is then meant, and never one behind it.
+    last = torch.searchsorted(sums, total)
+    return index.minimum(last)[:, 0].clamp(max=sums.shape[-1] - 1)
 
 
 def _shift_right(value: Tensor, bits: int) -> Tensor:

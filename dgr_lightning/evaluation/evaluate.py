@@ -8,10 +8,12 @@ Verdicts are computed from what is stored each time: another judge or a better g
 How an output counts (`estimate`):
 
 - The answer is the text after the close of thinking. An output without one has no answer: wrong, not refused, and in the
-  denominator.
+  denominator. Two exceptions, in which all of the output is the answer: the style is `none`; or the template does not open a
+  thought, the model opened none either, and it ended the output itself.
 - `cap_hit_rate`: it ran into the token budget.
-- `missing_thinking_rate`: it holds no thought; thinking never began, or is empty or white space.
-- `early_stop_rate`: the model ended it before it had answered; thinking was not closed, or nothing follows the close.
+- `missing_thinking_rate`: it holds no thought; thinking never began, or is empty or white space. Undefined for a style without
+  thinking.
+- `early_stop_rate`: the model ended it before it had answered; thinking was not closed, or there is nothing after it.
 
 The last two overlap (an output that ends at once is both), and none of the three changes the denominator of the others.
 """
@@ -24,12 +26,12 @@ from typing import Any, NamedTuple
 
 from dgr_lightning.config import Config, EvaluationConfig
 from dgr_lightning.console import progress, say
-from dgr_lightning.engines.engine import LENGTH, STOP, Request, Sampling
+from dgr_lightning.engines.engine import LENGTH, STOP, Request
 from dgr_lightning.engines.model_handle import ModelHandle
 from dgr_lightning.files import write_jsonl
 from dgr_lightning.generation.completions import CompletionStore, StoredCompletion
 from dgr_lightning.generation.jobs import generate_stored
-from dgr_lightning.generation.store_headers import sampling_settings, store_header
+from dgr_lightning.generation.store_headers import sampling_of, sampling_settings, store_header
 from dgr_lightning.hashes import content_hash
 from dgr_lightning.models.chat import Chat
 from dgr_lightning.scoring.judge import Judge
@@ -84,7 +86,7 @@ def evaluate_model(
                 for problem in problems[name]
                 for sample in range(samples)
             ]
-            answers = [model.chat.parse(output.completion.text).answer for output in outputs]
+            answers = [_answer(output.completion, model.chat) for output in outputs]
             verdicts = scorer.verdicts(task, [output.problem for output in outputs], answers, advance)
             rows = [_row(output, task, verdict) for output, verdict in zip(outputs, verdicts, strict=True)]
             write_jsonl(out_dir / f"{task.name}.jsonl", rows)
@@ -100,7 +102,7 @@ def _generate(
     """Generates what is missing, task by task, and returns the store of each, by the name in `evaluation.tasks`."""
     evaluation, chat = cfg.evaluation, model.chat
     headers = {name: _header(name, cfg, chat, model.model_hash) for name in problems}
-    sampling = Sampling(evaluation.temperature, evaluation.top_p, evaluation.max_new_tokens, evaluation.seed, chat.stop_ids)
+    sampling = sampling_of(evaluation, chat.stop_ids)
     stores = {
         name: CompletionStore(store_root / TASKS[name].name / content_hash(header), header) for name, header in headers.items()
     }
@@ -121,6 +123,10 @@ def _stored(store: CompletionStore, problem: Problem, sample: int) -> StoredComp
     return completion
 
 
+def _answer(completion: StoredCompletion, chat: Chat) -> str | None:
+    return chat.parse(completion.text, finished=completion.finish_reason == STOP).answer
+
+
 def _row(output: Output, task: Task, verdict: bool) -> dict[str, Any]:
     """Returns the line of `<task>.jsonl` for one output."""
     problem, completion = output.problem, output.completion
@@ -135,7 +141,7 @@ def estimate(rows: Sequence[Mapping[str, Any]], chat: Chat) -> dict[str, Estimat
     kind = KINDS[rows[0]["kind"]]
     by_problem: dict[str, dict[str, list[bool]]] = {}
     for row in rows:
-        parsed = chat.parse(row["output"])
+        parsed = chat.parse(row["output"], finished=row["finish_reason"] == STOP)
         outcomes = {
             kind.metric: row[kind.verdict],
             "cap_hit_rate": row["finish_reason"] == LENGTH,
@@ -144,7 +150,8 @@ def estimate(rows: Sequence[Mapping[str, Any]], chat: Chat) -> dict[str, Estimat
         }
         for metric, outcome in outcomes.items():
             by_problem.setdefault(metric, {}).setdefault(row["id"], []).append(outcome)
-    return {metric: rate(list(outcomes.values())) for metric, outcomes in by_problem.items()}
+    estimates = {metric: rate(list(outcomes.values())) for metric, outcomes in by_problem.items()}
+    return estimates if chat.thinks else estimates | {"missing_thinking_rate": rate([])}
 
 
 def _problems(name: str, evaluation: EvaluationConfig, whole: bool = False) -> list[Problem]:

@@ -1,4 +1,7 @@
-"""Headers of stores: everything that stored completions depend on besides their keys. A store's folder is named by its hash."""
+"""Headers of stores: everything that stored completions depend on besides their keys. A store's folder is named by its hash.
+
+How tokens are sampled is both there and in what an engine is asked, so both are made here.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dgr_lightning.config import EngineConfig, EvaluationConfig, RefineConfig
+from dgr_lightning.engines.engine import Sampling
 from dgr_lightning.engines.registry import ENGINES
 
 
@@ -35,10 +39,16 @@ def store_header(
 
 
 def sampling_settings(section: RefineConfig | EvaluationConfig) -> dict[str, Any]:
-    """Returns the part of a header that says how tokens are sampled."""
-    return {
+    """Returns the part of a header that says how tokens are sampled; what is off and came later is left out."""
+    settings = {
         "temperature": section.temperature,
         "top_p": section.top_p,
         "max_new_tokens": section.max_new_tokens,
         "seed": section.seed,
     }
+    return settings | ({"top_k": section.top_k} if section.top_k else {})
+
+
+def sampling_of(section: RefineConfig | EvaluationConfig, stop_ids: tuple[int, ...]) -> Sampling:
+    """Returns how a section has tokens sampled."""
+    return Sampling(section.temperature, section.top_p, section.max_new_tokens, section.seed, stop_ids, section.top_k)

@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import TemplateError
 
 from dgr_lightning.errors import UserError
+from dgr_lightning.models.chat_record import read_record
 from dgr_lightning.models.plain_text import PlainTextEncoder, unused_character
-from dgr_lightning.models.thinking import FORMATS, Parsed, detect_style
+from dgr_lightning.models.target_parts import TargetParts
+from dgr_lightning.models.thinking import AUTO, MARKS, Parsed, check_prompt_end, detect_style, format_of
 from dgr_lightning.models.tokenizer import load_tokenizer, stop_ids
 
 if TYPE_CHECKING:
@@ -49,7 +51,9 @@ class Chat:
 
     Attributes:
         tokenizer: the Hugging Face tokenizer.
-        style: `think` or `s1`.
+        style: of `thinking.STYLES`, never `auto`.
+        thinks: whether a turn has a trace; False for the style `none`.
+        marks: the opening and the closing think mark; none without thinking.
         eos_id: the end token that closes a target.
         pad_id: the padding token; the end token if the tokenizer has none.
         stop_ids: tokens that end a generation: the end token first, then others that the folder names.
@@ -58,19 +62,21 @@ class Chat:
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,
-        style: str = "auto",
+        style: str = AUTO,
         more_stop_ids: Sequence[int] = (),
         system_prompt: str | None = None,
         template_args: Mapping[str, Any] | None = None,
+        marks: Sequence[str] | None = None,
     ) -> None:
         """Takes a loaded tokenizer; the usual way is `Chat.load`, which reads one from a folder.
 
         Args:
             tokenizer: with a chat template and an end token.
-            style: `think`, `s1`, or `auto`, which detects it from the tokenizer.
+            style: of `thinking.STYLES`; `auto` takes the one that the tokenizer gives evidence of.
             more_stop_ids: tokens that end a generation besides the end token.
             system_prompt: the system message before every prompt; None: what the template writes by itself.
             template_args: further arguments of the template.
+            marks: the opening and the closing mark of the style `marks`.
 
         Raises:
             UserError: no chat template, no end token, no style that fits, or a template that does not take the system message.
@@ -85,62 +91,71 @@ class Chat:
         self.eos_id: int = tokenizer.eos_token_id
         self.pad_id: int = self.eos_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         self.stop_ids: tuple[int, ...] = tuple(dict.fromkeys((self.eos_id, *more_stop_ids)))
-        self._text = PlainTextEncoder(tokenizer)
+        self._text = PlainTextEncoder(tokenizer, marks or ())
         # A padding token that is an ordinary word is never stripped from text.
         self._end_ids = {*self.stop_ids, *({self.pad_id} & set(self._text.controls.values()))}
-        self.style = detect_style(name, tokenizer.chat_template, self._text.controls) if style == "auto" else style
-        self._format = FORMATS[self.style]
-        marks = (self._format.open_mark, self._format.close_mark)
-        if self.style == "think" and not self._text.controls.keys() >= set(marks):
+        self.style = detect_style(name, tokenizer.chat_template, self._text.controls) if style == AUTO else style
+        self._format = format_of(self.style, marks)
+        self.thinks, self.marks = self._format.thinks, self._format.marks
+        if self.style == "think" and not self._text.controls.keys() >= set(self.marks):
             raise UserError(
-                f"{name} has no tokens <think> and </think>, which model.chat_style=think needs. Write model.chat_style=s1."
+                f"{name} has no tokens <think> and </think>, which model.chat_style=think needs. Write "
+                "model.chat_style=think-text for a model that writes them as ordinary text, or model.chat_style=none for one "
+                "that does not think."
             )
-        self._marks = re.compile("|".join(map(re.escape, marks)))
+        self._any_mark = re.compile("|".join(map(re.escape, self.marks)) or "(?!)")
 
         prompt_end = self._render("?")
         if system_prompt is not None and system_prompt.strip() not in prompt_end:
             raise UserError(f"{name}: its chat template drops a system message. Write model.system_prompt=null.")
-        if prompt_end.rstrip().endswith(self._format.close_mark):
-            raise UserError(
-                f"{name}: its chat template closes thinking before the model begins. Write "
-                "model.template_args with the argument that opens it, such as model.template_args={enable_thinking: true}."
-            )
-        self._prefilled = prompt_end.rstrip().endswith(self._format.open_mark)
-        self._open_ids = [] if self._prefilled else self._encode_turn(self._format.open_mark, "", "", "")
-        self._close_ids = self._encode_turn(self._format.close_mark, "", "", "")
-        if not self._prefilled:
-            self._opening = self._format.open_mark + "\n"
-        else:
+        check_prompt_end(name, self._format, prompt_end)
+        self._prefilled = self._format.opens(prompt_end)
+        open_ids, close_ids = (
+            self._encode_turn(mark, "", "", "") for mark in (self._format.open_mark, self._format.close_mark)
+        )
+        self._parts = TargetParts(self._text, self._format, [] if self._prefilled else open_ids, close_ids)
+        if self._prefilled:
             self._opening = "" if prompt_end.endswith("\n") else "\n"
+        else:
+            self._opening = self._format.open_mark + "\n" if self.thinks else ""
 
     @classmethod
     def load(
         cls,
         folder: Path,
-        style: str = "auto",
+        style: str = AUTO,
         trust_remote_code: bool = False,
         system_prompt: str | None = None,
         template_args: Mapping[str, Any] | None = None,
+        marks: Sequence[str] | None = None,
     ) -> Chat:
         """Loads tokenizer, chat template and stop tokens from a model's folder.
 
         Args:
-            folder: local Hugging Face folder.
-            style: `auto`, `think` or `s1`.
+            folder: local Hugging Face folder. What is not given besides (`auto`, None, nothing) is taken from the record in it,
+                where an export has left one.
+            style: as the others in `__init__`.
             trust_remote_code: whether a tokenizer class in the folder may run.
-            system_prompt: as in `__init__`.
-            template_args: as in `__init__`.
+            system_prompt: see there.
+            template_args: see there.
+            marks: see there.
 
         Raises:
-            UserError: no tokenizer that loads, one that encodes differently from its own tokenizer.json, or as `__init__`.
+            UserError: no tokenizer that loads, one that encodes differently from its own tokenizer.json, a record that is none,
+                or as `__init__`.
         """
+        record = read_record(folder)
+        if style == AUTO:
+            style, marks = record.chat_style, record.think_marks if marks is None else marks
+        system_prompt = record.system_prompt if system_prompt is None else system_prompt
         tokenizer = load_tokenizer(folder, trust_remote_code)
-        return cls(tokenizer, style, stop_ids(folder), system_prompt, template_args)
+        return cls(tokenizer, style, stop_ids(folder), system_prompt, template_args or record.template_args, marks)
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Everything that prompts depend on besides the folder, JSON-able; what is not set is left out."""
-        set_ = {"system_prompt": self.system_prompt, "template_args": self.template_args}
+        """Everything that prompts and parsing depend on besides the tokenizer, JSON-able; what is not set is left out."""
+        set_: dict[str, Any] = {"think_marks": list(self.marks)} if self.style == MARKS else {}
+        set_ |= {"system_prompt": self.system_prompt, "template_args": self.template_args}
         return {"chat_style": self.style} | {name: value for name, value in set_.items() if value}
 
     # --- Text to tokens ---------------------------------------------------------------------------------------------------
@@ -161,7 +176,15 @@ class Chat:
         """Returns the ids that a model is to write after the prompt, all of them trained on.
 
         They are the rest of the opening mark that is not in the prompt, trace, closing mark, answer and end token.
+
+        Raises:
+            UserError: there is a trace, and the style has none.
         """
+        if not self.thinks and trace.strip():
+            raise UserError(
+                "it has a trace, which model.chat_style=none has no place for. Write the model.chat_style that marks thinking, "
+                "or train on rows without a trace: data.fields.constant_trace= data.fields.answer=<column> reads answers alone."
+            )
         return [*self._encode_turn(self._opening, trace, self._format.closing, answer), self.eos_id]
 
     def encode(
@@ -178,7 +201,7 @@ class Chat:
             append_eos: whether the end token follows the answer.
 
         Raises:
-            UserError: it is too long even with an empty trace.
+            UserError: it is too long even with an empty trace, or as `target_ids`.
         """
         prompt_ids, target_ids = self.prompt_ids(prompt), self.target_ids(trace, answer)
         end = [self.eos_id] if append_eos else []
@@ -213,13 +236,10 @@ class Chat:
         Raises:
             ValueError: they have no closing mark.
         """
-        begin, size = len(self._open_ids), len(self._close_ids)
-        for close, id_ in enumerate(target_ids):
-            # Text that spells the mark out is tokenized differently, so this is the mark itself.
-            if id_ == self._close_ids[0] and list(target_ids[close : close + size]) == self._close_ids:
-                trace = self._text.without_white_space(target_ids, begin, close)
-                return trace, self._text.without_white_space(target_ids, close + size, len(target_ids) - 1)
-        raise ValueError("no closing mark: not the ids of a target")
+        end = len(target_ids) - (target_ids[-1] == self.eos_id)
+        if not self.thinks:
+            return range(0), self._text.without_white_space(target_ids, 0, end)
+        return self._parts.spans(target_ids[:end])
 
     # --- Tokens to text ---------------------------------------------------------------------------------------------------
 
@@ -230,18 +250,24 @@ class Chat:
             end -= 1
         return self._text.decode(ids[:end])
 
-    def parse(self, text: str, thinking: bool = True) -> Parsed:
+    def parse(self, text: str, thinking: bool = True, *, finished: bool = False) -> Parsed:
         """Parses what a model wrote after a prompt into trace and answer; `has_marks` finds a second closing mark in them.
 
         Args:
             text: the decoded completion.
             thinking: False if the prompt ended in a closed block of thinking: then all of the text is the answer.
+            finished: whether the model ended the turn itself: then text in which no thought was opened is an answer, unless
+                the prompt had opened one.
         """
-        return self._format.parse(text, opened=self._prefilled) if thinking else Parsed("", text.strip())
+        return self._format.parse(text, opened=self._prefilled, finished=finished) if thinking else Parsed("", text.strip())
+
+    def spells_mark(self, text: str) -> bool:
+        """Whether a trace or an answer that is trained on spells a mark that is ordinary text, so that it reads as the mark."""
+        return self._parts.marks_are_text and self._any_mark.search(text) is not None
 
     def has_marks(self, text: str) -> bool:
         """Whether a trace or an answer spells out a think mark or any control token of this tokenizer."""
-        return self._marks.search(text) is not None or self._text.has_control(text)
+        return self._any_mark.search(text) is not None or self._text.has_control(text)
 
     def is_control(self, id_: int) -> bool:
         """Whether an id is a control token's."""

@@ -14,6 +14,8 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 # A key of this project in config.json, kept through training and export.
 LANGUAGE = "dgr_language"
+# How an exported model was prompted and parsed; `models/chat_record.py` reads and writes it.
+CHAT_RECORD = "dgr_chat.json"
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 # The files of a model: downloaded from the hub, and covered by its content hash.
 MODEL_FILES = (
@@ -28,6 +30,7 @@ MODEL_FILES = (
     "added_tokens.json",
     "chat_template.json",
     "chat_template.jinja",
+    CHAT_RECORD,
 )
 # With trust_remote_code, the repository's code too.
 CODE_FILES = ("*.py",)

@@ -7,6 +7,7 @@ trace or end a generation.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -18,17 +19,17 @@ class PlainTextEncoder:
     """A tokenizer that can be told which parts of a text are plain.
 
     Attributes:
-        controls: its control tokens and their ids: the special ones, and those that only look like it (<think>, <｜User｜>).
-            Others that were added to a vocabulary, such as runs of spaces, are text.
+        controls: its control tokens and their ids: the special ones, those that only look like it (<think>, <｜User｜>), and
+            think marks that are tokens. Others that were added to a vocabulary, such as runs of spaces, are text.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Takes a loaded tokenizer."""
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, marks: Sequence[str] = ()) -> None:
+        """Takes a loaded tokenizer, and think marks that are control tokens if they are tokens at all."""
         self._tokenizer = tokenizer
         self.controls: dict[str, int] = {
             token.content: id_
             for id_, token in tokenizer.added_tokens_decoder.items()
-            if token.special or (token.content.startswith("<") and token.content.endswith(">"))
+            if token.special or token.content in marks or (token.content.startswith("<") and token.content.endswith(">"))
         }
         self._control_ids = set(self.controls.values())
         # The look-ahead finds overlapping ones, too. A control token of one character could not be split.
@@ -64,6 +65,17 @@ class PlainTextEncoder:
             if not self.decode(kept[-4:]).endswith("\N{REPLACEMENT CHARACTER}"):
                 return kept
         return ids
+
+    def tokens_within(self, ids: Sequence[int], begin: int, end: int) -> range:
+        """Returns the positions of the tokens whose whole text lies between two characters of the text of all `ids`."""
+
+        def length(num_tokens: int) -> int:
+            # Bytes of an unfinished character decode to one replacement character, or to one each.
+            return len(self.decode(ids[:num_tokens]).rstrip("\N{REPLACEMENT CHARACTER}"))
+
+        counts = range(len(ids) + 1)
+        first = bisect_left(counts, begin, key=length)
+        return range(first, max(first, bisect_right(counts, end, key=length) - 1))
 
     def without_white_space(self, ids: Sequence[int], begin: int, end: int) -> range:
         """Returns the positions `begin` … `end` of ids without tokens of white space at either end."""

@@ -34,6 +34,7 @@ from dgr_lightning.pipeline.place import Place
 from dgr_lightning.pipeline.run_directory import RunDir
 from dgr_lightning.pipeline.sweep_objective import objective
 from dgr_lightning.refinement.outcome import RefinementStats, fallback_warning
+from dgr_lightning.refinement.strategy import check_thinking
 from dgr_lightning.report import terminal
 from dgr_lightning.report.summary import build_summary
 from dgr_lightning.scoring.judge import judge_note
@@ -55,8 +56,8 @@ def train(cfg: Config, place: Place) -> float | tuple[float, float] | None:
         if run.done and measured.is_current:
             _show_finished(run, cfg)
             return objective(run.path / "metrics.csv")
-        _announce(run, cfg)
-        _check_model(cfg, base.folder)
+        _announce(run, cfg, base)
+        _check_model(cfg, base)
         refined, shift = _refine(run, cfg, base, measures=True)
         training = Stage("train", "Training", partial(stages.training, cfg, base, run.hash), "ranks")
         trained = execute(training, run.path, cfg)
@@ -95,7 +96,8 @@ def refine(cfg: Config, place: Place) -> None:
         measured = Measured(run.path, shift_hash(cfg), divergence_hash(cfg, tuned_hash))
         if run.done and measured.is_current:
             return _show_finished(run, cfg)
-        _announce(run, cfg)
+        _announce(run, cfg, base)
+        check_thinking(cfg.refine, base.chat)
         measured.forget()
         refined, shift = _refine(run, cfg, base, measures=False)
         if tuned_folder is not None:
@@ -115,7 +117,7 @@ def evaluate(cfg: Config, place: Place) -> None:
     with ModelHandle(locate(cfg.model), cfg) as model, _open(cfg, model, place, "evaluate") as run:
         if run.done:
             return _show_finished(run, cfg)
-        _announce(run, cfg)
+        _announce(run, cfg, model)
         seconds: dict[str, float] = {}
         estimates = _measure(run, cfg, model, BASE, seconds)
         terminal.write(run.path, build_summary(run.hash, seconds, base=estimates), judge_note(cfg.judge))
@@ -139,9 +141,15 @@ def _task_hashes(cfg: Config, split: str) -> list[str]:
     return task_hashes(section.tasks, split, section.path)
 
 
-def _check_model(cfg: Config, folder: Path) -> None:
-    """Refuses a model that cannot be trained as the config asks, now and not after hours of refinement."""
+def _check_model(cfg: Config, base: ModelHandle) -> None:
+    """Refuses a model that cannot be trained and measured as the config asks, now and not after hours of refinement."""
+    folder = base.folder
     check_unquantised(folder)
+    check_thinking(cfg.refine, base.chat)
+    if cfg.probes.every and cfg.probes.tasks:
+        from dgr_lightning.training.probes import check_probes
+
+        check_probes(folder, cfg, base.chat)
     if cfg.tuning.method != "full":
         from dgr_lightning.training.adapters import check_adapters
 
@@ -201,8 +209,10 @@ def _measure(run: RunDir, cfg: Config, model: ModelHandle, subject: str, seconds
     return estimates
 
 
-def _announce(run: RunDir, cfg: Config) -> None:
+def _announce(run: RunDir, cfg: Config, model: ModelHandle) -> None:
+    """Says what runs where, and how the model marks thinking; a model whose files do not tell is refused by that."""
     say(f"[bold]{escape(cfg.model.name)}[/] · {escape(cfg.data.name)} · {escape(cfg.refine.name)} → {escape(str(run.path))}")
+    say(f"[dim]chat style: {model.chat.style}[/]")
 
 
 def _show_finished(run: RunDir, cfg: Config) -> None:

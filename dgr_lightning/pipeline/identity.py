@@ -97,7 +97,9 @@ def _training(cfg: Config, contents: Contents, kind: Kind) -> dict[str, Any]:
 
 def _refine(values: Mapping[str, Any], cfg: Config, strategy: Strategy) -> dict[str, Any]:
     """Returns the keys of `refine` that a strategy reads; for a key that names a text file, the hash of the text."""
-    described: dict[str, Any] = {"strategy": cfg.refine.strategy} | {name: values[name] for name in strategy.keys}
+    described: dict[str, Any] = {"strategy": cfg.refine.strategy} | {
+        name: values[name] for name in strategy.keys if name in values
+    }
     for name, shipped in strategy.shipped_texts.items():
         described[name] = file_hash(Path(described[name] or shipped).expanduser())
     return described | dict(strategy.identity)

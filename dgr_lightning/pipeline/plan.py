@@ -91,9 +91,7 @@ def _format(chat: Chat) -> str:
 
 
 def _tokens(lengths: SetLengths) -> dict[str, list[int]]:
-    return {
-        part: [getattr(example, part) for example in lengths.examples] for part in ("prompt", "trace", "answer", "whole")
-    }
+    return {part: [getattr(example, part) for example in lengths.examples] for part in ("prompt", "trace", "answer", "whole")}
 
 
 def _audit(chat: Chat, source: Sources, cfg: Config) -> dict[str, list[str]]:

@@ -130,7 +130,7 @@ def unfinished(candidate: Candidate, control: QualityControl) -> bool:
 
 
 def empty(candidate: Candidate, control: QualityControl) -> bool:
-    """A text is missing: the thinking is empty, nothing follows its close, or it was never closed."""
+    """A text is missing: the thinking is empty, nothing follows its close, or a thought was opened and never closed."""
     return not all(candidate.texts.values())
 
 

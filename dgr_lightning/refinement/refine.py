@@ -16,14 +16,13 @@ from typing import Any
 
 from dgr_lightning.config import Config
 from dgr_lightning.console import say, warn
-from dgr_lightning.engines.engine import Sampling
 from dgr_lightning.engines.model_handle import ModelHandle
 from dgr_lightning.errors import UserError
 from dgr_lightning.example import Example
 from dgr_lightning.generation.completions import CompletionStore
 from dgr_lightning.generation.jobs import Jobs, run_jobs
 from dgr_lightning.generation.shards import ShardedRows
-from dgr_lightning.generation.store_headers import sampling_settings, store_header
+from dgr_lightning.generation.store_headers import sampling_of, sampling_settings, store_header
 from dgr_lightning.hashes import content_hash
 from dgr_lightning.models.chat import Chat
 from dgr_lightning.refinement.judge_sources import judge_sources, rejected_rows
@@ -86,7 +85,7 @@ def refine_set(examples: Sequence[Example], cfg: Config, target: ModelHandle, ju
         chosen = _choose(ids, cfg.refine.fraction) if steps else []
         rewriter = Rewriter(examples, cfg.refine, chat, steps, outcomes)
         if chosen:
-            sampling = _sampling(cfg, chat)
+            sampling = sampling_of(cfg.refine, chat.stop_ids)
             written, judged = [step.completions for step in steps], [step.verdicts for step in steps]
             names = [ids[index] for index in chosen]
             jobs = Jobs(names, lambda i: rewriter.job(chosen[i]), written, judged)
@@ -143,11 +142,6 @@ def _open_steps(
         verdicts = stack.enter_context(ShardedRows(judged, control.content))
         opened.append(StoredStep(step, completions, verdicts, control, cfg.refine.thinking))
     return opened
-
-
-def _sampling(cfg: Config, chat: Chat) -> Sampling:
-    refine = cfg.refine
-    return Sampling(refine.temperature, refine.top_p, refine.max_new_tokens, refine.seed, chat.stop_ids)
 
 
 def _choose(ids: Sequence[str], fraction: float) -> list[int]:

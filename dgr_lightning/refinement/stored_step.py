@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from dgr_lightning.engines.engine import STOP
 from dgr_lightning.errors import UserError
 from dgr_lightning.example import Example
 from dgr_lightning.generation.completions import CompletionStore
@@ -47,7 +48,7 @@ class StoredStep:
         """Returns what the step keeps of a stored completion, ready to be judged."""
         completion = self.completions.get(key)
         assert completion is not None, f"{key} is not in the store"
-        parsed = self.control.chat.parse(completion.text, self.thinking)
+        parsed = self.control.chat.parse(completion.text, self.thinking, finished=completion.finish_reason == STOP)
         kept = self.step.kept(example, parsed)
         return self.control.candidate(
             example,

@@ -21,7 +21,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from dgr_lightning.config import RefineConfig, schema
 from dgr_lightning.errors import UserError
@@ -31,8 +31,11 @@ from dgr_lightning.refinement.quality import check_quality
 from dgr_lightning.refinement.step import Step
 from dgr_lightning.registry import Registry
 
+if TYPE_CHECKING:
+    from dgr_lightning.models.chat import Chat
+
 # Keys of `refine` that strategies have in common.
-SAMPLING = ("seed", "temperature", "top_p", "max_new_tokens", "tries", "select", "thinking")
+SAMPLING = ("seed", "temperature", "top_p", "top_k", "max_new_tokens", "tries", "select", "thinking")
 QUALITY = ("meta_thinking", "overthinking_tokens", "checks")
 FALLBACK = ("on_failure", "fraction")
 
@@ -47,6 +50,7 @@ class Strategy:
         judges_source: whether quality control judges the source texts in place of rewrites.
         pairs_by_length: whether rewrites and originals are paired by length, and `refine.arm` chooses the side that is kept.
         uses_guard: whether the configured judge (`judge=`) takes part, which otherwise serves evaluation alone.
+        needs_thinking: whether every example's trace is what the model thinks, so that a model without thinking has none.
         Options: a dataclass of the strategy's own options, with fields from `config.setting`; None: it has none.
         refine: the config; keys that it does not read have their default value.
         options: an instance of `Options`; None where there is none.
@@ -58,6 +62,7 @@ class Strategy:
     judges_source: ClassVar[bool] = False
     pairs_by_length: ClassVar[bool] = False
     uses_guard: ClassVar[bool] = False
+    needs_thinking: ClassVar[bool] = False
     Options: ClassVar[type[Any] | None] = None
 
     def __init__(self, refine: RefineConfig) -> None:
@@ -151,6 +156,15 @@ def strategy_of(refine: RefineConfig) -> Strategy:
 def read_by_strategy(refine: RefineConfig) -> RefineConfig:
     """Returns a config in which every key that the strategy does not read has its default value."""
     return strategy_of(refine).refine
+
+
+def check_thinking(refine: RefineConfig, chat: Chat) -> None:
+    """Raises a UserError where a strategy needs thinking and the model's style has none."""
+    if strategy_of(refine).needs_thinking and not chat.thinks:
+        raise UserError(
+            f"model.chat_style=none with refine.strategy={refine.strategy}: the trace would be what the model thinks. Write "
+            "refine=dgr, refine=sdft or refine=vanilla on rows without a trace, or the model.chat_style that marks thinking."
+        )
 
 
 def require_thinking(refine: RefineConfig) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch import Tensor
 from dgr_lightning.distributed.fsdp import collect_full_tensors
 from dgr_lightning.distributed.ranks import Ranks
 from dgr_lightning.files import whole_folder
+from dgr_lightning.models.chat_record import write_record
 from dgr_lightning.models.folder import CODE_FILES, MODEL_FILES, weight_files
 from dgr_lightning.models.quiet_imports import quiet_transformers
 from dgr_lightning.models.weights import empty_model
@@ -25,11 +26,12 @@ if TYPE_CHECKING:
 SHARD_SIZE = "5GB"
 
 
-def export(model: PreTrainedModel, base_folder: Path, folder: Path, ranks: Ranks, card: str) -> None:
+def export(model: PreTrainedModel, base_folder: Path, folder: Path, ranks: Ranks, card: str, chat: Mapping[str, Any]) -> None:
     """Writes a trained model to disk. Collective.
 
     Config, tokenizer, chat template, generation settings and code are the base folder's files, byte for byte. The weights are
-    safetensors in the base model's type, large ones in several files. Adapters are added to the base model's weights.
+    safetensors in the base model's type, large ones in several files. Adapters are added to the base model's weights. Beside
+    them lies a record of the chat format, by which the folder is prompted and parsed again as it was trained.
 
     Args:
         model: trained weights in any type, on any device, sharded or not; or adapters beside frozen weights.
@@ -37,6 +39,7 @@ def export(model: PreTrainedModel, base_folder: Path, folder: Path, ranks: Ranks
         folder: the folder to write, which appears when it is complete and replaces an existing one.
         ranks: this process among the ranks; the first one writes.
         card: text of the model card, `README.md`.
+        chat: `Chat.identity`, to be recorded.
     """
     dtype = stored_dtype(base_folder)
     if not adapters.has_adapters(model):
@@ -46,7 +49,7 @@ def export(model: PreTrainedModel, base_folder: Path, folder: Path, ranks: Ranks
         merged = adapters.merge(learned, base_folder, dtype) if ranks.is_first else None
         weights = collect_full_tensors(_stored(merged), dtype, Ranks()) if merged is not None else {}
     if ranks.is_first:
-        _write(weights, base_folder, folder, card)
+        _write(weights, base_folder, folder, card, chat)
     ranks.broadcast(None)  # all ranks wait until the folder is complete
 
 
@@ -73,7 +76,7 @@ def _stored(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
     yield from ((name, buffer) for name, buffer in model.named_buffers() if name in persistent)
 
 
-def _write(weights: dict[str, Tensor], base_folder: Path, folder: Path, card: str) -> None:
+def _write(weights: dict[str, Tensor], base_folder: Path, folder: Path, card: str, chat: Mapping[str, Any]) -> None:
     from transformers import GenerationConfig
 
     shell = empty_model(base_folder, trust_remote_code=True)  # its code has run already, when the model was loaded
@@ -87,4 +90,5 @@ def _write(weights: dict[str, Tensor], base_folder: Path, folder: Path, card: st
             if "safetensors" not in pattern:
                 for file in base_folder.glob(pattern):
                     shutil.copyfile(file, partial / file.name)
+        write_record(partial, chat)  # over that of a base which is an exported model itself
         (partial / "README.md").write_text(card, encoding="utf-8")

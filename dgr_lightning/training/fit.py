@@ -128,7 +128,7 @@ def fit(
     )
     rewritten = any(isinstance(example, RefinedExample) and example.refined for example in examples)
     card = model_card(cfg, run_hash or run_dir.name, asdict(result), rewritten=rewritten)
-    export(module.model, model_folder, run_dir / "model", ranks, card)
+    export(module.model, model_folder, run_dir / "model", ranks, card, chat.identity)
     return result
 
 

@@ -1,13 +1,14 @@
 """In-training evaluation (`probes`): the current weights answer, greedily, problems that evaluation never uses.
 
 The same code scores the answers as in the evaluation, so that a curve and a result mean the same; a curve rests on fewer
-problems. An output whose thinking never ends has no answer: wrong, not refused, and in the denominator.
+problems. What is the answer of an output is as there (`evaluation/evaluate.py`).
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,8 +17,10 @@ from dgr_lightning.config import Config
 from dgr_lightning.distributed.devices import resolve_precision
 from dgr_lightning.distributed.fsdp import unsharded
 from dgr_lightning.distributed.ranks import Ranks
-from dgr_lightning.engines.engine import Request, Sampling
-from dgr_lightning.engines.transformers.engine import TransformersEngine
+from dgr_lightning.engines.engine import STOP, Request, Sampling
+from dgr_lightning.engines.transformers.engine import TransformersEngine, why_undecodable
+from dgr_lightning.errors import UserError
+from dgr_lightning.models.weights import outline
 from dgr_lightning.scoring.judge import Judge
 from dgr_lightning.scoring.scorer import Scorer
 from dgr_lightning.tasks.loader import load_problems
@@ -45,11 +48,7 @@ class Probes:
         Raises:
             UserError: a task's problems cannot be read.
         """
-        tasks = {name: TASKS[name] for name in cfg.probes.tasks}
-        self._tasks: list[tuple[Task, list[Problem]]] = [
-            (task, load_problems(name, split=PROBE, path=cfg.probes.path.get(task.name), limit=cfg.probes.size))
-            for name, task in tasks.items()
-        ]
+        self._tasks = _load_tasks(cfg)
         self._requests = [
             Request(_key(task, problem), chat.prompt_ids(problem.prompt))
             for task, problems in self._tasks
@@ -80,7 +79,7 @@ class Probes:
             precision = "bf16" if whole.dtype == torch.bfloat16 else wanted
             engine = TransformersEngine(whole, self._chat, precision, self._engine.batch_size)
             own = {
-                completion.key: self._chat.parse(completion.text).answer
+                completion.key: self._chat.parse(completion.text, finished=completion.finish_reason == STOP).answer
                 for completion in engine.generate(self._requests[ranks.rank :: ranks.size], self._sampling)
             }
         answers = {key: answer for part in ranks.all_gather(own) for key, answer in part.items()}
@@ -95,6 +94,39 @@ class Probes:
             f"probe/{kind.headline}": sum(by_kind[name]) / len(by_kind[name]) for name, kind in KINDS.items() if name in by_kind
         }
         return headlines | by_task
+
+
+def check_probes(folder: Path, cfg: Config, chat: Chat) -> None:
+    """Checks, without loading a weight, that in-training evaluation can decode with a model: before anything is generated.
+
+    Probes decode with the transformers engine whatever `engine.name` is, since they need the weights in training.
+
+    Args:
+        folder: of the model.
+        cfg: as for `Probes`.
+        chat: as for `Probes`.
+
+    Raises:
+        UserError: it cannot, because of the model's attention or because a prompt leaves no position for an output.
+    """
+    model = outline(folder, cfg.model.trust_remote_code)
+    if model is None:
+        return
+    prompts = [chat.prompt_ids(problem.prompt) for _, problems in _load_tasks(cfg) for problem in problems]
+    if why := why_undecodable(model, max(map(len, prompts), default=0)):
+        raise UserError(
+            f"probes.every={cfg.probes.every}: {why}, and probes decode with it, whatever engine.name is. Write probes.every=0 "
+            "to train without curves, or take another model."
+        )
+
+
+def _load_tasks(cfg: Config) -> list[tuple[Task, list[Problem]]]:
+    """Returns the tasks of the probes with `probes.size` problems each."""
+    tasks = {name: TASKS[name] for name in cfg.probes.tasks}
+    return [
+        (task, load_problems(name, split=PROBE, path=cfg.probes.path.get(task.name), limit=cfg.probes.size))
+        for name, task in tasks.items()
+    ]
 
 
 def _key(task: Task, problem: Problem) -> str:

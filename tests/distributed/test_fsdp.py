@@ -39,7 +39,7 @@ def step_on_wide_layers(ranks: Ranks, folder: Path, rows: Path, out: Path) -> di
     summed.backward()
     optimizer = torch.optim.SGD([weight for weight in model.parameters() if weight.requires_grad], lr=1e-2)
     optimizer.step()
-    export(model, folder, out, ranks, "a card")
+    export(model, folder, out, ranks, "a card", {"chat_style": "think"})
     num_targets = len(encoded.ids) - encoded.num_prompt
     return {"loss": summed.item() / num_targets, "local": local, "isolates_documents": target_loss.isolates_documents}
 

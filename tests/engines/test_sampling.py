@@ -45,6 +45,27 @@ def test_sampling_is_inverse_cdf_over_the_nucleus(vocabulary, top_p):
         assert tokens[row] == token
 
 
+@pytest.mark.parametrize("top_k", [1, 5, 20, 100])
+@pytest.mark.parametrize("top_p", [0.5, 0.95, 1.0])
+def test_top_k_comes_first_and_the_nucleus_is_taken_of_what_is_left(top_k, top_p):
+    from transformers import TopKLogitsWarper, TopPLogitsWarper
+
+    torch.manual_seed(0)
+    logits = torch.randn(1, 80) * 2
+    logits[0, :7] = 3.0  # equally probable ones, of which top_k=5 keeps all
+    noise = (torch.arange(4000, dtype=torch.float64) + 0.5) / 4000
+    noise[-1] = 1 - 2**-53
+    tokens = sample_tokens(logits.expand(4000, -1), 0.7, top_p, noise, top_k)
+    kept = TopPLogitsWarper(top_p)(None, TopKLogitsWarper(top_k)(None, logits / 0.7)) if top_p < 1 else None
+    kept = TopKLogitsWarper(top_k)(None, logits / 0.7) if kept is None else kept
+    expected = torch.softmax(kept, -1)[0]
+    counts = torch.bincount(tokens, minlength=80) / 4000
+    if 0 < top_p < 1:  # of equally probable tokens at the edge of a nucleus, transformers keeps other ones
+        expected, counts = expected.sort().values, counts.sort().values
+    torch.testing.assert_close(counts, expected, atol=0.001, rtol=0)
+    assert (sample_tokens(logits, 0, top_p, noise[:1], top_k) == logits.argmax(-1)).all()
+
+
 def test_equally_probable_tokens_outside_the_shortlist_are_all_drawn():
     # Half of the mass on one token, the other half on 200 equal ones, of which the nucleus takes some.
     logits = torch.zeros(1, 201).index_fill(1, torch.tensor([100]), float(torch.tensor(200.0).log()))

@@ -10,10 +10,12 @@ from dgr_lightning.errors import UserError
 from dgr_lightning.evaluation import evaluate
 from dgr_lightning.evaluation.evaluate import estimate, evaluate_model
 from dgr_lightning.files import read_jsonl
+from dgr_lightning.micro.tokenizer import build_tokenizer
+from dgr_lightning.models.chat import Chat
 from dgr_lightning.scoring.judge import Exchange
 from dgr_lightning.scoring.judges.keywords import KeywordJudge
 from dgr_lightning.tasks.metrics import Estimates, headline
-from tests.helpers.evaluations import BOXED, TASKS, good, never, run_evaluation
+from tests.helpers.evaluations import BOXED, NUMBERS, TASKS, WORDS, good, never, run_evaluation
 from tests.helpers.fake_model import FakeModel
 
 # --- What is measured -----------------------------------------------------------------------------------------------------
@@ -67,6 +69,27 @@ def test_an_output_without_a_close_of_thinking_is_wrong_not_refused_and_counted(
     assert measures["gsm8k"]["accuracy"].value == 0 and measures["gsm8k"]["accuracy"].n == 20
     assert measures["strongreject"]["refusal_rate"].value == 0 and measures["strongreject"]["refusal_rate"].n == 10
     assert measures["gsm8k"]["cap_hit_rate"].value == 1
+
+
+def test_without_a_thought_a_finished_output_is_an_answer_where_the_template_opens_none(chat, cfg, tmp_path):
+    tokenizer = build_tokenizer([WORDS, *(BOXED.format(number) for number in NUMBERS)])
+    tokenizer.chat_template = tokenizer.chat_template.replace("<think>", "")
+    open_chat = Chat(tokenizer)
+    script = {"how": BOXED.format(4), "please": "I cannot help with that ."}
+
+    def finished(prompt: str, sample: int) -> tuple[str, str]:
+        return (script["please"] if "please" in prompt else script["how"]), "stop"
+
+    def cut(prompt: str, sample: int) -> tuple[str, str]:
+        return finished(prompt, sample)[0], "length"
+
+    measures, _ = run_evaluation(finished, open_chat, cfg, tmp_path / "finished")
+    assert measures["gsm8k"]["accuracy"].value == pytest.approx(4 / 20) and measures["strongreject"]["refusal_rate"].value == 1
+    assert {metrics["missing_thinking_rate"].value for metrics in measures.values()} == {1}
+    assert {metrics["early_stop_rate"].value for metrics in measures.values()} == {0}
+    for other, place, script_ in ((open_chat, "cut", cut), (chat, "prefilled", finished)):
+        measures, _ = run_evaluation(script_, other, cfg, tmp_path / place)
+        assert measures["gsm8k"]["accuracy"].value == measures["strongreject"]["refusal_rate"].value == 0
 
 
 def test_samples_of_a_problem_are_averaged_before_problems_are(chat, cfg, tmp_path):
@@ -225,6 +248,7 @@ def test_another_gold_answer_is_graded_anew_and_another_prompt_is_generated(chat
     [
         ("evaluation", "temperature", 0.5),
         ("evaluation", "top_p", 0.5),
+        ("evaluation", "top_k", 5),
         ("evaluation", "max_new_tokens", 9),
         ("evaluation", "seed", 3),
         ("engine", "precision", "bf16"),
@@ -248,9 +272,9 @@ def test_another_model_or_code_version_generates_anew(chat, cfg, tmp_path, monke
 
 
 def test_sampling_is_the_config_s(chat, cfg, tmp_path):
-    cfg.evaluation.seed, cfg.evaluation.temperature = 5, 0.7
+    cfg.evaluation.seed, cfg.evaluation.temperature, cfg.evaluation.top_k = 5, 0.7, 20
     _, engine = run_evaluation(good, chat, cfg, tmp_path)
-    assert engine.sampling == Sampling(0.7, cfg.evaluation.top_p, 12, 5, chat.stop_ids)
+    assert engine.sampling == Sampling(0.7, cfg.evaluation.top_p, 12, 5, chat.stop_ids, 20)
 
 
 def test_a_task_that_cannot_be_read_is_found_before_anything_is_generated(chat, cfg, tmp_path):

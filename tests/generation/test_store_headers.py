@@ -2,8 +2,9 @@
 
 import pytest
 
-from dgr_lightning.config import EngineConfig, EvaluationConfig
-from dgr_lightning.generation.store_headers import sampling_settings, store_header
+from dgr_lightning.config import EngineConfig, EvaluationConfig, RefineConfig
+from dgr_lightning.engines.engine import Sampling
+from dgr_lightning.generation.store_headers import sampling_of, sampling_settings, store_header
 from dgr_lightning.hashes import file_hash
 
 CHAT = {"chat_style": "think"}
@@ -25,6 +26,11 @@ def test_a_header_holds_the_model_the_generation_and_the_engine_in_this_order():
         ("engine", "transformers"),
         ("precision", "fp32"),
     ]
+
+
+def test_what_came_later_is_in_a_header_only_where_it_is_set():
+    assert sampling_settings(EvaluationConfig(top_k=20)) == sampling_settings(EvaluationConfig()) | {"top_k": 20}
+    assert sampling_of(RefineConfig(top_k=20, seed=3), (7,)) == Sampling(0.6, 0.95, 8192, 3, (7,), 20)
 
 
 @pytest.mark.parametrize("key", ["name", "precision"])

@@ -29,6 +29,7 @@ class CharacterChat:
     """A chat whose ids are code points; prompts end in an opening mark, which thinking=False closes."""
 
     identity: ClassVar = {"chat_style": "think"}
+    thinks = True
     stop_ids = (END,)
     pad_id = END
     tokenizer = CharacterTokenizer()
@@ -46,7 +47,7 @@ class CharacterChat:
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(map(chr, ids))
 
-    def parse(self, text: str, thinking: bool = True) -> Parsed:
+    def parse(self, text: str, thinking: bool = True, *, finished: bool = False) -> Parsed:
         if not thinking:
             return Parsed("", text.strip())
         trace, mark, answer = text.partition("</think>")

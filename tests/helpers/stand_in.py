@@ -12,7 +12,7 @@ from dgr_lightning.engines.engine import STOP, Completion, Request, Sampling
 from dgr_lightning.models.thinking import FORMATS
 
 STOP_ID, OTHER_STOP_ID = 2, 3
-MARKS = [mark for format_ in FORMATS.values() for mark in (format_.open_mark, format_.close_mark)]
+MARKS = list(dict.fromkeys(mark for format_ in FORMATS.values() for mark in format_.marks))
 # A letter is its code point; control tokens have ids beyond.
 CONTROLS = {"<end>": STOP_ID, "<over>": OTHER_STOP_ID} | {mark: 200_000 + i for i, mark in enumerate(MARKS)}
 NAMES = {id_: name for name, id_ in CONTROLS.items()}

@@ -43,6 +43,9 @@ DETERMINES = [
     {"sft__truncate": "left"},
     {"sft__append_eos": False},
     {"model__system_prompt": "Be brief."},
+    {"model__chat_style": "think-text"},
+    {"model__think_marks": ["<a>", "</a>"]},
+    {"refine__top_k": 20},
     {"model__template_args": {"enable_thinking": True}},
     {"trainer__precision": "bf16"},
     {"probes__every": 5},
@@ -89,6 +92,7 @@ def test_the_evaluation_tasks_have_a_hash_of_their_own():
     assert evaluation_hash(config(), CONTENTS | {"evaluation": "e2"}) != reference
     for changes in (
         {"evaluation__limit": 3},
+        {"evaluation__top_k": 20},
         {"evaluation__seed": 3},
         {"evaluation__tasks": []},
         {"engine__precision": "bf16"},

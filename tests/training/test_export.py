@@ -1,5 +1,6 @@
 """The exported folder is the base model's with other weights."""
 
+import json
 from pathlib import Path
 
 import torch
@@ -20,7 +21,9 @@ def test_the_exported_folder_is_the_base_with_other_weights(base: Path, tmp_path
     for file in base.iterdir():
         if file.suffix != ".safetensors":
             assert (folder / file.name).read_bytes() == file.read_bytes(), file.name
-    assert {file.name for file in folder.iterdir()} == {file.name for file in base.iterdir()} | {"README.md"}
+    added = {"README.md", "dgr_chat.json"}
+    assert {file.name for file in folder.iterdir()} == {file.name for file in base.iterdir()} | added
+    assert json.loads((folder / "dgr_chat.json").read_text()) == {"chat_style": "think"}
     card = (folder / "README.md").read_text()
     assert card.startswith("---\npipeline_tag: text-generation\n") and "10 steps" in card and str(tmp_path) not in card
     stored = load_file(folder / "model.safetensors")

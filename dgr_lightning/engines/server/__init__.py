@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def _open(cfg: Config, folder: Path, chat: Chat) -> ServerEngine:
     from dgr_lightning.engines.server.engine import ServerEngine
 
-    return ServerEngine(chat, lambda text: chat.tokenizer.encode(text, add_special_tokens=False), cfg.engine)
+    return ServerEngine(chat, lambda text: chat.tokenizer.encode(text, add_special_tokens=False), cfg.engine, chat.marks)
 
 
 def _check(engine: EngineConfig) -> None:

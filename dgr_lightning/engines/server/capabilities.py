@@ -88,6 +88,7 @@ class Capabilities:
         if self.takes_extras:
             # With stop tokens, ignore_eos stays off: SGLang would ignore them too.
             fields |= {"stop_token_ids": list(sampling.stop_ids), "ignore_eos": not sampling.stop_ids}
+            fields |= {"top_k": sampling.top_k} if sampling.top_k else {}
         return self._body(prompt_ids, fields)
 
     def forced_body(self, prompt_ids: Sequence[int], token_id: int) -> dict[str, Any]:
@@ -134,9 +135,20 @@ def read_choice(answer: Any) -> Choice:
 
 
 def find_capabilities(
-    client: Client, decoder: Decoder, encode: Callable[[str], list[int]], served_model: str | None
+    client: Client,
+    decoder: Decoder,
+    encode: Callable[[str], list[int]],
+    served_model: str | None,
+    own_marks: Sequence[str] = (),
 ) -> Capabilities:
     """Finds out what a server supports, and verifies that token ids and think marks pass unchanged.
+
+    Args:
+        client: of the server.
+        decoder: decodes tokens to text.
+        encode: encodes text to tokens.
+        served_model: the name of its model; None: the only one.
+        own_marks: think marks besides those of the known styles.
 
     Raises:
         UserError: no server there, a key that it refuses, several models to choose from, another tokenizer, or no support of
@@ -144,7 +156,7 @@ def find_capabilities(
     """
     where = f"The server at {client.url}"
     capabilities = Capabilities(*_find_model(client, where, served_model))
-    marks = [mark for format_ in FORMATS.values() for mark in (format_.open_mark, format_.close_mark)]
+    marks = [*(mark for format_ in FORMATS.values() for mark in format_.marks), *own_marks]
     ids = list(dict.fromkeys(encode(mark)[0] for mark in marks))
     try:
         _verify_marks(client, capabilities, decoder, ids, where)

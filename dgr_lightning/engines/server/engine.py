@@ -24,13 +24,16 @@ T = TypeVar("T")
 class ServerEngine:
     """An `Engine` behind `engine.url`; at most `engine.batch_size` requests are in flight, those for scores included."""
 
-    def __init__(self, decoder: Decoder, encode: Callable[[str], list[int]], engine: EngineConfig) -> None:
+    def __init__(
+        self, decoder: Decoder, encode: Callable[[str], list[int]], engine: EngineConfig, marks: Sequence[str] = ()
+    ) -> None:
         """Finds out what the server supports, by a few tiny requests.
 
         Args:
             decoder: decodes tokens to text.
             encode: encodes text to tokens, control tokens recognised, none added.
             engine: `url`, `served_model`, `batch_size`, `timeout_seconds`, `retries`, `max_length`.
+            marks: think marks that the server must pass on besides those of the known styles.
 
         Raises:
             UserError: no server there, a key that it refuses, several models to choose from, another tokenizer, or no support
@@ -40,7 +43,7 @@ class ServerEngine:
         self._decoder, self._encode, self._batch_size = decoder, encode, engine.batch_size
         self._client = Client(require_url(engine.url), engine.batch_size, engine.timeout_seconds, engine.retries)
         try:
-            self._capabilities = find_capabilities(self._client, decoder, encode, engine.served_model)
+            self._capabilities = find_capabilities(self._client, decoder, encode, engine.served_model, marks)
         except BaseException:
             self.close()
             raise
@@ -54,9 +57,14 @@ class ServerEngine:
         leaves no room, it is empty. Finished completions are yielded before an error is raised.
 
         Raises:
-            UserError: the server refuses a request.
+            UserError: the server refuses a request, or does not know the field of `sampling.top_k`.
             RuntimeError: it fails for longer than `engine.retries` cover.
         """
+        if sampling.top_k and sampling.temperature and not self._capabilities.takes_extras:
+            raise UserError(
+                f"The server at {self._client.url} takes no field but OpenAI's own, and top_k={sampling.top_k} is none. Write "
+                "refine.top_k=0 and evaluation.top_k=0, or take engine=transformers or engine=vllm."
+            )
         queue = RequestQueue(requests)
         in_flight: dict[Future[Choice], Request] = {}
         failed = False

@@ -167,7 +167,8 @@ class ContinuousBatch:
         ).logits
         self._cache.end += 1
         noise = uniforms(streams, num_generated)
-        self._state[0] = sample_tokens(logits[:, -1], self._sampling.temperature, self._sampling.top_p, noise)
+        sampling = self._sampling
+        self._state[0] = sample_tokens(logits[:, -1], sampling.temperature, sampling.top_p, noise, sampling.top_k)
         self._state[1:3] += 1
         # Free slots are decoded too, and must not run past a table of learned positions.
         self._state[1].clamp_(max=self._last_position)

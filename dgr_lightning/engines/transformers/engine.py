@@ -47,20 +47,12 @@ class TransformersEngine:
         """
         if precision == "fp32" and model.dtype != torch.float32:
             raise ValueError(f"precision fp32 takes fp32 weights, not {model.dtype}")
-        config = model.config.get_text_config()
-        settings = config.to_dict()
-        # Some families name the kind of every layer, others give only the size of a window.
-        kinds = settings.get("layer_types") or (["sliding_attention"] if settings.get("sliding_window") else [])
-        other = set(kinds) - {"full_attention"}
-        if other:
-            raise UserError(
-                f"{type(model).__name__} has layers with {', '.join(sorted(other))}, which engine=transformers does not "
-                "decode. Take a model with full attention in every layer, such as Qwen2, Qwen3 or Llama."
-            )
+        if why := _other_layers(model):
+            raise UserError(f"{why}. Take a model with full attention in every layer, such as Qwen2, Qwen3 or Llama.")
         self.model = model
         self.batch_size = batch_size
         self._decoder = decoder
-        self._max_positions: int = config.max_position_embeddings
+        self._max_positions: int = model.config.get_text_config().max_position_embeddings
         self._autocast = precision == "bf16" and model.dtype == torch.float32
 
     def generate(self, requests: Iterable[Request | None], sampling: Sampling) -> Iterator[Completion]:
@@ -117,22 +109,52 @@ class TransformersEngine:
     @contextmanager
     def _inference(self) -> Iterator[None]:
         """Turns off gradients and dropout, sets this precision and attention; afterwards the model is as it was."""
-        from transformers import AttentionInterface
-
-        AttentionInterface.register(_ATTENTION, grouped_attention)
         training = [module for module in self.model.modules() if module.training]
         attention = self.model.config._attn_implementation
         try:
             self.model.eval()
-            self.model.set_attn_implementation(_ATTENTION)
-            if self.model.config._attn_implementation != _ATTENTION:
-                raise UserError(
-                    f"{type(self.model).__name__} has its own attention code, which engine=transformers cannot replace. Take "
-                    "engine=vllm."
-                )
+            if why := _own_attention(self.model):
+                raise UserError(f"{why}. Take engine=vllm.")
             with torch.inference_mode(), torch.autocast(self.model.device.type, torch.bfloat16, enabled=self._autocast):
                 yield
         finally:
             self.model.set_attn_implementation(attention)
             for module in training:
                 module.training = True
+
+
+def why_undecodable(model: PreTrainedModel, longest_prompt: int) -> str | None:
+    """Returns why this engine cannot decode with a model, as a clause; None where it can.
+
+    Args:
+        model: on the meta device, without values; its attention is replaced by the engine's.
+        longest_prompt: tokens of the longest prompt.
+    """
+    if why := _other_layers(model) or _own_attention(model):
+        return why
+    positions = model.config.get_text_config().max_position_embeddings
+    if longest_prompt >= positions:
+        return (
+            f"{type(model).__name__} has {positions} positions, and a prompt of {longest_prompt} tokens leaves none to answer"
+        )
+    return None
+
+
+def _other_layers(model: PreTrainedModel) -> str | None:
+    settings = model.config.get_text_config().to_dict()
+    # Some families name the kind of every layer, others give only the size of a window.
+    kinds = settings.get("layer_types") or (["sliding_attention"] if settings.get("sliding_window") else [])
+    if other := set(kinds) - {"full_attention"}:
+        return f"{type(model).__name__} has layers with {', '.join(sorted(other))}, which engine=transformers does not decode"
+    return None
+
+
+def _own_attention(model: PreTrainedModel) -> str | None:
+    """Puts this engine's attention in place; returns why that cannot be done."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(_ATTENTION, grouped_attention)
+    model.set_attn_implementation(_ATTENTION)
+    if model.config._attn_implementation != _ATTENTION:
+        return f"{type(model).__name__} has its own attention code, which engine=transformers cannot replace"
+    return None

@@ -53,6 +53,7 @@ class Generate:
     top_p: float
     stop_ids: Sequence[int]
     stream: int
+    top_k: int = 0
 
     @classmethod
     def of(cls, request_id: int, request: Request, budget: int, sampling: Sampling) -> Self:
@@ -65,6 +66,7 @@ class Generate:
             sampling.top_p,
             sampling.stop_ids,
             noise_stream(sampling.seed, request.key),
+            sampling.top_k,
         )
 
 

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 _ARGUMENT = "noise"
 
 
-def noise_arguments(stream: int, temperature: float, top_p: float) -> dict[str, Any]:
+def noise_arguments(stream: int, temperature: float, top_p: float, top_k: int) -> dict[str, Any]:
     """Returns the `extra_args` of a request that is sampled here; vLLM itself is given a temperature of 0."""
-    return {_ARGUMENT: (stream, temperature, top_p)}
+    return {_ARGUMENT: (stream, temperature, top_p, top_k)}
 
 
 @dataclass
@@ -38,6 +38,7 @@ class _SampledRequest:
     stream: int
     temperature: float
     top_p: float
+    top_k: int
     token_ids: list[int]
 
 
@@ -58,13 +59,13 @@ class RequestNoise(LogitsProcessor):
 
     def apply(self, logits: Tensor) -> Tensor:
         """Returns the logits, (rows, vocabulary), with those of the chosen tokens set to infinity."""
-        alike: dict[tuple[float, float], list[int]] = defaultdict(list)
+        alike: dict[tuple[float, float, int], list[int]] = defaultdict(list)
         for index, row in self._rows.items():
-            alike[row.temperature, row.top_p].append(index)
-        for (temperature, top_p), indices in alike.items():
+            alike[row.temperature, row.top_p, row.top_k].append(index)
+        for (temperature, top_p, top_k), indices in alike.items():
             rows = [self._rows[index] for index in indices]
             noise = uniforms(torch.tensor([row.stream for row in rows]), torch.tensor([len(row.token_ids) for row in rows]))
-            chosen = sample_tokens(logits[indices], temperature, top_p, noise)
+            chosen = sample_tokens(logits[indices], temperature, top_p, noise, top_k)
             logits[indices, chosen] = torch.inf
         return logits
 
@@ -72,5 +73,5 @@ class RequestNoise(LogitsProcessor):
 def _sampled_request(params: SamplingParams, prompt_ids: list[int] | None, token_ids: list[int]) -> _SampledRequest | None:
     if not params.extra_args or _ARGUMENT not in params.extra_args:
         return None
-    stream, temperature, top_p = params.extra_args[_ARGUMENT]
-    return _SampledRequest(stream, temperature, top_p, token_ids)
+    stream, temperature, top_p, top_k = params.extra_args[_ARGUMENT]
+    return _SampledRequest(stream, temperature, top_p, top_k, token_ids)

@@ -38,6 +38,7 @@ class ThinkSafe(Strategy):
     keys = (*SAMPLING, *QUALITY, "response_template", *FALLBACK)
     templates = (TEMPLATE,)
     uses_guard = True
+    needs_thinking = True
 
     def steps(self) -> Sequence[Step]:
         """Returns the one step."""

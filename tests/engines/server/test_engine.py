@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -39,6 +40,17 @@ def test_completions_are_cut_at_the_stop_token(stand_in, connect):
     # What a server would do by itself is off: cutting by top-k, penalties, leaving out control tokens.
     assert (body["top_k"], body["min_p"], body["repetition_penalty"], body["frequency_penalty"]) == (-1, 0, 1, 0)
     assert body["skip_special_tokens"] is body["spaces_between_special_tokens"] is body["ignore_eos"] is False
+
+
+def test_top_k_is_sent_and_refused_by_a_server_that_takes_none(stand_in, connect):
+    engine, sampling = connect(stand_in), replace(SAMPLING, top_k=20)
+    assert list(engine.generate([request("abc")], sampling)) == [expected("abc")]
+    assert stand_in.bodies[0]["top_k"] == 20
+    stand_in.takes_extras = False
+    strict = connect(stand_in)
+    with pytest.raises(UserError, match=r"takes no field but OpenAI's own.*top_k=20.*refine\.top_k=0"):
+        list(strict.generate([request("abc")], sampling))
+    assert next(iter(strict.generate([request("abc")], replace(sampling, temperature=0.0)))).text
 
 
 def test_the_budget_is_what_the_context_leaves(stand_in, connect):

@@ -12,7 +12,11 @@ from dgr_lightning.engines.transformers.engine import TransformersEngine
 from tests.helpers.decoding import GREEDY, SAMPLED, VOCABULARY, Numbers, generate, qwen3
 
 
-@pytest.mark.parametrize("sampling", [GREEDY, SAMPLED, replace(SAMPLED, top_p=1.0)], ids=["greedy", "nucleus", "whole"])
+@pytest.mark.parametrize(
+    "sampling",
+    [GREEDY, SAMPLED, replace(SAMPLED, top_p=1.0), replace(SAMPLED, top_k=4)],
+    ids=["greedy", "nucleus", "whole", "top_k"],
+)
 def test_batches_do_not_change_what_is_generated(model, requests, sampling):
     alone = {request.key: completion for request in requests for completion in generate(model, [request], sampling, 1).values()}
     for batch_size in (2, 7, 16, 128):
@@ -20,6 +24,11 @@ def test_batches_do_not_change_what_is_generated(model, requests, sampling):
     assert generate(model, requests[::-1][:20], sampling) == {
         request.key: alone[request.key] for request in requests[::-1][:20]
     }
+
+
+def test_of_one_most_probable_token_sampling_is_greedy(model, requests):
+    sampled = replace(SAMPLED, temperature=5.0, top_p=1.0, top_k=1)
+    assert generate(model, requests, sampled) == generate(model, requests, GREEDY) != generate(model, requests, SAMPLED)
 
 
 def test_a_budget_ends_where_the_positions_of_the_model_end():

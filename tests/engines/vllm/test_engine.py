@@ -203,9 +203,9 @@ class TestVllm:
         assert len(expected) == 64 and {completion.finish_reason for completion in expected.values()} == {STOP, LENGTH}
         assert any(chat.stop_ids[0] in completion.token_ids for completion in expected.values()) is False
 
-    @pytest.mark.parametrize("top_p", [0.9, 1.0])
-    def test_sampled_text_follows_from_seed_and_key(self, engine, transformers, requests, chat, top_p):
-        warm = sampling(chat, temperature=0.8, top_p=top_p, seed=3)
+    @pytest.mark.parametrize(("top_p", "top_k"), [(0.9, 0), (1.0, 0), (0.9, 3)])
+    def test_sampled_text_follows_from_seed_and_key(self, engine, transformers, requests, chat, top_p, top_k):
+        warm = sampling(chat, temperature=0.8, top_p=top_p, top_k=top_k, seed=3)
         found = by_key(engine.generate(requests, warm))
         assert by_key(engine.generate(requests[::-1], warm)) == found
         assert by_key(engine.generate(requests, replace(warm, seed=4))) != found
