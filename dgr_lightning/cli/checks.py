@@ -61,8 +61,10 @@ def check(cfg: Config, command: str) -> None:
             raise UserError(f"{key}={seed}: expected a whole number below 2^32, which is what seeds the generators.")
     _check_study(cfg, command)
     _check_shift(cfg, command)
+    if cfg.plan and command == "evaluate":
+        raise UserError("plan=true: evaluate.py reads no source set; give it to train.py or refine.py.")
     _check_model(cfg)
-    check_devices(cfg.trainer)
+    check_devices(cfg.trainer, planned=cfg.plan)
     from dgr_lightning.engines.registry import check_engine
 
     check_engine(cfg)
@@ -154,18 +156,22 @@ def _check_model(cfg: Config) -> None:
             raise UserError(
                 f"model.path={model.path}: there is no such folder. For a model on the hub: model.hub_id={model.path}."
             )
-        check_folder(path, f"model.path={model.path}")
+        check_folder(path, f"model.path={model.path}", weights=not cfg.plan)
     elif model.recipe is None and model.hub_id is None:
         raise UserError("model=local: name the model with model.path=<Hugging Face folder> or model.hub_id=<owner/name>.")
 
 
-def check_devices(trainer: TrainerConfig) -> None:
+def check_devices(trainer: TrainerConfig, *, planned: bool = False) -> None:
     """Checks that strategy, number of devices and the options of sharding go together.
+
+    Args:
+        trainer: the section.
+        planned: whether the machines may be others than this one.
 
     Raises:
         UserError: they do not.
     """
-    if trainer.nodes > 1 and not torchrun.is_active():
+    if trainer.nodes > 1 and not (torchrun.is_active() or planned):
         raise UserError(
             f"trainer.nodes={trainer.nodes}: torchrun starts this on every machine: torchrun --nnodes={trainer.nodes} "
             "--nproc-per-node=<devices> --rdzv-backend=c10d --rdzv-endpoint=<first machine>:29400 train.py "

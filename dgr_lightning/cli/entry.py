@@ -5,6 +5,7 @@ sweep at a point that does not compose. So every override is read first, composi
 schema point by point:
 
     keys and choices exist → composition → types and ranges → pairs and paths → cache, hub → `auto` becomes a value → stages
+                                                                               └ plan=true ends here
 
 Everything up to the hub happens before torch is imported. A mistake ends in one message that names the override, exit code 2.
 """
@@ -141,6 +142,10 @@ def _sweep_point(main: Main, command: str, line: CommandLine, folder: Path, comp
 def _run_point(main: Main, command: str, line: CommandLine, composed: Any) -> Any:
     cfg = typed(composed, command, line.folders)
     place = place_of(composed, line)
+    if cfg.plan:
+        from dgr_lightning.pipeline.plan import plan
+
+        return plan(cfg, place, measures=command == "train")
     resolve(cfg, command, line.given)
     if cfg.study.name is not None:
         if line.sweep:

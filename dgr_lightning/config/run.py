@@ -25,6 +25,7 @@ class Config:
     seed: int = setting(1, "draws the subset, orders the data, drives training", low=0)
     name: str = setting("dgr", "experiment name: runs/<name>/…; letters, digits, '.', '_' and '-'", hashed=NEVER)
     overwrite: bool = setting(False, "start from the beginning where a run of the same config exists", hashed=NEVER)
+    plan: bool = setting(False, "show the set as this model sees it, before anything is generated, and end", hashed=NEVER)
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)

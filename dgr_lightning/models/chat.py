@@ -211,8 +211,7 @@ class Chat:
             return Encoded(prompt_ids + target_ids, len(prompt_ids))
         if truncate == "left":
             return Encoded((prompt_ids + target_ids)[excess:], max(0, len(prompt_ids) - excess), excess)
-        opening = self._encode_turn(self._opening, "", "", "")
-        ending = self._encode_turn("", "", self._format.closing, answer) + end
+        opening, ending = self._around_trace(answer, end)
         room = max_length - len(prompt_ids) - len(opening) - len(ending)
         if room < 0:
             raise UserError(
@@ -223,6 +222,11 @@ class Chat:
         trace_ids = self._text.whole_characters(self._encode_turn("", trace, "", "")[:room])
         truncated = opening + trace_ids + ending
         return Encoded(prompt_ids + truncated, len(prompt_ids), len(target_ids) - len(truncated))
+
+    def shortest(self, prompt: str, answer: str, *, append_eos: bool = True) -> int:
+        """Returns the tokens of an example of which `encode` has cut the whole trace."""
+        opening, ending = self._around_trace(answer, [self.eos_id] if append_eos else [])
+        return len(self.prompt_ids(prompt)) + len(opening) + len(ending)
 
     def part_spans(self, target_ids: Sequence[int]) -> tuple[range, range]:
         """Returns the positions of the trace and of the answer in a target.
@@ -277,18 +281,29 @@ class Chat:
         """Returns the text of one token, whichever it is."""
         return self._text.decode([id_])
 
+    def template_ids(self, prompt: str) -> list[int]:
+        """Returns the prompt's ids as the template alone gives them, to an engine that renders messages itself."""
+        ids = self._apply(prompt, tokenize=True, return_dict=False)
+        assert isinstance(ids, list)
+        return ids
+
     def _render(self, prompt: str) -> str:
+        text = self._apply(prompt, tokenize=False)
+        assert isinstance(text, str)
+        return text
+
+    def _apply(self, prompt: str, **options: Any) -> Any:
         system = [] if self.system_prompt is None else [{"role": "system", "content": self.system_prompt}]
         messages = [*system, {"role": "user", "content": prompt}]
         try:
-            text = self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True, **self.template_args
-            )
+            return self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, **options, **self.template_args)
         except TemplateError as error:  # a template says so itself where it does not take a role
             remedy = "write model.system_prompt=null" if system else "put a chat_template.jinja of your own into the folder"
             raise UserError(f"its chat template refuses a message ({error}); {remedy}.") from error
-        assert isinstance(text, str)
-        return text
+
+    def _around_trace(self, answer: str, end: list[int]) -> tuple[list[int], list[int]]:
+        """Returns the ids before and after a trace that is tokenized apart from them."""
+        return self._encode_turn(self._opening, "", "", ""), self._encode_turn("", "", self._format.closing, answer) + end
 
     def _encode_turn(self, opening: str, trace: str, closing: str, answer: str) -> list[int]:
         """Returns the ids of a turn in one piece, merged across its parts as a model merges them when it writes."""

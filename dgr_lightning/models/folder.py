@@ -36,12 +36,13 @@ MODEL_FILES = (
 CODE_FILES = ("*.py",)
 
 
-def check_folder(folder: Path, named: str) -> None:
+def check_folder(folder: Path, named: str, *, weights: bool = True) -> None:
     """Checks that a folder holds config, whole safetensors weights and a tokenizer.
 
     Args:
         folder: the folder.
         named: how the user named it, such as `model.path=out/model`.
+        weights: whether weights are needed.
 
     Raises:
         UserError: something is missing; the message begins with `named` and says what.
@@ -51,7 +52,8 @@ def check_folder(folder: Path, named: str) -> None:
     config = _read_object(folder / "config.json", named)
     if "model_type" not in config:
         raise UserError(f"{named}: config.json has no model_type. Copy config.json from the model's repository.")
-    weight_files(folder, named)
+    if weights:
+        weight_files(folder, named)
     if not any((folder / name).exists() for name in TOKENIZERS):
         raise UserError(f"{named}: no tokenizer ({', '.join(TOKENIZERS)}). Copy its files from the model's repository.")
 

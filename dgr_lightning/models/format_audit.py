@@ -39,7 +39,9 @@ def failed_demands(chat: Chat, example: Example, *, append_eos: bool = True) -> 
     prompt, target = chat.prompt_ids(example.prompt), chat.target_ids(example.trace, example.answer)
     written = chat.decode(target)
     parsed = chat.parse(written, finished=True)
-    if ((parsed.trace or "").strip(), parsed.answer) != (example.trace.strip(), example.answer.strip()):
+    # Tokens that are whole words may come back with other white space around them.
+    pairs = (parsed.trace or "", example.trace), (parsed.answer or "", example.answer)
+    if any("".join(back.split()) != "".join(text.split()) for back, text in pairs):
         yield COMES_BACK
     if not _has_one_thought(chat, chat.decode(prompt), written):
         yield ONE_THOUGHT if chat.thinks else NO_THOUGHT

@@ -58,7 +58,7 @@ def model_available(hub_id: str, revision: str | None, *, with_code: bool = Fals
     return cached_model(hub_id, revision, with_code=with_code) is not None or hub_reachable()
 
 
-def cached_model(hub_id: str, revision: str | None, *, with_code: bool = False) -> Path | None:
+def cached_model(hub_id: str, revision: str | None, *, with_code: bool = False, weights: bool = True) -> Path | None:
     """Returns the folder of a model in the local cache if it has all files of `fetch_model`; uses no network.
 
     Raises:
@@ -69,9 +69,9 @@ def cached_model(hub_id: str, revision: str | None, *, with_code: bool = False) 
 
     try:
         # Without the patterns, every file of the repository would have to be in the cache.
-        patterns = _patterns(with_code)
+        patterns = _patterns(with_code, weights)
         folder = Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns, local_files_only=True))
-        check_folder(folder, hub_id)
+        check_folder(folder, hub_id, weights=weights)
     except HFValidationError as error:
         raise UserError(f"model.hub_id={hub_id}: not the id of a model ({error}).") from error
     except (LocalEntryNotFoundError, UserError):
@@ -79,18 +79,19 @@ def cached_model(hub_id: str, revision: str | None, *, with_code: bool = False) 
     return folder
 
 
-def fetch_model(hub_id: str, revision: str | None, *, with_code: bool = False) -> Path:
+def fetch_model(hub_id: str, revision: str | None, *, with_code: bool = False, weights: bool = True) -> Path:
     """Returns the folder of a hub model: the cached one if it is complete and pinned, else a download.
 
     Args:
         hub_id: owner/name.
         revision: commit; None follows the default branch, for which the hub is asked if it can be reached.
         with_code: download the repository's Python files, too.
+        weights: False leaves the weights on the hub: config and tokenizer alone.
 
     Raises:
         UserError: it is neither in the cache nor on the hub; the message names `model.path`.
     """
-    folder = cached_model(hub_id, revision, with_code=with_code)
+    folder = cached_model(hub_id, revision, with_code=with_code, weights=weights)
     if folder is not None and (revision is not None or not hub_reachable()):
         return folder
     if not hub_reachable():
@@ -98,15 +99,16 @@ def fetch_model(hub_id: str, revision: str | None, *, with_code: bool = False) -
     from huggingface_hub import snapshot_download
 
     try:
-        folder = Path(snapshot_download(hub_id, revision=revision, allow_patterns=_patterns(with_code)))
+        folder = Path(snapshot_download(hub_id, revision=revision, allow_patterns=_patterns(with_code, weights)))
     except (OSError, ValueError) as error:  # HfHubHTTPError (gated, unknown, wrong revision) is an OSError
         raise UserError(f"{named(hub_id, revision)}: {gist(error)} Or set model.path=<local folder>.") from error
-    check_folder(folder, named(hub_id, revision))
+    check_folder(folder, named(hub_id, revision), weights=weights)
     return folder
 
 
-def _patterns(with_code: bool) -> list[str]:
-    return [*MODEL_FILES, *(CODE_FILES if with_code else ())]
+def _patterns(with_code: bool, weights: bool) -> list[str]:
+    files = [*MODEL_FILES, *(CODE_FILES if with_code else ())]
+    return files if weights else [file for file in files if ".safetensors" not in file]
 
 
 def named(hub_id: str, revision: str | None) -> str:

@@ -26,6 +26,27 @@ def locate(model: ModelConfig) -> Path:
         from dgr_lightning.micro.build import provide
 
         return provide(model.seed, model.grow, cache_dir(), resolve_precision("auto", "cpu"))
+    return fetch_model(_hub_id(model), model.revision, with_code=model.trust_remote_code)
+
+
+def locate_tokenizer(model: ModelConfig) -> Path:
+    """Returns a local folder with config and tokenizer of the target model, and perhaps no weights; nothing is grown.
+
+    Raises:
+        UserError: they are neither local nor on a hub that answers.
+    """
+    if model.path is not None:
+        folder = Path(model.path).expanduser()
+        check_folder(folder, f"model.path={model.path}", weights=False)
+        return folder
+    if model.recipe is not None:
+        from dgr_lightning.micro.build import SHIPPED
+
+        return SHIPPED  # the vocabulary follows from the language, not from the seed
+    return fetch_model(_hub_id(model), model.revision, with_code=model.trust_remote_code, weights=False)
+
+
+def _hub_id(model: ModelConfig) -> str:
     if model.hub_id is None:
         raise UserError("model.path is not set: name a local Hugging Face folder, or choose another model=….")
-    return fetch_model(model.hub_id, model.revision, with_code=model.trust_remote_code)
+    return model.hub_id

@@ -1,8 +1,8 @@
 """`plan=true`: what the source set looks like to the target model, before anything is generated.
 
 It reads the rows, and of the model its config and its tokenizer alone: no weights, no engine, no device. Tasks whose problems
-are out of reach are listed and not compared. Where an example cannot be trained on as the config stands, the plan ends with exit
-code 2 and a line `try: <override>` that can be pasted.
+are out of reach are listed and not compared. Where an example cannot be trained on as the config stands, the plan ends with
+exit code 2 and a line `try: <override>` that can be pasted.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dgr_lightning.config import Config
 from dgr_lightning.console import console, progress, say
 from dgr_lightning.data.sources import Sources, load_examples
 from dgr_lightning.errors import UserError
-from dgr_lightning.example import BENIGN, Example
+from dgr_lightning.example import BENIGN, RETENTION, Example
 from dgr_lightning.files import write_text
 from dgr_lightning.models.chat import Chat
 from dgr_lightning.models.format_audit import demands, failed_demands
@@ -27,6 +27,7 @@ from dgr_lightning.pipeline.example_view import example_view
 from dgr_lightning.pipeline.locate_model import locate_tokenizer
 from dgr_lightning.pipeline.overlap import measured_prompts, overlap
 from dgr_lightning.pipeline.place import Place
+from dgr_lightning.pipeline.row_checks import check_rows
 from dgr_lightning.pipeline.set_lengths import SetLengths, set_lengths
 from dgr_lightning.report.plan import SetPlan, show_plan
 from dgr_lightning.tasks.task import fingerprint
@@ -61,8 +62,10 @@ def plan(cfg: Config, place: Place, *, measures: bool) -> None:
     known = frozenset().union(*measured.values())
     is_measured = (lambda prompt: fingerprint(prompt) in known) if cfg.data.drop_overlap else None
     source = load_examples(cfg.data, cfg.seed, is_measured)
+    check_rows(source.examples, chat)
     lengths = set_lengths(source.examples, chat, cfg)
     shared = dict.fromkeys(measured, 0) | overlap((example.prompt for example in source.examples), measured)
+    audit = _audit(chat, source, cfg)
     show_plan(
         SetPlan(
             title=f"{cfg.data.name or 'data'} as {model.name or 'the model'} sees it ({_format(chat)})",
@@ -74,14 +77,21 @@ def plan(cfg: Config, place: Place, *, measures: bool) -> None:
             empty_traces=sum(not example.trace.strip() for example in source.examples),
             measured=shared,
             unread=unread,
-            audit=_audit(chat, source, cfg),
+            audit=audit,
         )
     )
-    _show_first(source.examples[:NUM_FIRST], chat, (place.exact or place.root / cfg.name) / "plan" / "first_rows.txt")
+    # Never into the run directory, which would not be empty for the run then.
+    folder = place.root / cfg.name / "plan"
+    _show_first(source.examples[:NUM_FIRST], chat, folder / f"{model.name or 'model'}_{cfg.data.name or 'data'}.txt")
     try:
         lengths.check()
     except UserError as error:
         raise UserError(f"{error}\ntry: sft.max_length={lengths.fitting_length}") from error
+    if failing := set().union(*audit.values()):
+        raise UserError(
+            f"model.chat_style={chat.style}: {len(failing)} examples do not come through this model's format as they should "
+            "(see Format above). Write another model.chat_style, or leave those rows out."
+        )
     say("[green]the set can be trained on as it is[/]; without plan=true the same command runs")
 
 
@@ -111,7 +121,7 @@ def _show_first(examples: Sequence[Example], chat: Chat, file: Path) -> None:
     text = StringIO()
     on_file = Console(file=text, width=120)
     for example in examples:
-        console.print(example_view(chat, example, hide_text=example.label != BENIGN))
+        console.print(example_view(chat, example, hide_text=example.label not in (BENIGN, RETENTION)))
         on_file.print(example_view(chat, example, num_shown=100_000))
     write_text(file, text.getvalue())
     say(f"[dim]token by token, with their text: {escape(str(file))}[/]")

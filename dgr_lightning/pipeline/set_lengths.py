@@ -7,10 +7,10 @@ example falls back to, and how likely the source set is to the target is measure
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from dgr_lightning.config import Config
+from dgr_lightning.config import Config, SftConfig
 from dgr_lightning.errors import UserError
 from dgr_lightning.example import Example
 
@@ -30,6 +30,7 @@ class ExampleLength:
         trace: the trace alone.
         answer: the answer alone.
         marks: think marks, white space around them, and the end token where it is trained on.
+        shortest: tokens that it has when its whole trace is cut, where it is longer than `sft.max_length`.
     """
 
     id: str
@@ -37,11 +38,7 @@ class ExampleLength:
     trace: int
     answer: int
     marks: int
-
-    @property
-    def uncut(self) -> int:
-        """What is left when the whole trace is cut: prompt, answer and marks are never cut."""
-        return self.whole - self.trace
+    shortest: int = 0
 
     @property
     def whole(self) -> int:
@@ -69,12 +66,12 @@ class SetLengths:
     @property
     def too_long(self) -> list[ExampleLength]:
         """The examples that do not fit even with an empty trace."""
-        return [example for example in self.examples if example.uncut > self.max_length]
+        return [example for example in self.examples if example.shortest > self.max_length]
 
     @property
     def fitting_length(self) -> int:
-        """The smallest `sft.max_length` that every example fits into."""
-        return max((example.uncut for example in self.examples), default=0)
+        """The smallest `sft.max_length` that all of `too_long` fit into."""
+        return max((example.shortest for example in self.examples), default=0)
 
     def check(self) -> None:
         """Checks that every example can be trained on.
@@ -84,8 +81,8 @@ class SetLengths:
         """
         if not (too_long := self.too_long):
             return
-        worst = sorted(too_long, key=lambda example: -example.uncut)
-        named = ", ".join(f"{example.id} ({example.uncut:,})" for example in worst[:_NAMED])
+        worst = sorted(too_long, key=lambda example: -example.shortest)
+        named = ", ".join(f"{example.id} ({example.shortest:,})" for example in worst[:_NAMED])
         more = f" and {len(worst) - _NAMED} more" if len(worst) > _NAMED else ""
         raise UserError(
             f"sft.max_length={self.max_length}: too short for prompt, answer and marks of {len(worst)} of {len(self.examples)} "
@@ -102,11 +99,13 @@ def set_lengths(examples: Iterable[Example], chat: Chat, cfg: Config) -> SetLeng
         chat: of the target model.
         cfg: `sft.max_length` and `sft.append_eos` are read.
     """
-    return SetLengths([_length(example, chat, cfg.sft.append_eos) for example in examples], cfg.sft.max_length)
+    return SetLengths([_length(example, chat, cfg.sft) for example in examples], cfg.sft.max_length)
 
 
-def _length(example: Example, chat: Chat, append_eos: bool) -> ExampleLength:
-    target = chat.target_ids(example.trace, example.answer)
+def _length(example: Example, chat: Chat, sft: SftConfig) -> ExampleLength:
+    prompt, target = chat.prompt_ids(example.prompt), chat.target_ids(example.trace, example.answer)
     trace, answer = map(len, chat.part_spans(target))
-    marks = len(target) - trace - answer - (0 if append_eos else 1)
-    return ExampleLength(example.id, len(chat.prompt_ids(example.prompt)), trace, answer, marks)
+    length = ExampleLength(example.id, len(prompt), trace, answer, len(target) - trace - answer - (not sft.append_eos))
+    if length.whole <= sft.max_length:
+        return length
+    return replace(length, shortest=chat.shortest(example.prompt, example.answer, append_eos=sft.append_eos))

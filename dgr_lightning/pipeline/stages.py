@@ -7,7 +7,7 @@ has the order, `execution` the processes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from io import StringIO
 from pathlib import Path
@@ -23,11 +23,11 @@ from dgr_lightning.console import console, say
 from dgr_lightning.data import sources
 from dgr_lightning.data.row_parsing import format_counts
 from dgr_lightning.engines.model_handle import ModelHandle
-from dgr_lightning.errors import UserError
 from dgr_lightning.example import BENIGN, RETENTION, Example, ExampleFile, read_refined
 from dgr_lightning.files import write_jsonl, write_text
 from dgr_lightning.pipeline.example_view import example_view
 from dgr_lightning.pipeline.overlap import measured_prompts, num_shared, overlap
+from dgr_lightning.pipeline.row_checks import check_rows
 from dgr_lightning.pipeline.set_lengths import set_lengths
 from dgr_lightning.refinement.outcome import RefinementStats
 from dgr_lightning.scoring.judge import open_judge
@@ -60,7 +60,7 @@ def refinement(cfg: Config, target: ModelHandle, run: Path, *, measures: bool) -
     rejected = source.rejected
     if shared := overlap((example.prompt for example in source.examples), measured):
         say(f"[yellow]the model is measured on prompts of the source set: {format_counts(shared)}; data.drop_overlap=true[/]")
-    _check_rows(source.examples, target.chat)
+    check_rows(source.examples, target.chat)
     if repeated := num_shared([example.prompt for example in source.examples], source.part_sizes):
         say(f"[yellow]{repeated} prompts stand in more than one part of data.mix; they are kept in each[/]")
     labels, names = (
@@ -133,21 +133,6 @@ def evaluation(cfg: Config, model: ModelHandle, store: Path, label: str, out: Pa
     estimates = evaluate_model(model, cfg, open_judge(cfg.judge), out, store, label)
     model.release()
     return estimates, monotonic() - start
-
-
-def _check_rows(examples: Sequence[Example], chat: Chat) -> None:
-    """Refuses rows that the model's style cannot write: now, and not once the set is tokenized for training."""
-    for example in examples:
-        try:
-            if not chat.thinks:
-                chat.target_ids(example.trace, "")
-            if chat.spells_mark(example.trace) or chat.spells_mark(example.answer):
-                raise UserError(
-                    f"it spells out {' or '.join(chat.marks)}, which is how this model marks thinking, in ordinary text. Leave "
-                    "that row out of data.path."
-                )
-        except UserError as error:
-            raise UserError(f"{example.id}: {error}") from error
 
 
 def _show_first(example: Example, chat: Chat, file: Path) -> None:
