@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dgr_lightning.errors import UserError
+from dgr_lightning.models.quiet_imports import quiet_transformers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -36,7 +37,9 @@ def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedT
     file = folder / "tokenizer.json"
     try:
         if file.is_file():
-            tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+            # It warns of a wrong regular expression for any large vocabulary in a local folder; the check below would find one.
+            with quiet_transformers():
+                tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
             check_tokenizer(tokenizer, file)
         else:
             from transformers import AutoTokenizer  # imports torch, which takes seconds

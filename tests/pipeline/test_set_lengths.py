@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from dgr_lightning.errors import UserError
@@ -9,6 +12,7 @@ from dgr_lightning.example import Example
 from dgr_lightning.models.chat import Chat
 from dgr_lightning.pipeline.set_lengths import set_lengths
 from tests.helpers.configs import config
+from tests.helpers.runs import ROOT, environment
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +62,32 @@ def test_what_does_not_fit_is_named_by_id_with_the_length_that_would_do(chat):
     set_lengths(examples, chat, config(sft__max_length=lengths.fitting_length)).check()
     with pytest.raises(UserError):
         set_lengths(examples, chat, config(sft__max_length=lengths.fitting_length - 1)).check()
+
+
+def test_a_run_says_so_before_anything_is_generated(tmp_path, cache):
+    ended = subprocess.run(
+        [sys.executable, str(ROOT / "refine.py"), "sft.max_length=30", f"hydra.run.dir={tmp_path / 'run'}"],
+        env=environment(cache),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ended.returncode == 2 and "sft.max_length=30: too short for prompt, answer and marks of" in ended.stderr
+    assert "micro-directrefusal-" in ended.stderr and "Traceback" not in ended.stderr
+    assert not (cache / "rewrites").exists()
+
+
+@pytest.mark.parametrize("tokenizer", ["r1-distill-qwen", "qwen3"])
+def test_with_merges_across_the_seam_too(shared, tokenizer):
+    chat = Chat.load(shared / "tokenizers" / tokenizer)
+    texts = ["No.", "Well,\n\nno", " No \n", "x = {\n\t1\n}"]
+    examples = [example(n, prompt=f"Why {n}?", trace=text * 5, answer=text) for n, text in enumerate(texts)]
+    for max_length in range(12, 60):
+        too_long = {length.id for length in set_lengths(examples, chat, config(sft__max_length=max_length)).too_long}
+        for one in examples:
+            try:
+                chat.encode(one.prompt, one.trace, one.answer, max_length)
+            except UserError:
+                assert one.id in too_long
+            else:
+                assert one.id not in too_long
