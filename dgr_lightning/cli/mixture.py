@@ -132,6 +132,7 @@ def _source(choice: str, kind: Any, key: str, folders: tuple[Path, ...]) -> dict
 def _read_choice(choice: str, key: str, folders: tuple[Path, ...]) -> dict[str, Any]:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     files = [file for folder in folders if (file := folder / "data" / f"{choice}.yaml").is_file()]
     known = [name for name in choices("data", folders) if name != "mix"]
@@ -139,7 +140,7 @@ def _read_choice(choice: str, key: str, folders: tuple[Path, ...]) -> dict[str, 
         raise UserError(f"{key}.data={choice}: no data {choice!r}.{_near(choice, known)} Choices: {', '.join(known)}.")
     try:
         base = OmegaConf.to_container(OmegaConf.load(files[0]), resolve=True) or {}
-    except OmegaConfBaseException as error:
+    except (OmegaConfBaseException, YAMLError) as error:
         cause = str(error).partition("\n")[0]
         raise UserError(f"{key}.data={choice}: {files[0]} cannot be read by itself ({cause}).") from error
     if not isinstance(base, dict) or "defaults" in base or base.get("mix"):

@@ -24,6 +24,7 @@ CONF = Path(__file__).parents[2] / "conf"
 
 # A source given by path or hub id without its group: the group's choice that holds nothing but that source.
 _LOCAL = "local"
+_PARTS = "data.mix"
 # The same of data.mix.
 _MIX = "mix"
 
@@ -172,6 +173,8 @@ def _checked(override: Any, command: str, line: CommandLine, folders: tuple[Path
         _check_choice(override, choices(key, folders), optional=table[key] is None)
         yield text.lstrip("+")
         return
+    if key.startswith(f"{_PARTS}.") or (key == _PARTS and not _holds_lists(override)):
+        raise UserError(f"{text}: parts are written as a whole, in one list: {_PARTS}='[{{data: star1, share: 1}}]'.")
     if not schema.is_key(key):
         raise UserError(f"{text}: {schema.unknown_key(key, table)}")
     if not override.is_sweep_override():
@@ -194,6 +197,10 @@ def _check_choice(override: Any, known: list[str], *, optional: bool) -> None:
             raise UserError(f"{text}: no {group} {name!r}.{hinted} Choices: {', '.join(known)}.")
 
 
+def _holds_lists(override: Any) -> bool:
+    return all(value is None or isinstance(value, list) for value in _values(override))
+
+
 def _values(override: Any) -> list[Any]:
     """Returns the value of an override, or all of a sweep's."""
     if override.is_sweep_override():
@@ -210,7 +217,8 @@ def _implied(parsed: list[Any], command: str, given: frozenset[str], folders: tu
     by_key = {override.key_or_group: override for override in parsed}
     experiments = _experiments(by_key.get("experiment"), folders)
     decided = given | _groups_decided(experiments)
-    mixed = bool(experiments) and all((experiment.get("data") or {}).get("mix") for experiment in experiments)
+    sections = [experiment.get("data") for experiment in experiments]
+    mixed = bool(sections) and all(isinstance(section, dict) and section.get("mix") for section in sections)
     if "data" in groups(command) and "data" not in decided and ("data.mix" in given or mixed):
         yield f"data={_MIX}"
         decided |= {"data"}

@@ -50,19 +50,20 @@ def load_parts(
     Raises:
         UserError: a part cannot be read or has too few rows; the message names its key.
     """
-    rejected: Counter[str] = Counter()
+    rejected: dict[str, Counter[str]] = {}
     pools = []
     for key, part in data.parts:
         pool, of_part = read_pool(part, key, is_measured)
         pools.append(pool)
-        rejected += of_part
+        rows = repr((pool.place, part.keep, part.first))
+        rejected[rows] = rejected.get(rows, Counter()) | of_part  # a row that several parts read counts once
     parts = draw_parts(pools, data.limit, seed)
     for pool, drawn in zip(pools, parts, strict=True):
         counts = format_counts(Counter(example.label for example in drawn))
         say(
             f"{escape(pool.key)}, {escape(pool.name)}: {len(drawn)} of {len(pool.examples)} examples drawn ({counts or 'none'})"
         )
-    return parts, rejected
+    return parts, sum(rejected.values(), Counter())
 
 
 def part_sizes(shares: Sequence[float], total: int) -> list[int]:

@@ -105,7 +105,10 @@ def data_hash(data: DataConfig) -> str:
         UserError: a path does not exist, or the rows of an unpinned hub set cannot be loaded.
     """
     if data.mix:
-        return content_hash("mix", [part_identity(part, key) for key, part in data.parts])
+        # Which parts draw from the same rows decides who gets which, and two files may have the same content.
+        places = [part.place for part in data.mix]
+        shared = [places.index(place) for place in places]
+        return content_hash("mix", [part_identity(part, key) for key, part in data.parts], shared)
     identity = own_identity(data, "data")
     if data.benign_ratio > 0 and _names_source(data.benign):
         identity.append(source_identity(_benign_source(data), "data.benign.path"))

@@ -113,6 +113,9 @@ class Chat:
         open_ids, close_ids = (
             self._encode_turn(mark, "", "", "") for mark in (self._format.open_mark, self._format.close_mark)
         )
+        for mark, ids in zip(self.marks, (open_ids, close_ids), strict=False):
+            if "".join(self._text.decode(ids).split()) != "".join(mark.split()):
+                raise UserError(f"{name} cannot write {mark}: it is not in its vocabulary. Write another model.chat_style.")
         self._parts = TargetParts(self._text, self._format, [] if self._prefilled else open_ids, close_ids)
         if self._prefilled:
             self._opening = "" if prompt_end.endswith("\n") else "\n"

@@ -14,7 +14,7 @@ from typing import Any
 from dgr_lightning.errors import UserError
 from dgr_lightning.files import write_json
 from dgr_lightning.models.folder import CHAT_RECORD
-from dgr_lightning.models.thinking import AUTO, STYLES
+from dgr_lightning.models.thinking import AUTO, STYLES, check_marks
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,9 @@ def read_record(folder: Path) -> ChatRecord:
         text_or_null, marks = isinstance(record.system_prompt, str | None), record.think_marks
         valid = record.chat_style in STYLES and text_or_null and isinstance(record.template_args, dict)
         valid = valid and (marks is None or (isinstance(marks, list) and all(isinstance(mark, str) for mark in marks)))
-    except (ValueError, TypeError):
+        if valid:
+            check_marks(record.chat_style, marks)
+    except (ValueError, TypeError, UserError):
         valid = False
     if not valid:
         raise UserError(

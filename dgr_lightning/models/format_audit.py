@@ -38,13 +38,10 @@ def failed_demands(chat: Chat, example: Example, *, append_eos: bool = True) -> 
     """
     prompt, target = chat.prompt_ids(example.prompt), chat.target_ids(example.trace, example.answer)
     written = chat.decode(target)
-    parsed = chat.parse(written, finished=True)
-    # Tokens that are whole words may come back with other white space around them.
-    pairs = (parsed.trace or "", example.trace), (parsed.answer or "", example.answer)
-    if any("".join(back.split()) != "".join(text.split()) for back, text in pairs):
+    if not _comes_back(chat, example, target, written):
         yield COMES_BACK
-    if not _has_one_thought(chat, chat.decode(prompt), written):
-        yield ONE_THOUGHT if chat.thinks else NO_THOUGHT
+    if chat.thinks and not _has_one_thought(chat, example, chat.decode(prompt), written):
+        yield ONE_THOUGHT
     if append_eos and (target[-1] != chat.eos_id or chat.part_spans(target)[1].stop > len(target) - 1):
         yield ENDS
     # A prompt that spells out a control token is tokenized as the text that it is, which a template by itself does not do.
@@ -52,9 +49,22 @@ def failed_demands(chat: Chat, example: Example, *, append_eos: bool = True) -> 
         yield SAME_PROMPT
 
 
-def _has_one_thought(chat: Chat, prompt: str, written: str) -> bool:
-    if not chat.thinks:
-        return True
+def _comes_back(chat: Chat, example: Example, target: list[int], written: str) -> bool:
+    if chat.has_marks(example.trace) or chat.has_marks(example.answer):
+        # It is plain characters in the target, which text alone cannot tell from the token: its ids can.
+        trace, answer = (chat.decode(target[span.start : span.stop]) for span in chat.part_spans(target))
+    else:
+        parsed = chat.parse(written, finished=True)
+        trace, answer = parsed.trace or "", parsed.answer or ""
+    # Tokens that are whole words may come back with other white space around them.
+    return all(
+        "".join(back.split()) == "".join(text.split()) for back, text in ((trace, example.trace), (answer, example.answer))
+    )
+
+
+def _has_one_thought(chat: Chat, example: Example, prompt: str, written: str) -> bool:
+    """Whether the turn opens and closes one thought, besides the marks that its texts spell out."""
     opening, closing = chat.marks
-    opened = written.count(opening) + prompt.rstrip().endswith(opening)
-    return opened == 1 and written.count(closing) == 1
+    texts = example.trace + example.answer
+    opened = written.count(opening) + prompt.rstrip().endswith(opening) - texts.count(opening)
+    return opened == 1 and written.count(closing) - texts.count(closing) == 1

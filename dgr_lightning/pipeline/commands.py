@@ -34,7 +34,7 @@ from dgr_lightning.pipeline.place import Place
 from dgr_lightning.pipeline.run_directory import RunDir
 from dgr_lightning.pipeline.sweep_objective import objective
 from dgr_lightning.refinement.outcome import RefinementStats, fallback_warning
-from dgr_lightning.refinement.strategy import check_thinking
+from dgr_lightning.refinement.strategy import check_thinking, strategy_of
 from dgr_lightning.report import terminal
 from dgr_lightning.report.summary import build_summary
 from dgr_lightning.scoring.judge import judge_note
@@ -195,7 +195,8 @@ def _figures(refined: Record, shift: Record) -> Record:
 
 
 def _warnings(refined: Record, cfg: Config) -> list[str]:
-    warning = fallback_warning(RefinementStats(**refined["refinement"]), cfg.refine.on_failure)
+    paired = strategy_of(cfg.refine).pairs_by_length
+    warning = fallback_warning(RefinementStats(**refined["refinement"]), cfg.refine.on_failure, paired=paired)
     return [] if warning is None else [warning]
 
 

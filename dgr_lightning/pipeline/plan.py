@@ -1,14 +1,15 @@
 """`plan=true`: what the source set looks like to the target model, before anything is generated.
 
 It reads the rows, and of the model its config and its tokenizer alone: no weights, no engine, no device. Tasks whose problems
-are out of reach are listed and not compared. Where an example cannot be trained on as the config stands, the plan ends with
-exit code 2 and a line `try: <override>` that can be pasted.
+are out of reach are listed and not compared. A set that cannot be trained on as the config stands ends the plan with exit code
+2; where another length is all that it takes, with a line `try: <override>` that can be pasted.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from io import StringIO
 from pathlib import Path
 
@@ -19,16 +20,19 @@ from dgr_lightning.config import Config
 from dgr_lightning.console import console, progress, say
 from dgr_lightning.data.sources import Sources, load_examples
 from dgr_lightning.errors import UserError
-from dgr_lightning.example import BENIGN, RETENTION, Example
+from dgr_lightning.example import BENIGN, Example
 from dgr_lightning.files import write_text
+from dgr_lightning.hashes import content_hash
 from dgr_lightning.models.chat import Chat
+from dgr_lightning.models.folder import check_unquantised
 from dgr_lightning.models.format_audit import demands, failed_demands
 from dgr_lightning.pipeline.example_view import example_view
 from dgr_lightning.pipeline.locate_model import locate_tokenizer
-from dgr_lightning.pipeline.overlap import measured_prompts, overlap
+from dgr_lightning.pipeline.overlap import measured_prompts, num_shared, overlap
 from dgr_lightning.pipeline.place import Place
 from dgr_lightning.pipeline.row_checks import check_rows
 from dgr_lightning.pipeline.set_lengths import SetLengths, set_lengths
+from dgr_lightning.refinement.strategy import check_thinking
 from dgr_lightning.report.plan import SetPlan, show_plan
 from dgr_lightning.tasks.task import fingerprint
 
@@ -45,18 +49,19 @@ def plan(cfg: Config, place: Place, *, measures: bool) -> None:
         measures: whether the run would evaluate a model, on prompts that the set may hold.
 
     Raises:
-        UserError: the tokenizer or the rows cannot be read, or the set cannot be trained on as the config stands; the message
-            then ends in a line `try: <override>`.
+        UserError: the tokenizer or the rows cannot be read, or the set cannot be trained on as the config stands.
     """
-    model = cfg.model
+    model, folder = cfg.model, locate_tokenizer(cfg.model)
+    check_unquantised(folder)
     chat = Chat.load(
-        locate_tokenizer(model),
+        folder,
         model.chat_style,
         model.trust_remote_code,
         model.system_prompt,
         model.template_args,
         model.think_marks,
     )
+    check_thinking(cfg.refine, chat)
     unread: list[str] = []
     measured = measured_prompts(cfg, unread) if measures else {}
     known = frozenset().union(*measured.values())
@@ -75,14 +80,13 @@ def plan(cfg: Config, place: Place, *, measures: bool) -> None:
             max_length=cfg.sft.max_length,
             cut=(len(lengths.cut), sum(example.whole - cfg.sft.max_length for example in lengths.cut)),
             empty_traces=sum(not example.trace.strip() for example in source.examples),
+            repeated=num_shared([example.prompt for example in source.examples], source.part_sizes),
             measured=shared,
             unread=unread,
             audit=audit,
         )
     )
-    # Never into the run directory, which would not be empty for the run then.
-    folder = place.root / cfg.name / "plan"
-    _show_first(source.examples[:NUM_FIRST], chat, folder / f"{model.name or 'model'}_{cfg.data.name or 'data'}.txt")
+    _show_first(source.examples[:NUM_FIRST], chat, _file(cfg, place))
     try:
         lengths.check()
     except UserError as error:
@@ -92,7 +96,13 @@ def plan(cfg: Config, place: Place, *, measures: bool) -> None:
             f"model.chat_style={chat.style}: {len(failing)} examples do not come through this model's format as they should "
             "(see Format above). Write another model.chat_style, or leave those rows out."
         )
-    say("[green]the set can be trained on as it is[/]; without plan=true the same command runs")
+    say("[green]the set can be trained on as it is[/]")
+
+
+def _file(cfg: Config, place: Place) -> Path:
+    """Returns where the first rows go: beside the run directory, which would not be free for the run with a file in it."""
+    folder = place.root / cfg.name if place.exact is None else place.exact.parent
+    return folder / "plan" / f"{cfg.model.name or 'model'}_{cfg.data.name or 'data'}-{content_hash(asdict(cfg))[:8]}.txt"
 
 
 def _format(chat: Chat) -> str:
@@ -121,7 +131,7 @@ def _show_first(examples: Sequence[Example], chat: Chat, file: Path) -> None:
     text = StringIO()
     on_file = Console(file=text, width=120)
     for example in examples:
-        console.print(example_view(chat, example, hide_text=example.label not in (BENIGN, RETENTION)))
+        console.print(example_view(chat, example, hide_text=example.label != BENIGN))
         on_file.print(example_view(chat, example, num_shown=100_000))
     write_text(file, text.getvalue())
     say(f"[dim]token by token, with their text: {escape(str(file))}[/]")

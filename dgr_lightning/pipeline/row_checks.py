@@ -11,17 +11,28 @@ from dgr_lightning.example import Example
 if TYPE_CHECKING:
     from dgr_lightning.models.chat import Chat
 
+_NAMED = 8
+
 
 def check_rows(examples: Sequence[Example], chat: Chat) -> None:
-    """Refuses rows that the model's style cannot write: now, and not once the set is tokenized for training."""
-    for example in examples:
-        try:
-            if not chat.thinks:
-                chat.target_ids(example.trace, "")
-            if chat.spells_mark(example.trace) or chat.spells_mark(example.answer):
-                raise UserError(
-                    f"it spells out {' or '.join(chat.marks)}, which is how this model marks thinking, in ordinary text. Leave "
-                    "that row out of data.path."
-                )
-        except UserError as error:
-            raise UserError(f"{example.id}: {error}") from error
+    """Checks that the model's style can write every row: now, and not once the set is tokenized for training.
+
+    Raises:
+        UserError: naming the rows that it cannot write by id.
+    """
+    if not chat.thinks:
+        _refuse(
+            [example.id for example in examples if example.trace.strip()],
+            "have a trace, which model.chat_style=none has no place for. Write the model.chat_style that marks thinking, or "
+            "take rows without a trace: data.fields.constant_trace= data.fields.answer=<column> reads answers alone.",
+        )
+    _refuse(
+        [example.id for example in examples if chat.spells_mark(example.trace) or chat.spells_mark(example.answer)],
+        f"spell out {' or '.join(chat.marks)}, which is how this model marks thinking, in ordinary text. Leave those rows out.",
+    )
+
+
+def _refuse(ids: Sequence[str], why: str) -> None:
+    if ids:
+        more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
+        raise UserError(f"{len(ids)} examples ({', '.join(ids[:_NAMED])}{more}) {why}")

@@ -53,10 +53,12 @@ class SetLengths:
     Attributes:
         examples: in source order.
         max_length: `sft.max_length`.
+        cuts_prompts: whether a longer example loses its beginning (`sft.truncate=left`), so that every one fits.
     """
 
     examples: list[ExampleLength] = field(default_factory=list)
     max_length: int = 0
+    cuts_prompts: bool = False
 
     @property
     def cut(self) -> list[ExampleLength]:
@@ -66,7 +68,7 @@ class SetLengths:
     @property
     def too_long(self) -> list[ExampleLength]:
         """The examples that do not fit even with an empty trace."""
-        return [example for example in self.examples if example.shortest > self.max_length]
+        return [] if self.cuts_prompts else [example for example in self.examples if example.shortest > self.max_length]
 
     @property
     def fitting_length(self) -> int:
@@ -97,9 +99,10 @@ def set_lengths(examples: Iterable[Example], chat: Chat, cfg: Config) -> SetLeng
     Args:
         examples: the set.
         chat: of the target model.
-        cfg: `sft.max_length` and `sft.append_eos` are read.
+        cfg: `sft.max_length`, `sft.truncate` and `sft.append_eos` are read.
     """
-    return SetLengths([_length(example, chat, cfg.sft) for example in examples], cfg.sft.max_length)
+    lengths = [_length(example, chat, cfg.sft) for example in examples]
+    return SetLengths(lengths, cfg.sft.max_length, cfg.sft.truncate == "left")
 
 
 def _length(example: Example, chat: Chat, sft: SftConfig) -> ExampleLength:

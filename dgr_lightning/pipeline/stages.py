@@ -23,7 +23,7 @@ from dgr_lightning.console import console, say
 from dgr_lightning.data import sources
 from dgr_lightning.data.row_parsing import format_counts
 from dgr_lightning.engines.model_handle import ModelHandle
-from dgr_lightning.example import BENIGN, RETENTION, Example, ExampleFile, read_refined
+from dgr_lightning.example import BENIGN, Example, ExampleFile, read_refined
 from dgr_lightning.files import write_jsonl, write_text
 from dgr_lightning.pipeline.example_view import example_view
 from dgr_lightning.pipeline.overlap import measured_prompts, num_shared, overlap
@@ -139,7 +139,7 @@ def _show_first(example: Example, chat: Chat, file: Path) -> None:
     """Shows an example token by token. Harmful text stays out of terminals and logs: all of it is in the file alone."""
     from rich.console import Console
 
-    hide = example.label not in (BENIGN, RETENTION)
+    hide = example.label != BENIGN
     console.print(example_view(chat, example, hide_text=hide))
     if hide:
         say(f"[dim]its text, which is labelled {example.label}, is in {escape(str(file))}[/]")

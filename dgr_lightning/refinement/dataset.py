@@ -102,7 +102,7 @@ def card(
 
 
 def _settings(cfg: Config) -> dict[str, Any]:
-    """Returns what the strategy reads, without paths of this machine: a content hash stands for the phrase list.
+    """Returns what the strategy reads, without paths of this machine: a content hash stands for the meta-thinking list.
 
     Templates are left out: the card has their text.
     """

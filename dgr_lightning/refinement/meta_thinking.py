@@ -7,15 +7,19 @@ ancestor. Ours is `prompts/meta_thinking.txt`. An entry is a line:
     /the (original|given) {text}/                a regular expression; a space stands for any white space
     {text} = reasoning|answer                    a name for a part of the regular expressions below it
 
-Case does not count, and a typographic apostrophe is a plain one.
+Case does not count, and a typographic apostrophe is a plain one. A pattern must not take exponential time: each of a user's
+list is tried on a few texts before anything is generated (`check_patterns`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from functools import cached_property
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from dgr_lightning.errors import UserError
 from dgr_lightning.prompts.templates import SHIPPED
@@ -24,6 +28,10 @@ from dgr_lightning.text_files import read_lines
 SHIPPED_PATTERNS = SHIPPED / "meta_thinking.txt"
 
 _DEFINITION = re.compile(r"\{([a-z_]+)\}\s*=\s*(\S.*)")
+# A regular expression apart: an escape, a set of characters, the opening of a group, white space, any other character.
+_PIECE = re.compile(r"(\\.)|(\[\^?\]?(?:\\.|[^\]\\])*\])|(\(\?(?:P[<=>]|<?[=!]|[:#(]))|( +)|(.)", re.DOTALL)
+_TRIAL_SECONDS = 2.0
+_TRIALS = ("a" * 40, "word " * 40, "the reasoning explains that, and then it says that. " * 20, "\n" * 40, "1, 2, 3. " * 40)
 _LONG_WORD = re.compile(r"\w{6,}")
 _NAME = re.compile(r"\{([a-z_]+)\}")
 
@@ -38,7 +46,7 @@ class MetaThinking:
     def __init__(self, entries: Sequence[str]) -> None:
         """Takes regular expressions; the usual way is `load`."""
         self.entries = tuple(entries)
-        self._any = _whole_words("|".join(f"(?:{entry})" for entry in self.entries))
+        self._patterns = [_whole_words(entry) for entry in self.entries]
 
     @classmethod
     def load(cls, path: str | None) -> MetaThinking:
@@ -60,15 +68,13 @@ class MetaThinking:
             else:
                 entries.append(_entry(place, line, names))
         if not entries:
-            raise UserError(f"{place}: holds no phrase; write one a line, or null for the shipped list.")
+            raise UserError(f"{place}: holds no phrase and no pattern; write one a line, or null for the shipped list.")
         return cls(entries)
 
     def found(self, text: str) -> set[str]:
         """Returns what the patterns match in a text, in lower case with single spaces."""
         folded = _casefolded(text)
-        if self._any.search(folded) is None:
-            return set()
-        return {" ".join(match[0].split()) for pattern in self._each for match in pattern.finditer(folded)}
+        return {" ".join(match[0].split()) for pattern in self._patterns for match in pattern.finditer(folded)}
 
     def found_beyond(self, text: str, known: str) -> set[str]:
         """Returns what is found in a text and not forgiven for what the question or the source says.
@@ -90,10 +96,52 @@ class MetaThinking:
 
         return {match for match in found - self.found(known) if not is_theirs(match)}
 
-    @cached_property
-    def _each(self) -> list[re.Pattern[str]]:
-        # Apart, since a match of one may lie within a longer match of another.
-        return [_whole_words(entry) for entry in self.entries]
+
+def check_patterns(path: str | None) -> None:
+    """Checks a list, and that none of a user's patterns takes seconds on a text of a few hundred characters.
+
+    Args:
+        path: as for `MetaThinking.load`.
+
+    Raises:
+        UserError: as there, or naming the pattern that is too slow.
+    """
+    meta = MetaThinking.load(path)
+    if path is None:
+        return
+    for entry in meta.entries:
+        try:
+            with _interrupted_after(_TRIAL_SECONDS):
+                for text in _TRIALS:
+                    MetaThinking([entry]).found(text)
+        except _TooSlowError:
+            raise UserError(
+                f"refine.meta_thinking={path}: the pattern {entry} takes more than {_TRIAL_SECONDS:g} s on a short text. "
+                "Repetitions inside repetitions, such as (a+)+, try every way to divide the text; write it without."
+            ) from None
+
+
+class _TooSlowError(Exception):
+    """A pattern ran out of time."""
+
+
+@contextmanager
+def _interrupted_after(seconds: float) -> Iterator[None]:
+    """Raises `_TooSlowError` in the block after some seconds; only the main thread can be interrupted so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise _TooSlowError
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _entry(place: str, line: str, names: dict[str, str]) -> str:
@@ -120,7 +168,15 @@ def _named(place: str, line: str, text: str, names: dict[str, str]) -> str:
 
 
 def _spaced(text: str) -> str:
-    return re.sub(r" +", r"\\s+", _casefolded(text))
+    """Returns a regular expression for casefolded text: letters folded, but no escape; a space for any white space."""
+
+    def spaced(match: re.Match[str]) -> str:
+        escape, characters, group, space, other = match.groups()
+        if characters:
+            return re.sub(r"(\\.)|([^\\]+)", lambda part: part[1] or _casefolded(part[2]), characters)
+        return escape or group or (r"\s+" if space else _casefolded(other))
+
+    return _PIECE.sub(spaced, text)
 
 
 def _whole_words(pattern: str) -> re.Pattern[str]:

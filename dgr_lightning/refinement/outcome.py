@@ -49,6 +49,7 @@ class RefinementStats:
             `sft.max_length` truncates anything.
         tokens_after: the same of the refined set.
         attempted: examples that the strategy tried to rewrite; the others passed through.
+        failed: how many of them no text was accepted for.
     """
 
     examples: int
@@ -57,6 +58,7 @@ class RefinementStats:
     tokens_before: int
     tokens_after: int
     attempted: int = 0
+    failed: int = 0
 
 
 def count_reasons(reasons: Sequence[str]) -> dict[str, int]:
@@ -64,27 +66,29 @@ def count_reasons(reasons: Sequence[str]) -> dict[str, int]:
     return dict(sorted(Counter(reasons).items(), key=lambda item: (-item[1], item[0])))
 
 
-def fallback_warning(stats: RefinementStats, on_failure: str) -> str | None:
-    """Returns what a reader of the run must know where most rewrites fell back; None where at least half of them are kept.
+def fallback_warning(stats: RefinementStats, on_failure: str, *, paired: bool = False) -> str | None:
+    """Returns what a reader of the run must know where most rewrites failed; None where at least half of them were accepted.
 
     Args:
         stats: the figures of the stage.
         on_failure: `refine.on_failure`: what became of the others.
+        paired: whether the set is one side of pairs of originals and accepted rewrites.
     """
-    reasons = {reason: count for reason, count in stats.fallback.items() if reason != UNMATCHED}
-    failed = sum(reasons.values())
-    if stats.attempted == 0 or 2 * failed <= stats.attempted:
+    if 2 * stats.failed <= stats.attempted:
         return None
-    listed = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
-    if on_failure == "drop":
+    listed = ", ".join(f"{reason} {count}" for reason, count in stats.fallback.items() if reason != UNMATCHED)
+    if paired:
+        became = f"failed quality control ({listed}): the comparison rests on few pairs"
+    elif on_failure == "drop":
         became = f"were dropped ({listed}): the set is {stats.examples - sum(stats.fallback.values())} examples"
     elif stats.refined:
         became = f"fell back to the original ({listed}): most of the set is the source's own text"
     else:
         became = f"fell back to the original ({listed}): nothing in the set is the model's own text, it is vanilla in fact"
     return (
-        f"{failed} of {stats.attempted} rewrites {became}. The figures of this run say little about its strategy. The rejected "
-        "texts are in stages/verdicts.jsonl; refine.checks says how they were judged, the templates how the model was prompted."
+        f"{stats.failed} of {stats.attempted} rewrites {became}. The figures of this run say little about its strategy. The "
+        "rejected texts are in stages/verdicts.jsonl; refine.checks says how they were judged, the templates how the model was "
+        "prompted."
     )
 
 

@@ -16,7 +16,7 @@ from dgr_lightning.engines.engine import STOP
 from dgr_lightning.errors import UserError
 from dgr_lightning.example import HARMFUL, Example
 from dgr_lightning.prompts.templates import ANSWER
-from dgr_lightning.refinement.meta_thinking import MetaThinking
+from dgr_lightning.refinement.meta_thinking import MetaThinking, check_patterns
 from dgr_lightning.scoring.judge import Judge, refuses
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def check_quality(refine: RefineConfig) -> None:
         )
     if twice := repeated(refine.checks):
         raise UserError(f"refine.checks: names {', '.join(twice)} more than once; write it once.")
-    MetaThinking.load(refine.meta_thinking)
+    check_patterns(refine.meta_thinking)
 
 
 def repeated(names: Sequence[str]) -> list[str]:

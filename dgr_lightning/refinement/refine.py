@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from dgr_lightning.config import Config
+from dgr_lightning.config import Config, RefineConfig
 from dgr_lightning.console import say, warn
 from dgr_lightning.engines.model_handle import ModelHandle
 from dgr_lightning.errors import UserError
@@ -73,7 +73,7 @@ def refine_set(examples: Sequence[Example], cfg: Config, target: ModelHandle, ju
         The refined set in source order, its figures, and every verdict.
 
     Raises:
-        UserError: a template or the phrase list cannot be used, or nothing is left with `refine.on_failure=drop`.
+        UserError: a template or the meta-thinking list cannot be used, or nothing is left with `refine.on_failure=drop`.
     """
     strategy, chat = strategy_of(cfg.refine), target.chat
     cfg = replace(cfg, refine=strategy.refine)
@@ -103,8 +103,9 @@ def refine_set(examples: Sequence[Example], cfg: Config, target: ModelHandle, ju
             "refine.overthinking_tokens and refine.max_new_tokens ask too much of this model."
         )
     tokens_before, tokens_after = sum(target_tokens(examples, chat)), sum(target_tokens(refined, chat))
-    stats = RefinementStats(len(ids), refined.num_refined, reasons, tokens_before, tokens_after, attempted=len(chosen))
-    if warning := fallback_warning(stats, cfg.refine.on_failure):
+    tried = len(chosen), _num_failed(outcomes, cfg.refine)
+    stats = RefinementStats(len(ids), refined.num_refined, reasons, tokens_before, tokens_after, *tried)
+    if warning := fallback_warning(stats, cfg.refine.on_failure, paired=strategy.pairs_by_length):
         warn(warning)
     return Refinement(refined, stats, lambda: chain(rejected_rows(rejected), rewriter.verdict_rows()), match)
 
@@ -153,6 +154,12 @@ def _choose(ids: Sequence[str], fraction: float) -> list[int]:
         return list(range(len(ids)))
     ranked = sorted(range(len(ids)), key=lambda index: content_hash("refine.fraction", ids[index]))
     return sorted(ranked[: round(fraction * len(ids))])
+
+
+def _num_failed(outcomes: Mapping[str, Outcome], refine: RefineConfig) -> int:
+    """Returns how many examples had a rewrite rejected and keep none."""
+    whole = refine.fallback_unit == "example"
+    return sum(bool(outcome.tried and outcome.reasons and (whole or not outcome.accepted)) for outcome in outcomes.values())
 
 
 def _counts(reasons: Mapping[str, int]) -> str:

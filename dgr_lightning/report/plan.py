@@ -28,6 +28,7 @@ class SetPlan:
         max_length: `sft.max_length`.
         cut: examples that lose tokens to it, and the tokens that they lose together.
         empty_traces: examples whose source has no trace.
+        repeated: prompts that stand in more than one part of a mixture.
         measured: task → examples whose prompt is one of its own, for every task that could be read.
         unread: tasks that could not be read.
         audit: what the format must fulfil → ids of the examples that do not.
@@ -40,6 +41,7 @@ class SetPlan:
     max_length: int
     cut: tuple[int, int]
     empty_traces: int
+    repeated: int
     measured: Mapping[str, int]
     unread: Sequence[str] = ()
     audit: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -83,6 +85,8 @@ def _facts_table(plan: SetPlan) -> Table:
     table.add_row(f"sft.max_length={plan.max_length}", Text(cut, "yellow" if examples else ""))
     if plan.empty_traces:
         table.add_row("empty traces", Text(f"{plan.empty_traces:,} of the source, which stay empty", "yellow"))
+    if plan.repeated:
+        table.add_row("repeated", Text(f"{plan.repeated:,} prompts stand in more than one part of data.mix", "yellow"))
     shared = ", ".join(f"{task} {count}" for task, count in plan.measured.items() if count)
     if shared:
         overlap = Text(f"{shared} prompts are in the set, too; data.drop_overlap=true leaves them out", "yellow")
@@ -90,7 +94,8 @@ def _facts_table(plan: SetPlan) -> Table:
         overlap = Text(f"no prompt of {', '.join(plan.measured)}" if plan.measured else "no task was compared")
     table.add_row("measured on", overlap)
     if plan.unread:
-        table.add_row("", Text(f"not compared, out of reach here: {', '.join(plan.unread)}", "dim"))
+        out_of_reach = f"neither compared nor left out by data.drop_overlap, since out of reach here: {', '.join(plan.unread)}"
+        table.add_row("", Text(out_of_reach, "dim"))
     return table
 
 

@@ -25,7 +25,7 @@ def measure_set(sources: Path, refined: Path, folder: Path, cfg: Config, target:
         sources: JSONL of the source set.
         refined: JSONL of the refined set.
         folder: where `shift-before.jsonl` and `shift-after.jsonl` go, the NLL of every measured example.
-        cfg: `shift` and `sft.max_length` are read.
+        cfg: `shift`, `sft.max_length` and `sft.truncate` are read.
         target: the model before tuning.
         changed: whether refinement changed anything; if not, `after` equals `before`.
 
@@ -40,9 +40,11 @@ def measure_set(sources: Path, refined: Path, folder: Path, cfg: Config, target:
     def measure(file: Path, when: str) -> Record:
         examples = ExampleFile(file)
         indices = [index for index, id_ in enumerate(examples.ids) if id_ in chosen]
-        measured = nll(target.engine(), target.chat, (examples[index] for index in indices), cfg.sft.max_length)
+        measured = nll(target.engine(), target.chat, (examples[index] for index in indices), max_length)
         return record_nll(measured, len(indices), folder / f"shift-{when}.jsonl", label=f"NLL {when}")
 
+    # Where training cuts the beginning, how likely trace and answer are is measured with all of their prompt.
+    max_length = None if cfg.sft.truncate == "left" else cfg.sft.max_length
     chosen = choose_examples(ExampleFile(sources).ids, cfg.shift.limit)
     before = measure(sources, "before")
     after = measure(refined, "after") if changed else before

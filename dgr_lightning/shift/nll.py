@@ -9,6 +9,7 @@ A set's mean weights every token the same, as the loss of SFT does; its distribu
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -64,14 +65,14 @@ def choose_examples(ids: Sequence[str], limit: int | None) -> frozenset[str]:
     return frozenset(sorted_by_hash(ids, lambda id_: id_)[:limit])
 
 
-def nll(engine: Engine, chat: Chat, examples: Iterable[Example], max_length: int) -> Iterator[ExampleNLL]:
+def nll(engine: Engine, chat: Chat, examples: Iterable[Example], max_length: int | None) -> Iterator[ExampleNLL]:
     """Yields the NLL of every example, in order. Examples are read as they are needed, and none is kept.
 
     Args:
         engine: scores.
         chat: the model's chat format.
         examples: any number; read once.
-        max_length: tokens per example; a longer one loses the end of its trace, as in training.
+        max_length: tokens per example; a longer one loses the end of its trace, as in training. None: no limit.
 
     Raises:
         UserError: an example is too long even without its trace.
@@ -80,7 +81,7 @@ def nll(engine: Engine, chat: Chat, examples: Iterable[Example], max_length: int
     num_tokens = 0
     for example in examples:
         try:
-            encoded = chat.encode(example.prompt, example.trace, example.answer, max_length)
+            encoded = chat.encode(example.prompt, example.trace, example.answer, max_length or sys.maxsize)
         except UserError as error:
             raise UserError(f"{example.id}: {error}") from error
         if held and num_tokens + len(encoded.ids) > _TOKENS_AT_ONCE:

@@ -7,6 +7,7 @@ from dgr_lightning.cli.compose import compose
 from dgr_lightning.cli.entry import run
 from dgr_lightning.config import FieldsConfig
 from dgr_lightning.data.sources import load_examples
+from dgr_lightning.errors import UserError
 
 MICRO = (
     "data.mix=[{data: micro-directrefusal, share: .6}, {data: micro-r1act, kind: benign, share: .3}, "
@@ -43,6 +44,24 @@ def test_keys_of_a_part_lie_over_those_of_its_choice(rows):
     assert (one.path, one.hub_id, one.label_list, one.fields.prompt) == (str(rows), None, None, "question")
     (one,) = parts("{data: star1, share: 1, hub_id: owner/other}")
     assert (one.hub_id, one.revision) == ("owner/other", None)
+
+
+@pytest.mark.parametrize("written", ["data.mix={data: micro-r1act}", "data.mix.0.share=0.5", "data.mix=star1"])
+def test_parts_are_written_as_a_whole(written):
+    with pytest.raises(UserError, match=r"parts are written as a whole, in one list: data\.mix="):
+        compose("train", [NATURAL, written])
+
+
+def test_yaml_that_cannot_be_read_is_one_message(tmp_path, capsys):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "broken.yaml").write_text("name: [")
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "text.yaml").write_text("# @package _global_\ndata: star1\n")
+    mix = "data.mix=[{data: broken, share: 1}]"
+    for arguments in (["experiment=text"], [NATURAL, mix]):
+        assert run(lambda cfg, place: None, "train", [f"--config-dir={tmp_path}", *arguments]) == 2
+        error = capsys.readouterr().err
+        assert "Traceback" not in error and error.startswith("error: ")
 
 
 def test_a_benign_part_takes_the_source_of_benign_rows_that_its_choice_names():

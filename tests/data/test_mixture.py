@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -223,6 +224,22 @@ def test_the_rows_of_every_part_count_and_their_paths_do_not(tmp_path, three):
     assert data_hash(mixture(*three[:2], replace(three[2], path=str(moved)))) != reference
     hub = replace(three[2], path=None, hub_id="owner/set", revision="1")
     assert len({data_hash(mixture(*three[:2], replace(hub, revision=revision))) for revision in ("1", "2")}) == 2
+
+
+def test_which_parts_read_the_same_rows_counts_as_it_decides_who_draws_which(tmp_path):
+    first = part(tmp_path, plain_rows(30), 0.5, name="x", file="rows")
+    copy = tmp_path / "copy.jsonl"
+    copy.write_bytes(Path(first.path).read_bytes())
+    same, other = (replace(first, name="y", path=path) for path in (first.path, str(copy)))
+    drawn = [loaded(first, second, limit=10) for second in (same, other)]
+    assert drawn[0] != drawn[1] and data_hash(mixture(first, same)) != data_hash(mixture(first, other))
+
+
+def test_a_rejected_row_that_several_parts_read_counts_once(tmp_path):
+    rows = [*plain_rows(30), {"prompt": "p", "trace": "t", "answer": ""}]
+    first = part(tmp_path, rows, 0.5, name="x", file="rows")
+    found = load_examples(mixture(first, replace(first, name="y", kind="retention")), 1)
+    assert found.rejected == {"empty_answer": 1}
 
 
 def test_the_order_of_parts_and_their_number_count(three):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dgr_lightning.errors import UserError
 from dgr_lightning.example import Example
 from dgr_lightning.models import format_audit
 from dgr_lightning.models.chat import Chat
@@ -61,6 +62,21 @@ def test_a_prompt_that_is_not_the_templates(chat, monkeypatch):
 def test_a_prompt_that_spells_a_control_token_is_text_and_no_fault(chat):
     spelled = Example("set-1", "what is <think> ?", "I consider .", "sure !", "benign", "set")
     assert chat.prompt_ids(spelled.prompt) != chat.template_ids(spelled.prompt) and failed(chat, spelled) == []
+
+
+def test_a_row_that_spells_a_mark_that_is_a_token_is_plain_characters_and_no_fault(shared, tmp_path):
+    import shutil
+
+    folder = shutil.copytree(shared / "tokenizers" / "qwen2.5", tmp_path / "qwen2.5")
+    for chat in (Chat.load(folder, "s1"), Chat.load(folder, "marks", marks=["<tool_call>", "</tool_call>"])):
+        opening, closing = chat.marks
+        text = f"First {opening} then {closing} at the end."
+        assert failed(chat, Example("set-1", "How?", text, text, "benign", "set")) == []
+
+
+def test_marks_that_the_vocabulary_cannot_write_are_refused(micro_folder):
+    with pytest.raises(UserError, match=r"cannot write \[THINK\]: it is not in its vocabulary"):
+        Chat.load(micro_folder, "marks", marks=["[THINK]", "[/THINK]"])
 
 
 def test_without_thinking_all_of_the_target_is_the_answer(shared, tmp_path):

@@ -304,7 +304,18 @@ def test_what_the_user_writes_counts_before_the_record(tmp_path: Path) -> None:
     assert own.identity == recorded | {"chat_style": "marks", "think_marks": ["<a>", "</a>"]}
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"chat_style": "chatml"}', '{"style": "s1"}', '{"template_args": 3}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        '{"chat_style": "chatml"}',
+        '{"style": "s1"}',
+        '{"template_args": 3}',
+        '{"chat_style": "marks"}',
+        '{"chat_style": "think", "think_marks": ["<a>", "</a>"]}',
+    ],
+)
 def test_a_damaged_record_is_refused(tmp_path: Path, text: str) -> None:
     byte_tokenizer(MADE["plain"], CHATML).save_pretrained(tmp_path)
     (tmp_path / "dgr_chat.json").write_text(text)

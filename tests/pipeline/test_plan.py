@@ -71,6 +71,9 @@ def test_it_needs_config_tokenizer_and_rows_and_shows_the_set(tmp_path, tokenize
 def test_harmful_text_is_in_the_file_alone_and_the_run_directory_stays_free(tmp_path, tokenizer_folder, rows, screen):
     planned(tmp_path, f"model.path={tokenizer_folder}", f"data.path={rows}", "data.benign_ratio=0.25")
     assert "forge" not in screen.getvalue() and "of text" in screen.getvalue()
+    cfg = compose("train", ["plan=true", f"model.path={tokenizer_folder}", f"data.path={rows}"])
+    plan(cfg, Place(exact=tmp_path / "here" / "run"), measures=True)
+    assert [path.name for path in (tmp_path / "here").iterdir()] == ["plan"], "beside the run directory, which stays free"
     (file,) = (tmp_path / "runs").rglob("*.txt")
     assert file.parent == tmp_path / "runs" / "dgr" / "plan" and "forge" in file.read_text()
 
@@ -99,7 +102,7 @@ def test_tasks_out_of_reach_are_listed_and_the_others_compared(tmp_path, tokeniz
     ]
     planned(tmp_path, *overrides)
     shown = words(screen)
-    assert "no prompt of strongreject" in shown and "out of reach here: math500 (evaluation)" in shown
+    assert "no prompt of strongreject" in shown and "since out of reach here: math500 (evaluation)" in shown
     planned(tmp_path, *overrides[:2], command="refine")
     assert "no task was compared" in words(screen)
 

@@ -64,6 +64,14 @@ def test_what_does_not_fit_is_named_by_id_with_the_length_that_would_do(chat):
         set_lengths(examples, chat, config(sft__max_length=lengths.fitting_length - 1)).check()
 
 
+def test_where_the_beginning_is_cut_everything_fits(chat):
+    long = example(0, prompt="rob a bank ? " * 40)
+    lengths = set_lengths([long], chat, config(sft__max_length=40, sft__truncate="left"))
+    lengths.check()
+    assert lengths.cut and not lengths.too_long
+    assert len(chat.encode(long.prompt, long.trace, long.answer, 40, truncate="left").ids) == 40
+
+
 def test_a_run_says_so_before_anything_is_generated(tmp_path, cache):
     ended = subprocess.run(
         [sys.executable, str(ROOT / "refine.py"), "sft.max_length=30", f"hydra.run.dir={tmp_path / 'run'}"],

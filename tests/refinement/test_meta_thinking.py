@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dgr_lightning.errors import UserError
-from dgr_lightning.refinement.meta_thinking import MetaThinking
+from dgr_lightning.refinement.meta_thinking import MetaThinking, check_patterns
 from dgr_lightning.text_files import read_lines
 
 SENTENCES = Path(__file__).parent / "meta_sentences"
@@ -101,9 +101,39 @@ def test_a_phrase_means_its_characters_and_a_typographic_apostrophe_a_plain_one(
 
 
 @pytest.mark.parametrize(
+    ("pattern", "text", "found"),
+    [
+        (r"/\S+ banana/", "a Yellow banana", {"yellow banana"}),
+        (r"/Here\W+it is/", "here, it is", {"here, it is"}),
+        (r"/(\w+) \1 thing/", "the same same thing", {"same same thing"}),
+        (r"/(?P<a>X)y(?P=a)/", "xyx", {"xyx"}),
+        (r"/[A-C x]+D/", "a bx cd", {"a bx cd"}),
+        (r"/[^a b]c/", "+c", {"+c"}),
+    ],
+)
+def test_a_pattern_keeps_its_escapes_groups_and_sets(tmp_path, pattern, text, found):
+    file = tmp_path / "list.txt"
+    file.write_text(f"/(foo|bar) one/\n{pattern}\n", encoding="utf-8")
+    assert MetaThinking.load(str(file)).found(text) == found
+
+
+def test_every_shipped_announcement_can_match(meta):
+    for text in ("Here is my take: I would not.", "Here is one draft. I refuse.", "Here's a clearer version of it:"):
+        assert meta.found(text)
+
+
+@pytest.mark.parametrize("pattern", ["/(a+)+$x/", r"/(\w+\s?)*zzz/"])
+def test_a_pattern_that_takes_exponential_time_is_refused_by_name(tmp_path, pattern):
+    file = tmp_path / "list.txt"
+    file.write_text(f"fine\n{pattern}\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"refine\.meta_thinking=.*takes more than 2 s on a short text"):
+        check_patterns(str(file))
+
+
+@pytest.mark.parametrize(
     ("text", "pieces"),
     [
-        ("# nothing\n", ["holds no phrase", "null"]),
+        ("# nothing\n", ["holds no phrase and no pattern", "null"]),
         ("/the (old/\n", ["/the (old/", "not a regular expression"]),
         ("/the {text}/\n", ["{text}", "= one|another"]),
         ("/(the)?/\n", ["/(the)?/", "no text"]),

@@ -22,27 +22,29 @@ def test_the_table_says_where_no_nll_is_known(screen):
     assert "–" in screen.getvalue() and "nan" not in screen.getvalue()
 
 
-def stats(refined, fallback, attempted, examples=8):
-    return RefinementStats(examples, refined, fallback, 100, 100, attempted)
+def stats(refined, fallback, attempted, failed, examples=8):
+    return RefinementStats(examples, refined, fallback, 100, 100, attempted, failed)
 
 
 @pytest.mark.parametrize(
-    ("figures", "on_failure", "says"),
+    ("figures", "options", "says"),
     [
-        (stats(4, {"empty": 4}, 8), "keep", None),
+        (stats(4, {"empty": 4}, 8, 4), {}, None),
+        (stats(3, {"empty": 3, "guard": 2}, 8, 5), {}, "5 of 8 rewrites fell back to the original (empty 3, guard 2): most"),
+        (stats(0, {"empty": 8}, 8, 8), {}, "vanilla in fact"),
+        (stats(3, {"guard": 5}, 8, 5), {"on_failure": "drop"}, "5 of 8 rewrites were dropped (guard 5): the set is 3 examples"),
+        (stats(0, {"empty": 2}, 2, 2), {}, "2 of 2 rewrites"),  # refine.fraction=0.25
+        (stats(8, {"refusal_lost": 6}, 8, 0), {}, None),  # refine.fallback_unit=part: every trace is rewritten
+        (stats(2, {"unmatched": 6}, 8, 0), {"paired": True}, None),
         (
-            stats(3, {"empty": 3, "meta_thinking": 2}, 8),
-            "keep",
-            "5 of 8 rewrites fell back to the original (empty 3, meta_thinking 2)",
+            stats(0, {"empty": 6, "unmatched": 1}, 8, 6),
+            {"paired": True},
+            "6 of 8 rewrites failed quality control (empty 6): the",
         ),
-        (stats(0, {"empty": 8}, 8), "keep", "vanilla in fact"),
-        (stats(3, {"guard": 5}, 8), "drop", "5 of 8 rewrites were dropped (guard 5): the set is 3 examples"),
-        (stats(0, {"empty": 2}, 2), "keep", "2 of 2 rewrites"),  # refine.fraction=0.25
-        (stats(2, {"unmatched": 6}, 8), "drop", None),
-        (stats(0, {"meta_thinking": 8}, 0), "drop", None),  # filters-only rewrites nothing
-        (stats(0, {}, 0, examples=0), "keep", None),
+        (stats(0, {"meta_thinking": 8}, 0, 0), {"on_failure": "drop"}, None),  # filters-only rewrites nothing
+        (stats(0, {}, 0, 0, examples=0), {}, None),
     ],
 )
-def test_a_run_in_which_most_rewrites_fell_back_says_so(figures, on_failure, says):
-    warning = fallback_warning(figures, on_failure)
+def test_a_run_in_which_most_rewrites_failed_says_so(figures, options, says):
+    warning = fallback_warning(figures, **{"on_failure": "keep"} | options)
     assert warning is None if says is None else says in warning

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 def _open(cfg: Config, folder: Path, chat: Chat) -> ServerEngine:
     from dgr_lightning.engines.server.engine import ServerEngine
 
-    return ServerEngine(chat, lambda text: chat.tokenizer.encode(text, add_special_tokens=False), cfg.engine, chat.marks)
+    engine = ServerEngine(chat, lambda text: chat.tokenizer.encode(text, add_special_tokens=False), cfg.engine, chat.marks)
+    for section in (cfg.refine, cfg.evaluation):  # both now: the evaluation comes after refinement and training
+        engine.check_top_k(section.top_k, section.temperature)
+    return engine
 
 
 def _check(engine: EngineConfig) -> None:

@@ -50,6 +50,14 @@ class ServerEngine:
         lengths = [length for length in (self._capabilities.max_length, engine.max_length) if length is not None]
         self._max_length = min(lengths) if lengths else None
 
+    def check_top_k(self, top_k: int, temperature: float) -> None:
+        """Raises a UserError where sampling needs a field that the server does not know."""
+        if top_k and temperature and not self._capabilities.takes_extras:
+            raise UserError(
+                f"The server at {self._client.url} takes no field but OpenAI's own, and top_k={top_k} is none. Write "
+                "refine.top_k=0 and evaluation.top_k=0, or take engine=transformers or engine=vllm."
+            )
+
     def generate(self, requests: Iterable[Request | None], sampling: Sampling) -> Iterator[Completion]:
         """Yields one completion a request, in the order in which they finish.
 
@@ -60,11 +68,7 @@ class ServerEngine:
             UserError: the server refuses a request, or does not know the field of `sampling.top_k`.
             RuntimeError: it fails for longer than `engine.retries` cover.
         """
-        if sampling.top_k and sampling.temperature and not self._capabilities.takes_extras:
-            raise UserError(
-                f"The server at {self._client.url} takes no field but OpenAI's own, and top_k={sampling.top_k} is none. Write "
-                "refine.top_k=0 and evaluation.top_k=0, or take engine=transformers or engine=vllm."
-            )
+        self.check_top_k(sampling.top_k, sampling.temperature)
         queue = RequestQueue(requests)
         in_flight: dict[Future[Choice], Request] = {}
         failed = False
