@@ -141,7 +141,7 @@ BAD = {
     "model=local": ["model=local", "model.path=", "model.hub_id="],
     "data=local": ["data=local", "data.path="],
     # parts of a mixture
-    "data.mix=3": ["data.mix=3", "a list [{data: star1, share: 0.8}"],
+    "data.mix=3": ["data.mix=3", "in one list: data.mix="],
     "data.mix=[a]": ["data.mix", "a list [{data: star1, share: 0.8}"],
     "data.mix=null": ["data.mix=null"],
     "data=mix": ["data=mix", "data.mix=[{data: star1, share: 0.8}"],
