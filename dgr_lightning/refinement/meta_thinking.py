@@ -47,6 +47,9 @@ class MetaThinking:
         """Takes regular expressions; the usual way is `load`."""
         self.entries = tuple(entries)
         self._patterns = [_whole_words(entry) for entry in self.entries]
+        # All in one, as a quick first look; numbered groups would mean others' there.
+        numbered = any(pattern.groups for pattern in self._patterns)
+        self._any = None if numbered else _whole_words("|".join(f"(?:{entry})" for entry in self.entries))
 
     @classmethod
     def load(cls, path: str | None) -> MetaThinking:
@@ -74,6 +77,8 @@ class MetaThinking:
     def found(self, text: str) -> set[str]:
         """Returns what the patterns match in a text, in lower case with single spaces."""
         folded = _casefolded(text)
+        if self._any is not None and self._any.search(folded) is None:
+            return set()
         return {" ".join(match[0].split()) for pattern in self._patterns for match in pattern.finditer(folded)}
 
     def found_beyond(self, text: str, known: str) -> set[str]:

@@ -128,6 +128,7 @@ def test_a_machine_that_is_not_there_can_be_planned_for():
         compose("train", ["trainer=fsdp-multinode", "trainer.nodes=2", "trainer.devices=8"])
 
 
+@pytest.mark.slow
 def test_star1_as_r1_distill_sees_it(tmp_path, shared, screen):
     folder = tmp_path / "model"
     folder.mkdir()
@@ -140,7 +141,7 @@ def test_star1_as_r1_distill_sees_it(tmp_path, shared, screen):
     assert "star1 638 362 1,000" in shown and "whole 346 677 1,145" in shown and "✗" not in shown
 
 
-@pytest.mark.parametrize(("overrides", "code"), [([], 0), (["sft.max_length=20"], 2)])
+@pytest.mark.parametrize(("overrides", "code"), [pytest.param([], 0, marks=pytest.mark.slow), (["sft.max_length=20"], 2)])
 def test_the_command_ends_with_its_code_and_leaves_no_run(tmp_path, cache, overrides, code):
     ended = subprocess.run(
         [sys.executable, str(ROOT / "train.py"), "plan=true", *overrides],
