@@ -288,7 +288,7 @@ def slow_with_a_real_vocabulary(name: str) -> Any:
     return name if FOUND[name].tokenizer in TOKENIZERS else pytest.param(name, marks=pytest.mark.slow)
 
 
-@pytest.mark.parametrize("name", map(slow_with_a_real_vocabulary, FOUND))
+@pytest.mark.parametrize("name", [*map(slow_with_a_real_vocabulary, FOUND)])
 def test_an_exported_folder_is_read_as_it_was_recorded(load: Load, name: str, tmp_path: Path) -> None:
     chat = load(FOUND[name])
     chat.tokenizer.save_pretrained(tmp_path)
