@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from dgr_lightning.config import RefineConfig
@@ -167,12 +165,3 @@ def test_faults_come_in_the_order_of_the_config_and_all_of_them():
     assert faults(control(), text, finish_reason=LENGTH) == ("unfinished", "overthinking", "meta_thinking")
     reversed_checks = control(checks=tuple(reversed(ALL)))
     assert faults(reversed_checks, text, finish_reason=LENGTH) == ("meta_thinking", "overthinking", "unfinished")
-
-
-def test_meta_thinking_rarely_trips_on_real_safety_reasoning(shared):
-    """At most 1 % of STAR-1's traces and of its answers, with nothing forgiven for being in the original."""
-    rows = json.loads((shared / "data/star1/STAR-1.json").read_text(encoding="utf-8"))
-    quality = control()
-    for part in (0, 1):
-        texts = [row["response"].split("</think>")[part] for row in rows]
-        assert sum(bool(quality.meta.found(text)) for text in texts) <= 0.01 * len(texts)

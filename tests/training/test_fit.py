@@ -167,7 +167,15 @@ def test_killed_and_resumed_is_uninterrupted_to_the_bit(base: Path, tmp_path: Pa
     assert result.loss_first == curve(undisturbed)[1]
 
 
-@pytest.mark.parametrize("changes", [{"trainer_precision": "bf16"}, {"sft_optimizer": "adamw8bit"}, {"sft_max_steps": 9}])
+# bf16 takes ten times as long where the processor has none.
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"trainer_precision": "bf16"}, marks=pytest.mark.slow),
+        {"sft_optimizer": "adamw8bit"},
+        {"sft_max_steps": 9},
+    ],
+)
 def test_an_interrupted_training_resumes_to_the_bit_with_other_settings_too(base: Path, tmp_path: Path, changes: dict) -> None:
     if "sft_optimizer" in changes:
         pytest.importorskip("bitsandbytes")

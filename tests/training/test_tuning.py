@@ -67,6 +67,7 @@ def test_frozen_weights_have_the_type_of_the_computation_and_adapters_are_fp32(w
         assert types == {(True, torch.float32), (False, dtype)}
 
 
+@pytest.mark.slow
 def test_an_interrupted_lora_resumes_to_the_bit(wide_base: Path, tmp_path: Path) -> None:
     train_twice(wide_base, tmp_path, **LORA, trainer_precision="bf16")
     assert_same_weights(tmp_path / "undisturbed", tmp_path / "interrupted")
