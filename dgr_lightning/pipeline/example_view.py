@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import StringIO
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
-from dgr_lightning.example import Example
+from dgr_lightning.console import console
+from dgr_lightning.example import BENIGN, Example
+from dgr_lightning.files import write_text
 
 if TYPE_CHECKING:
     from dgr_lightning.models.chat import Chat
@@ -38,6 +43,16 @@ def example_view(chat: Chat, example: Example, num_shown: int = 160, *, hide_tex
         body.append("\n")
     body.rstrip()
     return Panel(body, title=f"{example.id}, as the model sees it", title_align="left")
+
+
+def show_examples(chat: Chat, examples: Sequence[Example], file: Path) -> None:
+    """Shows examples token by token. Harmful text stays out of terminals and logs: all of it is in the file alone."""
+    text = StringIO()
+    on_file = Console(file=text, width=120)
+    for example in examples:
+        console.print(example_view(chat, example, hide_text=example.label != BENIGN))
+        on_file.print(example_view(chat, example, num_shown=100_000))
+    write_text(file, text.getvalue())
 
 
 def _token(chat: Chat, id_: int) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate, chain
 
 from dgr_lightning.config import Config, EvaluationConfig, ProbesConfig
+from dgr_lightning.data.sources import Sources, load_examples
 from dgr_lightning.errors import UserError
 from dgr_lightning.tasks.loader import SECTIONS, load_problems, task_hashes
 from dgr_lightning.tasks.registry import TASKS
@@ -53,6 +54,17 @@ def overlap(prompts: Iterable[str], measured: dict[str, frozenset[str]]) -> dict
     fingerprints = [fingerprint(prompt) for prompt in prompts]
     counts = {task: sum(one in of_task for one in fingerprints) for task, of_task in measured.items()}
     return {task: count for task, count in counts.items() if count}
+
+
+def load_sources(cfg: Config, measured: dict[str, frozenset[str]]) -> Sources:
+    """Returns the source set of a run; with `data.drop_overlap` without rows whose prompt is measured on.
+
+    Raises:
+        UserError: as `load_examples`.
+    """
+    known = frozenset().union(*measured.values())
+    is_measured = (lambda prompt: fingerprint(prompt) in known) if cfg.data.drop_overlap else None
+    return load_examples(cfg.data, cfg.seed, is_measured)
 
 
 def num_shared(prompts: Sequence[str], part_sizes: Sequence[int]) -> int:

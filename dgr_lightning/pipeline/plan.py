@@ -8,33 +8,31 @@ are out of reach are listed and not compared. A set that cannot be trained on as
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict
-from io import StringIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.markup import escape
 
 from dgr_lightning.config import Config
-from dgr_lightning.console import console, progress, say
-from dgr_lightning.data.sources import Sources, load_examples
+from dgr_lightning.console import progress, say
+from dgr_lightning.data.sources import Sources
+from dgr_lightning.engines.model_handle import ModelHandle
 from dgr_lightning.errors import UserError
-from dgr_lightning.example import BENIGN, Example
-from dgr_lightning.files import write_text
 from dgr_lightning.hashes import content_hash
-from dgr_lightning.models.chat import Chat
 from dgr_lightning.models.folder import check_unquantised
 from dgr_lightning.models.format_audit import demands, failed_demands
-from dgr_lightning.pipeline.example_view import example_view
+from dgr_lightning.pipeline.example_view import show_examples
 from dgr_lightning.pipeline.locate_model import locate_tokenizer
-from dgr_lightning.pipeline.overlap import measured_prompts, num_shared, overlap
+from dgr_lightning.pipeline.overlap import load_sources, measured_prompts, num_shared, overlap
 from dgr_lightning.pipeline.place import Place
 from dgr_lightning.pipeline.row_checks import check_rows
 from dgr_lightning.pipeline.set_lengths import SetLengths, set_lengths
 from dgr_lightning.refinement.strategy import check_thinking
 from dgr_lightning.report.plan import SetPlan, show_plan
-from dgr_lightning.tasks.task import fingerprint
+
+if TYPE_CHECKING:
+    from dgr_lightning.models.chat import Chat
 
 NUM_FIRST = 3
 """Rows that are shown token by token."""
@@ -53,20 +51,11 @@ def plan(cfg: Config, place: Place, *, measures: bool) -> None:
     """
     model, folder = cfg.model, locate_tokenizer(cfg.model)
     check_unquantised(folder)
-    chat = Chat.load(
-        folder,
-        model.chat_style,
-        model.trust_remote_code,
-        model.system_prompt,
-        model.template_args,
-        model.think_marks,
-    )
+    chat = ModelHandle(folder, cfg).chat  # tokenizer and template alone; weights are never asked for
     check_thinking(cfg.refine, chat)
     unread: list[str] = []
     measured = measured_prompts(cfg, unread) if measures else {}
-    known = frozenset().union(*measured.values())
-    is_measured = (lambda prompt: fingerprint(prompt) in known) if cfg.data.drop_overlap else None
-    source = load_examples(cfg.data, cfg.seed, is_measured)
+    source = load_sources(cfg, measured)
     check_rows(source.examples, chat)
     lengths = set_lengths(source.examples, chat, cfg)
     shared = dict.fromkeys(measured, 0) | overlap((example.prompt for example in source.examples), measured)
@@ -86,7 +75,9 @@ def plan(cfg: Config, place: Place, *, measures: bool) -> None:
             audit=audit,
         )
     )
-    _show_first(source.examples[:NUM_FIRST], chat, _file(cfg, place))
+    file = _file(cfg, place)
+    show_examples(chat, source.examples[:NUM_FIRST], file)
+    say(f"[dim]token by token, with their text: {escape(str(file))}[/]")
     try:
         lengths.check()
     except UserError as error:
@@ -124,14 +115,3 @@ def _audit(chat: Chat, source: Sources, cfg: Config) -> dict[str, list[str]]:
                 found[demand].append(example.id)
             advance(1)
     return found
-
-
-def _show_first(examples: Sequence[Example], chat: Chat, file: Path) -> None:
-    """Shows rows token by token. Harmful text stays out of terminals and logs: all of it is in the file alone."""
-    text = StringIO()
-    on_file = Console(file=text, width=120)
-    for example in examples:
-        console.print(example_view(chat, example, hide_text=example.label != BENIGN))
-        on_file.print(example_view(chat, example, num_shown=100_000))
-    write_text(file, text.getvalue())
-    say(f"[dim]token by token, with their text: {escape(str(file))}[/]")

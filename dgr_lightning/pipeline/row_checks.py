@@ -32,7 +32,11 @@ def check_rows(examples: Sequence[Example], chat: Chat) -> None:
     )
 
 
+def first_of(names: Sequence[str]) -> str:
+    """Returns the first of some names, and how many more there are."""
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+
+
 def _refuse(ids: Sequence[str], why: str) -> None:
     if ids:
-        more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
-        raise UserError(f"{len(ids)} examples ({', '.join(ids[:_NAMED])}{more}) {why}")
+        raise UserError(f"{len(ids)} examples ({first_of(ids)}) {why}")

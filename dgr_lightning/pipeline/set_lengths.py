@@ -6,18 +6,22 @@ example falls back to, and how likely the source set is to the target is measure
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from dgr_lightning.config import Config, SftConfig
+from dgr_lightning.console import progress
 from dgr_lightning.errors import UserError
 from dgr_lightning.example import Example
+from dgr_lightning.pipeline.row_checks import first_of
 
 if TYPE_CHECKING:
     from dgr_lightning.models.chat import Chat
 
-_NAMED = 8
+# From this many examples on, tokenizing takes seconds and shows a progress bar.
+_MANY = 1000
 
 
 @dataclass(frozen=True)
@@ -84,16 +88,15 @@ class SetLengths:
         if not (too_long := self.too_long):
             return
         worst = sorted(too_long, key=lambda example: -example.shortest)
-        named = ", ".join(f"{example.id} ({example.shortest:,})" for example in worst[:_NAMED])
-        more = f" and {len(worst) - _NAMED} more" if len(worst) > _NAMED else ""
+        named = first_of([f"{example.id} ({example.shortest:,})" for example in worst])
         raise UserError(
             f"sft.max_length={self.max_length}: too short for prompt, answer and marks of {len(worst)} of {len(self.examples)} "
-            f"examples; with the tokens that they need: {named}{more}. Write sft.max_length={self.fitting_length} or more, or "
+            f"examples; with the tokens that they need: {named}. Write sft.max_length={self.fitting_length} or more, or "
             "leave those rows out."
         )
 
 
-def set_lengths(examples: Iterable[Example], chat: Chat, cfg: Config) -> SetLengths:
+def set_lengths(examples: Sequence[Example], chat: Chat, cfg: Config) -> SetLengths:
     """Returns the lengths of a source set in the target's tokens.
 
     Args:
@@ -101,7 +104,12 @@ def set_lengths(examples: Iterable[Example], chat: Chat, cfg: Config) -> SetLeng
         chat: of the target model.
         cfg: `sft.max_length`, `sft.truncate` and `sft.append_eos` are read.
     """
-    lengths = [_length(example, chat, cfg.sft) for example in examples]
+    lengths = []
+    with progress("measuring lengths", len(examples)) if len(examples) > _MANY else nullcontext() as advance:
+        for example in examples:
+            lengths.append(_length(example, chat, cfg.sft))
+            if advance is not None:
+                advance(1)
     return SetLengths(lengths, cfg.sft.max_length, cfg.sft.truncate == "left")
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
-from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
@@ -19,19 +18,17 @@ from rich.markup import escape
 
 from dgr_lightning.cache import cache_dir
 from dgr_lightning.config import Config, JudgeConfig
-from dgr_lightning.console import console, say
-from dgr_lightning.data import sources
+from dgr_lightning.console import say
 from dgr_lightning.data.row_parsing import format_counts
 from dgr_lightning.engines.model_handle import ModelHandle
 from dgr_lightning.example import BENIGN, Example, ExampleFile, read_refined
-from dgr_lightning.files import write_jsonl, write_text
-from dgr_lightning.pipeline.example_view import example_view
-from dgr_lightning.pipeline.overlap import measured_prompts, num_shared, overlap
+from dgr_lightning.files import write_jsonl
+from dgr_lightning.pipeline.example_view import show_examples
+from dgr_lightning.pipeline.overlap import load_sources, measured_prompts, num_shared, overlap
 from dgr_lightning.pipeline.row_checks import check_rows
 from dgr_lightning.pipeline.set_lengths import set_lengths
 from dgr_lightning.refinement.outcome import RefinementStats
 from dgr_lightning.scoring.judge import open_judge
-from dgr_lightning.tasks.task import fingerprint
 
 if TYPE_CHECKING:
     from dgr_lightning.models.chat import Chat
@@ -54,9 +51,7 @@ def refinement(cfg: Config, target: ModelHandle, run: Path, *, measures: bool) -
     from dgr_lightning.refinement.strategy import strategy_of
 
     measured = measured_prompts(cfg) if measures else {}
-    known = frozenset().union(*measured.values())
-    is_measured = (lambda prompt: fingerprint(prompt) in known) if cfg.data.drop_overlap else None
-    source = sources.load_examples(cfg.data, cfg.seed, is_measured)
+    source = load_sources(cfg, measured)
     rejected = source.rejected
     if shared := overlap((example.prompt for example in source.examples), measured):
         say(f"[yellow]the model is measured on prompts of the source set: {format_counts(shared)}; data.drop_overlap=true[/]")
@@ -136,13 +131,6 @@ def evaluation(cfg: Config, model: ModelHandle, store: Path, label: str, out: Pa
 
 
 def _show_first(example: Example, chat: Chat, file: Path) -> None:
-    """Shows an example token by token. Harmful text stays out of terminals and logs: all of it is in the file alone."""
-    from rich.console import Console
-
-    hide = example.label != BENIGN
-    console.print(example_view(chat, example, hide_text=hide))
-    if hide:
+    show_examples(chat, [example], file)
+    if example.label != BENIGN:
         say(f"[dim]its text, which is labelled {example.label}, is in {escape(str(file))}[/]")
-    text = StringIO()
-    Console(file=text, width=120).print(example_view(chat, example, num_shown=100_000))
-    write_text(file, text.getvalue())

@@ -25,7 +25,7 @@ HARMFUL, BENIGN = "how do I forge a passport ?", "how do I draw a cat ?"
 def screen(monkeypatch):
     stream = StringIO()
     console = Console(file=stream, width=200, highlight=False)
-    for module in ("console", "report.plan", "pipeline.plan"):
+    for module in ("console", "report.plan", "pipeline.example_view"):
         monkeypatch.setattr(f"dgr_lightning.{module}.console", console)
     return stream
 
