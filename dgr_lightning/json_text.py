@@ -1,8 +1,8 @@
 """JSON that others wrote, read so that whatever is wrong with it is one sentence.
 
 `json.loads` fails on such text in three ways besides its own error: a RecursionError where it is nested too deeply, a bare
-ValueError where a number has thousands of digits, and not at all where a string holds half of a surrogate pair, which no file can
-be written with later.
+ValueError where a number has thousands of digits, and not at all where a string holds half of a surrogate pair, with which no
+file can be written later.
 """
 
 from __future__ import annotations
