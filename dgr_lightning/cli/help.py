@@ -48,6 +48,7 @@ _FLAGS = (
     ("--config-dir <folder>", "add YAML of your own, such as <folder>/experiment/mine.yaml"),
     ("hydra.run.dir=<folder>", "put the run there; with -m hydra.sweep.dir=<folder>"),
 )
+_INDENT = " " * 6
 _COLUMN = 32  # where sentences begin
 _LEAST_SENTENCE = 24  # cells; in a terminal too narrow for both columns
 _MOST_COLUMNS = 132  # longer lines are hard to read
@@ -66,7 +67,8 @@ def show_help(command: str, console: Console | None = None) -> None:
     console.print(f"[bold]{fill(_SUMMARY[command], width)}[/]\n\n    python {command}.py key=value group=choice …\n")
     console.print("[bold]Examples[/]")
     for example, meaning in _EXAMPLES[command]:
-        console.print(Text(f"  {example}", style="cyan"), Text(f"      {meaning}"), sep="\n", soft_wrap=True)
+        below = fill(meaning, width, initial_indent=_INDENT, subsequent_indent=_INDENT)
+        console.print(Text(f"  {example}", style="cyan"), Text(below), sep="\n", soft_wrap=True)
     console.print()
     table = [(f"{group}={default or 'null'}", ", ".join(choices(group))) for group, default in groups(command).items()]
     _print(console, "Groups: default and choices (conf/<group>/<choice>.yaml)", table)
