@@ -10,6 +10,7 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
+from dgr_lightning.cli.hints import refuse_run
 from dgr_lightning.cli.mixture import check_mixture
 from dgr_lightning.config import LAYER_RANGE, Config, FieldsConfig, TrainerConfig
 from dgr_lightning.distributed import torchrun
@@ -156,6 +157,7 @@ def _check_model(cfg: Config) -> None:
             raise UserError(
                 f"model.path={model.path}: there is no such folder. For a model on the hub: model.hub_id={model.path}."
             )
+        refuse_run(path, "model.path")
         check_folder(path, f"model.path={model.path}", weights=not cfg.plan)
     elif model.recipe is None and model.hub_id is None:
         raise UserError("model=local: name the model with model.path=<Hugging Face folder> or model.hub_id=<owner/name>.")
@@ -317,6 +319,7 @@ def _check_refine(cfg: Config) -> None:
         if path is not None and (key, path) != ("embedding", "target"):
             from dgr_lightning.models.folder import check_folder
 
+            refuse_run(Path(path).expanduser(), f"shift.{key}")
             check_folder(Path(path).expanduser(), f"shift.{key}={path}")
     strategy.check()
 
