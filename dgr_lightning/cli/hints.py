@@ -1,6 +1,6 @@
-"""What was probably meant by an argument that is no override, and what to write instead: one message for every frequent slip.
+"""What was probably meant by an argument that is no override, and what to write instead: a message for every frequent slip.
 
-A guess is put into the message, for the user to paste; a command line is never changed by one. The only text that is taken as it
+A guess is put into the message, for the user to paste; no command line is changed by one. The only text that is taken as it
 stands although Hydra's grammar cannot read it is a plain value of a key that takes text, such as a path with letters beyond
 ASCII: it can mean nothing else.
 """
