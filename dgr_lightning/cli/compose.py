@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from dgr_lightning.cli import checks, mixture
-from dgr_lightning.cli.overrides import CONF, CommandLine, read_command_line
+from dgr_lightning.cli.overrides import CommandLine, read_command_line
 from dgr_lightning.cli.registries import members
 from dgr_lightning.config import Config, schema
 from dgr_lightning.errors import UserError
+from dgr_lightning.installation import CONF
 from dgr_lightning.pipeline.place import Place
 
 

@@ -19,14 +19,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from dgr_lightning import __version__
 from dgr_lightning.cli import sweep_points
 from dgr_lightning.cli.compose import hydra_message, is_hydra_error, place_of, register_schema, typed
 from dgr_lightning.cli.failures import BAD_CONFIG, DONE, FAILED, INTERRUPTED, exit_code, show_error, show_failure
-from dgr_lightning.cli.overrides import CONF, CommandLine, read_command_line
+from dgr_lightning.cli.overrides import CommandLine, read_command_line
 from dgr_lightning.cli.resolve import resolve
 from dgr_lightning.config import Config
 from dgr_lightning.distributed import torchrun
 from dgr_lightning.errors import UserError
+from dgr_lightning.file_locks import require_file_locks
+from dgr_lightning.installation import CONF
 from dgr_lightning.pipeline.place import Place
 
 # A sweep with several kinds of failures ends with the code of the last kind in this order.
@@ -37,7 +40,7 @@ Main = Callable[[Config, Place], Any]
 
 
 def entry(command: str) -> Callable[[Main], Callable[[], None]]:
-    """Makes a function of (config, place) the entry point of a script.
+    """Makes a function of (config, place) the entry point of a script, or of a console command.
 
     Args:
         command: `train`, `refine` or `evaluate`: the file of conf/ that is composed.
@@ -75,6 +78,9 @@ def _run(main: Main, command: str, arguments: list[str]) -> int:
             from dgr_lightning.cli.help import show_help
 
             show_help(command)
+            return DONE
+        if "--version" in arguments:
+            print(f"dgr-lightning {__version__}")
             return DONE
         line = read_command_line(arguments, command)
         return _sweep(main, command, line) if line.sweep else _single(main, command, line)
@@ -146,6 +152,7 @@ def _run_point(main: Main, command: str, line: CommandLine, composed: Any) -> An
         from dgr_lightning.pipeline.plan import plan
 
         return plan(cfg, place, measures=command == "train")
+    require_file_locks()
     resolve(cfg, command, line.given)
     if cfg.study.name is not None:
         if line.sweep:

@@ -7,10 +7,11 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from dgr_lightning.cli.overrides import CONF, choices, groups
+from dgr_lightning.cli.overrides import choices, groups
 from dgr_lightning.cli.registries import members
 from dgr_lightning.config import schema
 from dgr_lightning.config.keys import keys
+from dgr_lightning.installation import CONF, command_line
 
 _SUMMARY = {
     "train": "Refines a safety set with the target model (DGR, arXiv 2602.02136), trains on it, and measures the safety tax.",
@@ -57,10 +58,11 @@ _UNUSED = {
 
 def show_help(command: str, console: Console | None = None) -> None:
     """Prints the help page of `train`, `refine` or `evaluate`; long on purpose, pipe it through less."""
-    console = console or Console(highlight=False)
-    console.print(f"[bold]{_SUMMARY[command]}[/]\n\n    python {command}.py key=value group=choice …\n")
+    console, started = console or Console(highlight=False), command_line(command)
+    console.print(f"[bold]{_SUMMARY[command]}[/]\n\n    {started} key=value group=choice …\n")
     console.print("[bold]Examples[/]")
     for example, meaning in _EXAMPLES[command]:
+        example = example.replace(f"python {command}.py", started)
         console.print(Text(f"  {example}", style="cyan"), Text(f"      {meaning}"), sep="\n", soft_wrap=True)
     console.print()
     table = [(f"{group}={default or 'null'}", ", ".join(choices(group))) for group, default in groups(command).items()]

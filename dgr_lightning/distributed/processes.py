@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import sys
+import sysconfig
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
@@ -15,16 +16,18 @@ _KEPT_BYTES = 2**28  # larger blocks, and free memory beyond this at the end of 
 def python_module(name: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
     """Returns the command that runs a module of this project in a child process, and the environment to run it in.
 
-    The project is on PYTHONPATH, so that it is found from any working directory; `-P` keeps files that lie in that directory
-    from being imported instead of modules.
+    Unless it is installed where Python looks by itself, the project is on PYTHONPATH, so that it is found from any working
+    directory; `-P` keeps files that lie in that directory from being imported instead of modules.
 
     Args:
         name: such as dgr_lightning.scoring.maths_worker.
         arguments: of the module.
     """
-    project = str(Path(__file__).resolve().parents[2])
-    paths = [project, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return [sys.executable, "-P", "-m", name, *arguments], os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    command, project = [sys.executable, "-P", "-m", name, *arguments], Path(__file__).resolve().parents[2]
+    if project == Path(sysconfig.get_path("purelib")).resolve():
+        return command, dict(os.environ)  # on PYTHONPATH, all that is installed would come before the standard library
+    paths = [str(project), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return command, os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 def die_with_parent(parent: int | None = None) -> None:

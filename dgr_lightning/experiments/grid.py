@@ -25,10 +25,12 @@ from dgr_lightning.config.study import StudyConfig
 from dgr_lightning.console import progress, say
 from dgr_lightning.distributed.processes import python_module
 from dgr_lightning.files import read_json
+from dgr_lightning.installation import script_name
 from dgr_lightning.pipeline.run_directory import last_asked, read_described
 from dgr_lightning.report.summary import SUMMARY
 from dgr_lightning.statistics.intervals import Estimate
 from dgr_lightning.tasks.metrics import KINDS
+from dgr_lightning.threads import usable_cores
 from dgr_lightning.training.curves import read_curves
 
 K = TypeVar("K", bound=Hashable)
@@ -111,7 +113,7 @@ def sweep(study: StudyConfig, name: str, overrides: Sequence[str], num_runs: int
         overrides: of every run; those with several values are swept. Of two of one key the last one counts.
         num_runs: of each base, for the progress bar.
     """
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     workers = min(study.workers or cores, len(study.bases))
     threads = {} if workers == 1 else {"OMP_NUM_THREADS": str(max(1, cores // workers))}
     folder = Path("runs", name)
@@ -163,15 +165,16 @@ def output_folder(cfg: Config, overrides: Sequence[str], *, complete: bool) -> P
 
 
 def _train(arguments: Sequence[str], defaults: Mapping[str, str], log: Path) -> bool:
-    """Runs train.py to its end, its output appended to a log; returns whether it succeeded.
+    """Trains to the end of a sweep, its output appended to a log; returns whether it succeeded.
 
     Args:
-        arguments: of train.py.
+        arguments: of the command.
         defaults: environment variables for it where the user has set none.
         log: receives its output.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    command, environment = python_module("dgr_lightning.experiments.sweep_process", str(os.getpid()), *arguments)
+    started, parent = script_name("train"), str(os.getpid())
+    command, environment = python_module("dgr_lightning.cli.sweep_process", parent, started, *arguments)
     with open(log, "ab") as output:
         process = subprocess.run(command, env={**defaults, **environment}, stdout=output, stderr=subprocess.STDOUT, check=False)
     if process.returncode:

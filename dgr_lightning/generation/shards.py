@@ -11,7 +11,6 @@ id), with the checks that it lacks.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -24,6 +23,7 @@ from time import monotonic
 from typing import IO, Any, Self
 
 from dgr_lightning.errors import UserError
+from dgr_lightning.file_locks import take_lock
 
 NUM_SHARDS = 64
 """As many processes can write to a folder at the same time. With another number, rows stored before would not be found."""
@@ -154,9 +154,7 @@ class ShardedRows:
                 f"{self.folder} is not writable ({error.strerror}). Name another cache with DGR_CACHE=<folder>."
             ) from error
         try:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
+            if not take_lock(file, wait=wait):
                 file.close()
                 return False
             if os.fstat(file.fileno()).st_size != shard.size:

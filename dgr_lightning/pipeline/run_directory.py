@@ -8,7 +8,6 @@ for).
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import socket
@@ -23,6 +22,7 @@ from rich.markup import escape
 from dgr_lightning.config import Config
 from dgr_lightning.console import say
 from dgr_lightning.errors import UserError
+from dgr_lightning.file_locks import take_lock
 from dgr_lightning.files import read_json, write_json, write_text
 from dgr_lightning.pipeline.identity import RunIdentity
 from dgr_lightning.pipeline.place import Place
@@ -158,25 +158,21 @@ def _differences(there: Any, here: Any, key: str = "") -> list[str]:
 
 
 def _acquire(lock: IO[str], path: Path, wait_seconds: float) -> None:
-    """Takes the lock. flock belongs to the open file: the kernel lets go of it with the last process that has it open."""
+    """Takes the lock of a run directory, and writes down who has it."""
     deadline = monotonic() + wait_seconds
     waiting = False
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            lock.seek(0)
-            holder = lock.read().strip() or "another process"
-            if monotonic() >= deadline:
-                raise UserError(
-                    f"{path}: in use by {holder}. Wait for its end, or stop it; the same command then continues from there. "
-                    "Another name= or hydra.run.dir= starts a separate run."
-                ) from None
-            if not waiting:
-                say(f"waiting up to {wait_seconds:.0f} s for {escape(holder)}, which has {escape(str(path))} open")
-                waiting = True
-            sleep(_POLL_SECONDS)
+    while not take_lock(lock, wait=False):
+        lock.seek(0)
+        holder = lock.read().strip() or "another process"
+        if monotonic() >= deadline:
+            raise UserError(
+                f"{path}: in use by {holder}. Wait for its end, or stop it; the same command then continues from there. "
+                "Another name= or hydra.run.dir= starts a separate run."
+            )
+        if not waiting:
+            say(f"waiting up to {wait_seconds:.0f} s for {escape(holder)}, which has {escape(str(path))} open")
+            waiting = True
+        sleep(_POLL_SECONDS)
     lock.seek(0)
     lock.truncate()
     lock.write(f"process {os.getpid()} on {socket.gethostname()} since {strftime('%H:%M:%S')}\n")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import resource
 import sys
 
 from dgr_lightning.distributed.processes import die_with_parent
@@ -22,6 +21,8 @@ def main() -> None:
     """Answers `{"answer", "gold"}` with `{"equal"}`, a line each, until its input ends."""
     die_with_parent(int(sys.argv[1]))
     if sys.platform.startswith("linux"):
+        import resource  # Windows has no such module
+
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     # Replies have a separate stream: whatever a library prints to standard output goes nowhere.
     replies = os.fdopen(os.dup(1), "w", buffering=1)
