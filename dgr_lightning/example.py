@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import overload
 
+from dgr_lightning.errors import UserError
 from dgr_lightning.files import read_jsonl
 
 HARMFUL = "harmful"
@@ -99,5 +100,12 @@ class ExampleFile(Sequence[Example]):
 
 
 def read_refined(path: Path) -> list[RefinedExample]:
-    """Returns the examples of a run's `refined.jsonl`, in its order."""
-    return [RefinedExample(**row) for row in read_jsonl(path)]
+    """Returns the examples of a run's `refined.jsonl`, in its order.
+
+    Raises:
+        UserError: something else has damaged it.
+    """
+    try:
+        return [RefinedExample(**row) for row in read_jsonl(path)]
+    except TypeError as error:
+        raise UserError(f"{path}: a row is no example of a refined set ({error}); overwrite=true makes it again.") from error

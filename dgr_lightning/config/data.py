@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Optional
 
 from dgr_lightning.config.setting import NEVER, setting
 from dgr_lightning.config.shareable import shareable
 from dgr_lightning.example import BENIGN, HARMFUL, LABELS, RETENTION
+from dgr_lightning.files import local_path
 
 
 @dataclass
@@ -89,7 +89,7 @@ class SourceConfig:
     def place(self) -> tuple[str | None, ...]:
         """Where its rows are: two sources of the same place have the same rows."""
         if self.path is not None:
-            return ("file", str(Path(self.path).expanduser().resolve()))
+            return ("file", str(local_path(self.path).resolve()))
         return ("recipe", self.recipe) if self.recipe is not None else ("hub", self.hub_id, self.revision, self.split)
 
 
