@@ -70,13 +70,20 @@ class ExampleFile(Sequence[Example]):
     """
 
     def __init__(self, path: Path) -> None:
-        """Scans the file once; it must not change afterwards."""
+        """Scans the file once; it must not change afterwards.
+
+        Raises:
+            UserError: something else has damaged it.
+        """
         self.ids: list[str] = []
         self._file = open(path, "rb")  # noqa: SIM115 - stays open for random access
         self._offsets: list[int] = []
         position = 0
-        for line in self._file:
-            self.ids.append(json.loads(line)["id"])
+        for number, line in enumerate(self._file, start=1):
+            try:
+                self.ids.append(json.loads(line)["id"])
+            except (ValueError, RecursionError, TypeError, KeyError) as error:
+                raise UserError(f"{path}, line {number}: damaged; overwrite=true makes the run anew.") from error
             self._offsets.append(position)
             position += len(line)
 

@@ -6,7 +6,7 @@ import sys
 import traceback
 
 from dgr_lightning.errors import Incomplete, UserError
-from dgr_lightning.visible_text import visible
+from dgr_lightning.visible_text import visible, without_secrets
 
 DONE, FAILED, BAD_CONFIG, INTERRUPTED = 0, 1, 2, 130
 
@@ -22,7 +22,7 @@ def show_failure(error: BaseException) -> None:
         show_error(str(error))
         return
     frames = error.__traceback__.tb_next if error.__traceback__ is not None else None
-    sys.stderr.write(visible("".join(traceback.format_exception(type(error), error, frames))))
+    sys.stderr.write(visible(without_secrets("".join(traceback.format_exception(type(error), error, frames)))))
     show_error(
         f"{type(error).__name__}: {error} (traceback above). Everything generated and trained is kept: the same command "
         "continues from there.",
