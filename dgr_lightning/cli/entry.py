@@ -21,7 +21,18 @@ from typing import Any
 
 from dgr_lightning.cli import sweep_points
 from dgr_lightning.cli.compose import hydra_message, is_hydra_error, place_of, register_schema, typed
-from dgr_lightning.cli.failures import BAD_CONFIG, DONE, FAILED, INTERRUPTED, exit_code, show_error, show_failure
+from dgr_lightning.cli.failures import (
+    BAD_CONFIG,
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    NO_FAILURES,
+    exit_code,
+    explained,
+    in_short,
+    show_error,
+    show_failure,
+)
 from dgr_lightning.cli.overrides import CONF, CommandLine, read_command_line
 from dgr_lightning.cli.resolve import resolve
 from dgr_lightning.config import Config
@@ -92,7 +103,9 @@ def _single(main: Main, command: str, line: CommandLine) -> int:
     def point(composed: Any) -> None:
         try:
             _run_point(main, command, line, composed)
-        except Exception as error:
+        except NO_FAILURES:
+            raise
+        except BaseException as error:
             codes.append(exit_code(error))
             show_failure(error)
 
@@ -130,9 +143,11 @@ def _sweep_point(main: Main, command: str, line: CommandLine, folder: Path, comp
     console.rule(f"point {number + 1}: {overrides}", align="left")
     try:
         objective = _run_point(main, command, line, composed)
-    except Exception as error:
+    except NO_FAILURES:
+        raise
+    except BaseException as error:
         show_failure(error)
-        summary = str(error).partition("\n")[0] if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        summary = str(error).partition("\n")[0] if isinstance(error, UserError) else explained(error) or in_short(error)
         sweep_points.write_outcome(folder, sweep_points.PointOutcome(number, overrides, exit_code(error), summary[:300]))
         raise sweep_points.PointFailed(summary) from error
     sweep_points.write_outcome(folder, sweep_points.PointOutcome(number, overrides, DONE))
