@@ -27,16 +27,20 @@ from dgr_lightning.cli.failures import (
     FAILED,
     INTERRUPTED,
     NO_FAILURES,
+    TERMINATED,
+    end_without_threads,
     exit_code,
     explained,
     in_short,
     show_error,
     show_failure,
+    show_stopped,
 )
 from dgr_lightning.cli.overrides import CONF, CommandLine, read_command_line
 from dgr_lightning.cli.resolve import resolve
 from dgr_lightning.config import Config
 from dgr_lightning.distributed import torchrun
+from dgr_lightning.distributed.processes import sigterm_raises
 from dgr_lightning.errors import UserError
 from dgr_lightning.pipeline.place import Place
 
@@ -57,7 +61,10 @@ def entry(command: str) -> Callable[[Main], Callable[[], None]]:
     def decorate(main: Main) -> Callable[[], None]:
         @functools.wraps(main)
         def script() -> None:
-            sys.exit(run(main, command, sys.argv[1:]))
+            code = run(main, command, sys.argv[1:])
+            if code in (INTERRUPTED, TERMINATED):
+                end_without_threads(code)
+            sys.exit(code)
 
         return script
 
@@ -65,12 +72,20 @@ def entry(command: str) -> Callable[[Main], Callable[[], None]]:
 
 
 def run(main: Main, command: str, arguments: list[str]) -> int:
-    """Runs a command line, one run or a sweep, and returns the exit code: 0, 1 failed, 2 bad config or input, 130 stopped."""
+    """Runs a command line, one run or a sweep, and returns the exit code: 0, 1 failed, 2 bad input, 130 or 143 stopped."""
+    with sigterm_raises():
+        return _on_any_machine(main, command, arguments)
+
+
+def _on_any_machine(main: Main, command: str, arguments: list[str]) -> int:
     if torchrun.is_active():
         from dgr_lightning.distributed import multi_node
 
         if not torchrun.is_first():
-            return multi_node.serve()
+            try:
+                return multi_node.serve()
+            except KeyboardInterrupt as stop:
+                return show_stopped(stop)
         code = FAILED
         try:
             code = _run(main, command, arguments)
@@ -92,9 +107,8 @@ def _run(main: Main, command: str, arguments: list[str]) -> int:
     except UserError as error:
         show_error(str(error))
         return BAD_CONFIG
-    except KeyboardInterrupt:
-        show_error("everything generated and trained is kept: the same command continues from there.", "stopped")
-        return INTERRUPTED
+    except KeyboardInterrupt as stop:
+        return show_stopped(stop)
 
 
 def _single(main: Main, command: str, line: CommandLine) -> int:

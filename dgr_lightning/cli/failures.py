@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import sys
 import traceback
 from contextlib import suppress
+from typing import NoReturn
 
+from dgr_lightning.distributed.processes import Terminated
 from dgr_lightning.errors import Incomplete, UserError, one_line
 from dgr_lightning.writing import CannotWrite, cannot_write
 
-DONE, FAILED, BAD_CONFIG, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, BAD_CONFIG, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
 NO_FAILURES = (KeyboardInterrupt, SystemExit, GeneratorExit)
 """Ways to end a program; any other exception is a failure, such as torch's exceptions that are no `Exception`."""
+
+_KEPT = "Everything generated and trained is kept: the same command continues from there."
 
 
 def exit_code(error: BaseException) -> int:
@@ -30,7 +36,7 @@ def show_failure(error: BaseException) -> None:
     with suppress(OSError):  # standard error may be a file on the disk that is full
         traceback.print_exception(type(error), error, frames)
     show_error(
-        f"{in_short(error)} (traceback above). Everything generated and trained is kept: the same command continues from there.",
+        f"{in_short(error)} (traceback above). {_KEPT}",
         "the run failed",
     )
 
@@ -43,11 +49,25 @@ def explained(error: BaseException) -> str | None:
         return str(unwritten)
     if isinstance(error, MemoryError) or _is_of_torch(error, "OutOfMemoryError"):
         return (
-            f"a device or this machine has not enough memory ({one_line(error, 100) or 'MemoryError'}). Smaller values of "
-            "engine.batch_size and of max_tokens in refine and evaluation take less to generate, of sft.max_tokens less to train. "
-            "Everything generated and trained is kept: the same command continues from there."
+            f"this machine, or a device of it, has not enough memory ({one_line(error, 100) or 'MemoryError'}). Smaller values "
+            f"of engine.batch_size, max_new_tokens, sft.max_tokens or data.limit take less. {_KEPT}"
         )
     return None
+
+
+def show_stopped(stop: KeyboardInterrupt) -> int:
+    """Shows that the user or the system stopped the program, and returns the exit code: 130 for Ctrl-C, 143 for SIGTERM."""
+    show_error(_KEPT[0].lower() + _KEPT[1:], "stopped")
+    return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
+
+
+def end_without_threads(code: int) -> NoReturn:
+    """Ends the program now: a thread may still write a checkpoint that nobody waits for any more; it stays partial."""
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(code)
 
 
 def in_short(error: BaseException) -> str:

@@ -100,6 +100,11 @@ class Checkpoints:
         assert not isinstance(written, dcp.state_dict_saver.AsyncSaveResponse)
         self._pending = self._publisher.submit(self._publish, step, written)
 
+    @property
+    def is_pending(self) -> bool:
+        """Whether a checkpoint is being written."""
+        return self._pending is not None and not self._pending.done()
+
     def wait(self, seconds: float | None = None) -> None:
         """Waits until the latest checkpoint is complete, or gives up after `seconds`.
 

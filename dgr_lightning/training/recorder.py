@@ -112,6 +112,8 @@ class Recorder(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
         """Lets the checkpoint that is being written finish; not for ever, since ranks that write a part of it may be dead."""
+        if isinstance(exception, KeyboardInterrupt) and self._checkpoints.is_pending:
+            say("stopping as soon as the latest checkpoint is written; Ctrl-C again stops at once")
         with suppress(Exception):  # the training's own error is the one that counts
             self._checkpoints.wait(_SECONDS_TO_FINISH)
 
