@@ -22,11 +22,26 @@ from typing import Any
 from dgr_lightning import __version__
 from dgr_lightning.cli import sweep_points
 from dgr_lightning.cli.compose import hydra_message, is_hydra_error, place_of, register_schema, typed
-from dgr_lightning.cli.failures import BAD_CONFIG, DONE, FAILED, INTERRUPTED, exit_code, show_error, show_failure
+from dgr_lightning.cli.failures import (
+    BAD_CONFIG,
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    NO_FAILURES,
+    TERMINATED,
+    end_without_threads,
+    exit_code,
+    explained,
+    in_short,
+    show_error,
+    show_failure,
+    show_stopped,
+)
 from dgr_lightning.cli.overrides import CommandLine, read_command_line
 from dgr_lightning.cli.resolve import resolve
 from dgr_lightning.config import Config
 from dgr_lightning.distributed import torchrun
+from dgr_lightning.distributed.processes import sigterm_raises
 from dgr_lightning.errors import UserError
 from dgr_lightning.file_locks import require_file_locks
 from dgr_lightning.installation import CONF
@@ -49,7 +64,10 @@ def entry(command: str) -> Callable[[Main], Callable[[], None]]:
     def decorate(main: Main) -> Callable[[], None]:
         @functools.wraps(main)
         def script() -> None:
-            sys.exit(run(main, command, sys.argv[1:]))
+            code = run(main, command, sys.argv[1:])
+            if code in (INTERRUPTED, TERMINATED):
+                end_without_threads(code)
+            sys.exit(code)
 
         return script
 
@@ -57,12 +75,20 @@ def entry(command: str) -> Callable[[Main], Callable[[], None]]:
 
 
 def run(main: Main, command: str, arguments: list[str]) -> int:
-    """Runs a command line, one run or a sweep, and returns the exit code: 0, 1 failed, 2 bad config or input, 130 stopped."""
+    """Runs a command line, one run or a sweep, and returns the exit code: 0, 1 failed, 2 bad input, 130 or 143 stopped."""
+    with sigterm_raises():
+        return _on_any_machine(main, command, arguments)
+
+
+def _on_any_machine(main: Main, command: str, arguments: list[str]) -> int:
     if torchrun.is_active():
         from dgr_lightning.distributed import multi_node
 
         if not torchrun.is_first():
-            return multi_node.serve()
+            try:
+                return multi_node.serve()
+            except KeyboardInterrupt as stop:
+                return show_stopped(stop)
         code = FAILED
         try:
             code = _run(main, command, arguments)
@@ -87,9 +113,8 @@ def _run(main: Main, command: str, arguments: list[str]) -> int:
     except UserError as error:
         show_error(str(error))
         return BAD_CONFIG
-    except KeyboardInterrupt:
-        show_error("everything generated and trained is kept: the same command continues from there.", "stopped")
-        return INTERRUPTED
+    except KeyboardInterrupt as stop:
+        return show_stopped(stop)
 
 
 def _single(main: Main, command: str, line: CommandLine) -> int:
@@ -98,7 +123,9 @@ def _single(main: Main, command: str, line: CommandLine) -> int:
     def point(composed: Any) -> None:
         try:
             _run_point(main, command, line, composed)
-        except Exception as error:
+        except NO_FAILURES:
+            raise
+        except BaseException as error:
             codes.append(exit_code(error))
             show_failure(error)
 
@@ -137,9 +164,11 @@ def _sweep_point(main: Main, command: str, line: CommandLine, folder: Path, comp
     console.rule(f"point {number + 1}: {escape(overrides)}", align="left")
     try:
         objective = _run_point(main, command, line, composed)
-    except Exception as error:
+    except NO_FAILURES:
+        raise
+    except BaseException as error:
         show_failure(error)
-        summary = str(error).partition("\n")[0] if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        summary = str(error).partition("\n")[0] if isinstance(error, UserError) else explained(error) or in_short(error)
         sweep_points.write_outcome(folder, sweep_points.PointOutcome(number, overrides, exit_code(error), summary[:300]))
         raise sweep_points.PointFailed(summary) from error
     sweep_points.write_outcome(folder, sweep_points.PointOutcome(number, overrides, DONE))

@@ -1,4 +1,4 @@
-"""Processes of this project: modules run in children that die with their parent, and memory that the C library keeps."""
+"""Processes of this project: how they are started and stopped, and memory that the C library keeps."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ import os
 import signal
 import sys
 import sysconfig
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 PR_SET_PDEATHSIG = 1
 _KEPT_BYTES = 2**28  # larger blocks, and free memory beyond this at the end of the heap, are returned to the system
@@ -44,6 +48,54 @@ def die_with_parent(parent: int | None = None) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if parent is not None and os.getppid() != parent:
         os._exit(1)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as Slurm or `kill` sends it: it ends a program as Ctrl-C does, with another exit code."""
+
+
+@contextmanager
+def sigterm_raises() -> Iterator[None]:
+    """Makes SIGTERM raise Terminated in the main thread, unless somebody else handles it."""
+
+    def stop(number: int, frame: object) -> NoReturn:
+        raise Terminated
+
+    if not is_main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    with handlers_kept(signal.SIGTERM):
+        signal.signal(signal.SIGTERM, stop)
+        yield
+
+
+def interrupt_once() -> None:
+    """Makes this process ignore every interrupt but the first: a child gets Ctrl-C itself and again from its parent."""
+
+    def stop(number: int, frame: object) -> NoReturn:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    if is_main_thread():
+        signal.signal(signal.SIGINT, stop)
+
+
+@contextmanager
+def handlers_kept(*numbers: signal.Signals) -> Iterator[None]:
+    """Restores the handlers of some signals, whoever replaced them meanwhile."""
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        if is_main_thread():
+            for number, handler in handlers.items():
+                if handler is not None:  # None: it was not set from Python
+                    signal.signal(number, handler)
+
+
+def is_main_thread() -> bool:
+    """Whether this is the thread that handles signals."""
+    return threading.current_thread() is threading.main_thread()
 
 
 def keep_freed_memory() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from time import monotonic, sleep, strftime
@@ -27,6 +28,7 @@ from dgr_lightning.files import exists, read_json, write_json, write_text
 from dgr_lightning.pipeline.identity import RunIdentity
 from dgr_lightning.pipeline.place import Place
 from dgr_lightning.report.summary import SUMMARY
+from dgr_lightning.writing import writing
 
 _RUN = ".run.json"
 _LOCK = ".lock"
@@ -68,12 +70,14 @@ class RunDir:
         begun_on = None if cfg.overwrite else model_hash
         _check_holds(path, identity, begun_on)
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            lock = open(path / _LOCK, "a+", encoding="utf-8")  # noqa: SIM115 - open for as long as the run
+            with writing(path, refused=False):
+                path.mkdir(parents=True, exist_ok=True)
+                lock = open(path / _LOCK, "a+", encoding="utf-8")  # noqa: SIM115 - open for as long as the run
         except OSError as error:
             raise UserError(f"{path}: cannot be used as a run directory ({error.strerror}).") from error
         try:
-            _acquire(lock, path, wait_seconds)
+            with writing(path):
+                _acquire(lock, path, wait_seconds)
             # Again: the process that had the lock may have been the first to write.
             _check_holds(path, identity, begun_on)
             if cfg.overwrite:
@@ -81,7 +85,8 @@ class RunDir:
             write_json(path / _RUN, {"hash": identity.hash, "model": model_hash, "described": identity.described})
             write_text(path / "config.yaml", f"# run {identity.hash}, resolved\n{yaml.safe_dump(asdict(cfg), sort_keys=False)}")
         except BaseException:
-            lock.close()
+            with suppress(OSError):  # what did not fit is tried once more
+                lock.close()
             raise
         return cls(path, identity.hash, lock)
 
