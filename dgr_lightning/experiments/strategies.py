@@ -12,8 +12,6 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rich.markdown import Markdown
-
 from dgr_lightning.config import Config
 from dgr_lightning.console import console, say
 from dgr_lightning.example import ExampleFile
@@ -23,6 +21,7 @@ from dgr_lightning.files import write_text
 from dgr_lightning.installation import CONF
 from dgr_lightning.number_format import UNDEFINED
 from dgr_lightning.origin import Origin, origin
+from dgr_lightning.report.tables import FittedMarkdown
 
 _PAIRED = "length-matched"
 
@@ -44,7 +43,7 @@ def run(cfg: Config, overrides: Sequence[str], command: str) -> bool:
     complete = whole and not missing
     if runs:
         text = markdown(runs, origin(), command)
-        console.print(Markdown(text))
+        console.print(FittedMarkdown(text))
         write_text(output_folder(cfg, overrides, complete=complete) / "strategies.md", text)
     return complete
 

@@ -90,7 +90,7 @@ class Recorder(Callback):
         step, done = module.totals.steps, module.totals.steps == module.num_steps
         row, note = self._row(module, batch)
         if self._probe is not None and _due(step, self._cfg.probes.every, done):
-            self._advance(0, f"{note}  probing")
+            self._advance(0, f"probing  {note}")
             row |= self._probe(module.model, step)
         self._write(step, row)
         # After the row, so that metrics.csv holds every step that a checkpoint includes.
