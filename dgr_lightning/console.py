@@ -11,7 +11,8 @@ from contextlib import AbstractContextManager, contextmanager
 from time import monotonic
 from typing import Protocol
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.constrain import Constrain
 from rich.panel import Panel
 from rich.progress import (
     BarColumn,
@@ -69,7 +70,7 @@ def _drawn_bar(description: str, total: int, before: int) -> Iterator[Advance]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console) as bars:
+    with _Bars(*columns, console=console) as bars:
         task = bars.add_task(description, total=total, completed=before, note="")
 
         def advance(units: int = 1, note: str | None = None) -> None:
@@ -78,6 +79,15 @@ def _drawn_bar(description: str, total: int, before: int) -> Iterator[Advance]:
                 bars.update(task, note=note)
 
         yield advance
+
+
+class _Bars(Progress):
+    """Leaves two cells of the line free: a terminal writes ^C there, which would begin another line and draw the bar twice."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """Yields the table of the bars, narrowed."""
+        for table in super().get_renderables():
+            yield Constrain(table, max(1, console.width - 2))
 
 
 @contextmanager
