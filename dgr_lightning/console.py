@@ -15,6 +15,7 @@ from typing import Protocol
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.constrain import Constrain
 from rich.panel import Panel
 from rich.progress import (
     MofNCompleteColumn,
@@ -87,7 +88,7 @@ def progress(description: str, total: int, before: int = 0) -> AbstractContextMa
 
 @contextmanager
 def _drawn_bar(description: str, total: int, before: int) -> Iterator[Advance]:
-    with Progress(_Line(), console=console) as bars:
+    with _Bars(_Line(), console=console) as bars:
         task = bars.add_task(description, total=total, completed=before, note="")
 
         def advance(units: int = 1, note: str | None = None) -> None:
@@ -145,6 +146,15 @@ def _fitting(note: str, cells: int) -> str:
     """Returns as many of a note's parts, from its beginning, as fit into a number of cells: no figure is cut in two."""
     ends = [*(between.start() for between in _BETWEEN_PARTS.finditer(note)), len(note)]
     return max((note[:end] for end in ends if cell_len(note[:end]) <= cells), key=len, default="")
+
+
+class _Bars(Progress):
+    """Leaves two cells of the line free: a terminal writes ^C there, which would begin another line and draw the bar twice."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """Yields the table of the bars, narrowed."""
+        for table in super().get_renderables():
+            yield Constrain(table, max(1, console.width - 2))
 
 
 @contextmanager

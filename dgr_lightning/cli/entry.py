@@ -16,7 +16,6 @@ import functools
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from dgr_lightning import __version__
@@ -31,7 +30,6 @@ from dgr_lightning.cli.failures import (
     TERMINATED,
     end_without_threads,
     exit_code,
-    explained,
     in_short,
     show_error,
     show_failure,
@@ -135,24 +133,34 @@ def _single(main: Main, command: str, line: CommandLine) -> int:
 
 def _sweep(main: Main, command: str, line: CommandLine) -> int:
     with sweep_points.outcome_folder() as folder:
+        unwritten: list[sweep_points.PointOutcome] = []  # of points of this process, where the cache has no room
+
+        def note(outcome: sweep_points.PointOutcome) -> None:
+            if not sweep_points.write_outcome(folder, outcome):
+                unwritten.append(outcome)
 
         def point(composed: Any) -> Any:
-            return _sweep_point(main, command, line, folder, composed)
+            return _sweep_point(main, command, line, note, composed)
 
-        code = DONE
+        code, failed = DONE, False
         try:
             _through_hydra(point, command, line)
         except sweep_points.PointFailed:
-            pass  # it is among the outcomes
+            failed = True  # it is among the outcomes, unless it ran in a process that had no room for them
         except Exception as error:
             if isinstance(error, UserError) and not sweep_points.read_outcomes(folder):
                 raise
             show_failure(error)
             code = FAILED
-        return max(code, sweep_points.sweep_exit_code(sweep_points.read_outcomes(folder)), key=_SEVERITY.index)
+        outcomes = sorted([*sweep_points.read_outcomes(folder), *unwritten], key=lambda outcome: outcome.number)
+        if failed and all(outcome.code == DONE for outcome in outcomes):
+            code = FAILED
+        return max(code, sweep_points.sweep_exit_code(outcomes), key=_SEVERITY.index)
 
 
-def _sweep_point(main: Main, command: str, line: CommandLine, folder: Path, composed: Any) -> Any:
+def _sweep_point(
+    main: Main, command: str, line: CommandLine, note: Callable[[sweep_points.PointOutcome], None], composed: Any
+) -> Any:
     """Runs a point, in the process that the launcher chose, and returns its objective."""
     from hydra.core.hydra_config import HydraConfig
     from rich.markup import escape
@@ -168,10 +176,10 @@ def _sweep_point(main: Main, command: str, line: CommandLine, folder: Path, comp
         raise
     except BaseException as error:
         show_failure(error)
-        summary = str(error).partition("\n")[0] if isinstance(error, UserError) else explained(error) or in_short(error)
-        sweep_points.write_outcome(folder, sweep_points.PointOutcome(number, overrides, exit_code(error), summary[:300]))
+        summary = in_short(error)
+        note(sweep_points.PointOutcome(number, overrides, exit_code(error), summary[:300]))
         raise sweep_points.PointFailed(summary) from error
-    sweep_points.write_outcome(folder, sweep_points.PointOutcome(number, overrides, DONE))
+    note(sweep_points.PointOutcome(number, overrides, DONE))
     return objective
 
 

@@ -49,9 +49,10 @@ def explained(error: BaseException) -> str | None:
     if unwritten := cannot_write(error):
         return str(unwritten)
     if isinstance(error, MemoryError) or _is_of_torch(error, "OutOfMemoryError"):
+        words = one_line(error).partition(". ")[0][:100] or type(error).__name__
         return (
-            f"this machine, or a device of it, has not enough memory ({one_line(error, 100) or 'MemoryError'}). Smaller values "
-            f"of engine.batch_size, max_new_tokens, sft.max_tokens or data.limit take less. {_KEPT}"
+            f"this machine, or a device of it, has not enough memory ({words}). Smaller values of engine.batch_size, "
+            f"max_new_tokens, sft.max_tokens or data.limit take less. {_KEPT}"
         )
     return None
 
@@ -72,8 +73,13 @@ def end_without_threads(code: int) -> NoReturn:
 
 
 def in_short(error: BaseException) -> str:
-    """Returns a failure in a line: of a message that quotes a traceback, the end."""
+    """Returns a failure in a line."""
     text = str(error).strip()
+    if isinstance(error, UserError):
+        return text.partition("\n")[0]
+    if message := explained(error):
+        return message.partition(". ")[0]
+    # Of a message that quotes a traceback, the end says what happened.
     return text.rpartition("\n")[2] if "Traceback (most recent call last)" in text else f"{type(error).__name__}: {text}"
 
 

@@ -26,7 +26,7 @@ from typing import Any, NoReturn, TypeVar
 from uuid import uuid4
 
 from dgr_lightning.console import console, say
-from dgr_lightning.distributed.processes import Terminated, die_with_parent, handlers_kept, interrupt_once
+from dgr_lightning.distributed.processes import Terminated, die_with_parent, handlers_kept, stop_once
 from dgr_lightning.errors import UserError
 from dgr_lightning.writing import CannotWrite, cannot_write, writing
 
@@ -120,7 +120,7 @@ def report_folder(*ranks: int) -> Iterator[Path]:
 def run_rank(call: RankCall) -> None:
     """Calls the function of a rank, in its process, and leaves the result or the failure in a folder for the parent."""
     die_with_parent(call.parent)
-    interrupt_once()
+    stop_once()
     import torch
 
     from dgr_lightning.distributed.ranks import destroy_group

@@ -69,15 +69,17 @@ def sigterm_raises() -> Iterator[None]:
         yield
 
 
-def interrupt_once() -> None:
-    """Makes this process ignore every interrupt but the first: a child gets Ctrl-C itself and again from its parent."""
+def stop_once() -> None:
+    """Makes SIGINT and SIGTERM raise in this process, and ignores all but the first: a child gets them from its parent, too."""
 
     def stop(number: int, frame: object) -> NoReturn:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        raise KeyboardInterrupt
+        for ignored in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(ignored, signal.SIG_IGN)
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
     if is_main_thread():
-        signal.signal(signal.SIGINT, stop)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, stop)
 
 
 @contextmanager

@@ -120,20 +120,28 @@ def sweep(study: StudyConfig, name: str, overrides: Sequence[str], num_runs: int
     last_of_each = {text.partition("=")[0]: text for text in overrides}
     total, start = num_runs * len(study.bases), now()
 
+    running: list[subprocess.Popen[bytes]] = []
+
     def of_base(base: int) -> bool:
         arguments = [f"name={name}", f"model.seed={base}", override("seed", study.seeds), *last_of_each.values()]
-        return _train(["-m", *arguments], threads, folder / f"base-{base}.log")
+        return _train(["-m", *arguments], threads, folder / f"base-{base}.log", running)
 
     # The kernel ends a child with the thread that started it: the pool's threads live until all of them are done.
     with ThreadPoolExecutor(workers) as pool, progress(f"{name}: runs", total) as advance:
         waiting, shown = {pool.submit(of_base, base) for base in study.bases}, 0
         finished = []
-        while waiting:
-            done, waiting = wait(waiting, timeout=_POLL_SECONDS)
-            finished += [future.result() for future in done]
-            found = min(total, sum(1 for _ in _summaries(folder, start)))
-            advance(found - shown)
-            shown = found
+        try:
+            while waiting:
+                done, waiting = wait(waiting, timeout=_POLL_SECONDS)
+                finished += [future.result() for future in done]
+                found = min(total, sum(1 for _ in _summaries(folder, start)))
+                advance(found - shown)
+                shown = found
+        except BaseException:  # stopped: nothing more is started, and what runs ends as if it had been stopped itself
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in running:
+                process.terminate()
+            raise
     return all(finished)
 
 
@@ -164,19 +172,22 @@ def output_folder(cfg: Config, overrides: Sequence[str], *, complete: bool) -> P
     return Path(study.out) if complete and (elsewhere or is_published(study, overrides)) else Path("runs", cfg.name)
 
 
-def _train(arguments: Sequence[str], defaults: Mapping[str, str], log: Path) -> bool:
+def _train(arguments: Sequence[str], defaults: Mapping[str, str], log: Path, running: list[subprocess.Popen[bytes]]) -> bool:
     """Trains to the end of a sweep, its output appended to a log; returns whether it succeeded.
 
     Args:
         arguments: of the command.
         defaults: environment variables for it where the user has set none.
         log: receives its output.
+        running: receives the process.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     started, parent = script_name("train"), str(os.getpid())
     command, environment = python_module("dgr_lightning.cli.sweep_process", parent, started, *arguments)
     with open(log, "ab") as output:
-        process = subprocess.run(command, env={**defaults, **environment}, stdout=output, stderr=subprocess.STDOUT, check=False)
+        process = subprocess.Popen(command, env={**defaults, **environment}, stdout=output, stderr=subprocess.STDOUT)
+        running.append(process)
+        process.wait()
     if process.returncode:
         say(f"[red]a sweep ended with exit code {process.returncode}; its output is in {escape(str(log))}[/]")
     return process.returncode == 0
