@@ -24,8 +24,8 @@ from typing import Any, NoReturn, TypeVar
 from uuid import uuid4
 
 from dgr_lightning.console import console, say
-from dgr_lightning.distributed.processes import die_with_parent
 from dgr_lightning.errors import UserError
+from dgr_lightning.processes import die_with_parent
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ import runpy
 import sys
 from pathlib import Path
 
-from dgr_lightning.distributed.processes import die_with_parent
+from dgr_lightning.processes import die_with_parent
 
 TRAIN = Path(__file__).resolve().parents[2] / "train.py"
 

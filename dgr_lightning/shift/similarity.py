@@ -10,7 +10,6 @@ and i + 1 of the other.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -21,8 +20,9 @@ import torch
 from numpy.typing import NDArray
 
 from dgr_lightning.console import progress
-from dgr_lightning.errors import UserError
+from dgr_lightning.errors import UserError, one_line
 from dgr_lightning.files import read_jsonl
+from dgr_lightning.json_text import parse_json
 from dgr_lightning.models.tokenizer import load_tokenizer
 from dgr_lightning.models.weights import load_encoder
 from dgr_lightning.shift.nll import choose_examples
@@ -217,12 +217,21 @@ def _sentence_transformers(folder: Path) -> tuple[str, int | None]:
     """Returns pooling and maximum length by the files of sentence-transformers; `mean` and None where there are none.
 
     Raises:
-        UserError: it has a module or a pooling that is not supported.
+        UserError: they cannot be read, or name a module or a pooling that is not supported.
     """
+    try:
+        return _pooling_and_length(folder)
+    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        raise UserError(
+            f"shift.embedding={folder}: the files of sentence-transformers beside its weights cannot be read "
+            f"({type(error).__name__}: {one_line(error, 100)}). Copy them from the model's repository."
+        ) from error
 
+
+def _pooling_and_length(folder: Path) -> tuple[str, int | None]:
     def read(name: str) -> Any:
         path = folder / name
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return parse_json(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
     place = "1_Pooling"
     for module in read("modules.json"):
@@ -243,4 +252,7 @@ def _sentence_transformers(folder: Path) -> tuple[str, int | None]:
     if len(modes) > 1 or modes[0] not in _POOLING.values():
         known = ", ".join(_POOLING.values())
         raise UserError(f"shift.embedding={folder}: {place} pools by {', '.join(map(str, modes))}; supported: one of {known}.")
-    return modes[0], read("sentence_bert_config.json").get("max_seq_length")
+    length = read("sentence_bert_config.json").get("max_seq_length")
+    if not isinstance(length, int | None):
+        raise TypeError(f"max_seq_length is {length!r}")
+    return modes[0], length

@@ -22,7 +22,7 @@ def python_module(name: str, *arguments: str) -> tuple[list[str], dict[str, str]
         name: such as dgr_lightning.scoring.maths_worker.
         arguments: of the module.
     """
-    project = str(Path(__file__).resolve().parents[2])
+    project = str(Path(__file__).resolve().parents[1])
     paths = [project, *filter(None, [os.environ.get("PYTHONPATH")])]
     return [sys.executable, "-P", "-m", name, *arguments], os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
 
