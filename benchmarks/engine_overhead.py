@@ -40,10 +40,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for `python b
 
 from dgr_lightning.config import EngineConfig
 from dgr_lightning.console import say
-from dgr_lightning.distributed.processes import die_with_parent
 from dgr_lightning.engines.engine import Engine, Request, Sampling
 from dgr_lightning.models.chat import Chat
 from dgr_lightning.origin import processor_facts
+from dgr_lightning.processes import die_with_parent
 from dgr_lightning.threads import usable_cores
 
 ROOT = Path(__file__).resolve().parent.parent

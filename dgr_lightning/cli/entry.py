@@ -39,11 +39,11 @@ from dgr_lightning.cli.overrides import CommandLine, read_command_line
 from dgr_lightning.cli.resolve import resolve
 from dgr_lightning.config import Config
 from dgr_lightning.distributed import torchrun
-from dgr_lightning.distributed.processes import sigterm_raises
 from dgr_lightning.errors import UserError
 from dgr_lightning.file_locks import require_file_locks
 from dgr_lightning.installation import CONF
 from dgr_lightning.pipeline.place import Place
+from dgr_lightning.processes import sigterm_raises
 
 # A sweep with several kinds of failures ends with the code of the last kind in this order.
 _SEVERITY = (DONE, BAD_CONFIG, FAILED)

@@ -9,8 +9,8 @@ import traceback
 from contextlib import suppress
 from typing import NoReturn
 
-from dgr_lightning.distributed.processes import Terminated
 from dgr_lightning.errors import Incomplete, UserError, one_line
+from dgr_lightning.processes import Terminated
 from dgr_lightning.visible_text import visible, without_secrets
 from dgr_lightning.writing import CannotWrite, cannot_write
 

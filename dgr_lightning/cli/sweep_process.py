@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 from dgr_lightning.cli.scripts import train
-from dgr_lightning.distributed.processes import die_with_parent
+from dgr_lightning.processes import die_with_parent
 
 
 def main() -> None:

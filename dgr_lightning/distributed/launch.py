@@ -26,8 +26,8 @@ from typing import Any, NoReturn, TypeVar
 from uuid import uuid4
 
 from dgr_lightning.console import console, say
-from dgr_lightning.distributed.processes import Terminated, die_with_parent, handlers_kept, stop_once
 from dgr_lightning.errors import UserError
+from dgr_lightning.processes import Terminated, die_with_parent, handlers_kept, stop_once
 from dgr_lightning.writing import CannotWrite, cannot_write, writing
 
 T = TypeVar("T")

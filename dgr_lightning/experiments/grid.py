@@ -23,10 +23,10 @@ from rich.markup import escape
 from dgr_lightning.config import Config
 from dgr_lightning.config.study import StudyConfig
 from dgr_lightning.console import progress, say
-from dgr_lightning.distributed.processes import python_module
 from dgr_lightning.files import read_json
 from dgr_lightning.installation import script_name
 from dgr_lightning.pipeline.run_directory import last_asked, read_described
+from dgr_lightning.processes import python_module
 from dgr_lightning.report.summary import SUMMARY
 from dgr_lightning.statistics.intervals import Estimate
 from dgr_lightning.tasks.metrics import KINDS

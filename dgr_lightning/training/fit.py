@@ -18,10 +18,10 @@ from lightning.pytorch import Callback, Trainer
 from dgr_lightning.config import Config, SftConfig, TrainerConfig
 from dgr_lightning.console import progress, say
 from dgr_lightning.distributed import fsdp
-from dgr_lightning.distributed.processes import keep_freed_memory
 from dgr_lightning.distributed.ranks import Ranks, compute_device, init_group, lightning_strategy
 from dgr_lightning.errors import UserError
 from dgr_lightning.example import Example, RefinedExample
+from dgr_lightning.processes import keep_freed_memory
 from dgr_lightning.training import adapters, tuning
 from dgr_lightning.training.checkpoints import Checkpoints
 from dgr_lightning.training.curves import Curves

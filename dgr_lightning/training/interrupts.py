@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from lightning.pytorch import Callback, Trainer
 
-from dgr_lightning.distributed.processes import is_main_thread
+from dgr_lightning.processes import is_main_thread
 
 if TYPE_CHECKING:
     from types import TracebackType

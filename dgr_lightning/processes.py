@@ -27,7 +27,7 @@ def python_module(name: str, *arguments: str) -> tuple[list[str], dict[str, str]
         name: such as dgr_lightning.scoring.maths_worker.
         arguments: of the module.
     """
-    command, project = [sys.executable, "-P", "-m", name, *arguments], Path(__file__).resolve().parents[2]
+    command, project = [sys.executable, "-P", "-m", name, *arguments], Path(__file__).resolve().parents[1]
     if project == Path(sysconfig.get_path("purelib")).resolve():
         return command, dict(os.environ)  # on PYTHONPATH, all that is installed would come before the standard library
     paths = [str(project), *filter(None, [os.environ.get("PYTHONPATH")])]
