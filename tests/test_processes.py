@@ -2,7 +2,7 @@
 
 import os
 
-from dgr_lightning.distributed import processes
+from dgr_lightning import processes
 from tests.helpers.runs import ROOT
 
 

@@ -253,7 +253,5 @@ def _sentence_transformers(folder: Path) -> tuple[str, int | None]:
         raise UserError(f"shift.embedding={folder}: {place} pools by {', '.join(map(str, modes))}; supported: one of {known}.")
     length = read("sentence_bert_config.json", dict).get("max_seq_length")
     if not isinstance(length, int | None):
-        raise UserError(
-            f"shift.embedding={folder}: sentence_bert_config.json: max_seq_length is {length!r}, no number."
-        )
+        raise UserError(f"shift.embedding={folder}: sentence_bert_config.json: max_seq_length is {length!r}, no number.")
     return modes[0], length
