@@ -1,17 +1,18 @@
 """The terminal: the console that everything prints to, and progress bars.
 
-On a terminal, bars move in place. In a log file, a bar is a line when it ends and one every two minutes until then: logs stay
-readable, and a job of hours shows that it is alive.
+Nothing that is printed can steer the terminal: control characters in names, ids and messages are shown as escapes, whoever
+prints them, and access keys are not shown. On a terminal, bars move in place. In a log file, a bar is a line when it ends and
+one every two minutes until then: logs stay readable, and a job of hours shows that it is alive.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from time import monotonic
 from typing import Protocol
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.panel import Panel
 from rich.progress import (
     BarColumn,
@@ -22,9 +23,22 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
 from rich.text import Text
 
-console = Console(highlight=False)
+from dgr_lightning.visible_text import visible, without_secrets
+
+
+class SafeConsole(Console):
+    """A console whose output holds no control character but its own colours and cursor movements."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Yields the segments of anything that is printed, tables, panels and bars included, as `visible_text` makes them."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(without_secrets(segment.text)), segment.style)
+
+
+console = SafeConsole(highlight=False)
 
 _SECONDS_BETWEEN_LINES = 120.0
 

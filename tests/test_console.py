@@ -1,9 +1,15 @@
+import re
 from io import StringIO
 
 import pytest
 from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
 
 from dgr_lightning import console
+from dgr_lightning.cli.failures import show_failure
+from dgr_lightning.errors import UserError
 
 
 @pytest.fixture
@@ -38,3 +44,65 @@ def test_a_terminal_shows_a_bar_that_moves(monkeypatch):
 def test_lines_are_not_wrapped(output):
     console.say("word " * 20)
     assert len(output.getvalue().splitlines()) == 1
+
+
+HOSTILE = "a\x1b]0;owned\x07b\x9b2J\rc\u202ed"
+OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+OWN = re.compile(r"\x1b\[[0-9;]*m")  # colours
+
+
+def printed(print_to) -> str:
+    file = StringIO()
+    print_to(console.SafeConsole(file=file, width=120, highlight=False, force_terminal=True, color_system="standard"))
+    return file.getvalue()
+
+
+def table() -> Table:
+    table = Table(title=HOSTILE)
+    table.add_column(HOSTILE, style="red")
+    table.add_row(Text(HOSTILE), HOSTILE)
+    return table
+
+
+@pytest.mark.parametrize(
+    "print_to",
+    [
+        lambda console: console.print(f"[red]{HOSTILE}[/]"),
+        lambda console: console.print(Text(HOSTILE, style="bold"), soft_wrap=True),
+        lambda console: console.print(Panel(Text(HOSTILE), title=HOSTILE)),
+        lambda console: console.rule(HOSTILE, align="left"),
+        lambda console: console.print(table()),
+    ],
+    ids=["markup", "text", "panel", "rule", "table"],
+)
+def test_whoever_prints_control_characters_are_shown_and_not_sent(print_to):
+    shown = printed(print_to)
+    assert "\\x1b]0;owned" in shown.replace("\n", "")
+    assert OBEYED.findall(OWN.sub("", shown)) == []
+
+
+def test_colours_stay():
+    assert printed(lambda console: console.print("[red]x[/]")) == "\x1b[31mx\x1b[0m\n"
+
+
+def test_a_bar_shows_control_characters_of_its_description_and_note(monkeypatch):
+    file = StringIO()
+    safe = console.SafeConsole(file=file, width=200, force_terminal=True, color_system=None)
+    monkeypatch.setattr(console, "console", safe)
+    with console.progress(HOSTILE, total=1) as advance:
+        advance(1, HOSTILE)
+    moves = re.sub(r"\x1b\[\??[0-9;]*[A-Za-z]|\r", "", file.getvalue())
+    assert "\\x1b]0;owned" in moves and OBEYED.findall(moves) == []
+
+
+def test_a_failure_is_shown_without_control_characters(capsys):
+    def fail() -> None:
+        raise ValueError(HOSTILE)
+
+    with pytest.raises(ValueError) as caught:
+        fail()
+    show_failure(caught.value)
+    show_failure(UserError(f"[/] [bold]{HOSTILE}"))
+    shown = capsys.readouterr().err
+    assert "Traceback" in shown and "[/] [bold]a\\x1b]0;owned" in shown
+    assert OBEYED.findall(shown) == []

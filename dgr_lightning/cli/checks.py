@@ -11,14 +11,15 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from dgr_lightning.cli.mixture import check_mixture
+from dgr_lightning.cli.names import check_names
 from dgr_lightning.config import LAYER_RANGE, Config, FieldsConfig, TrainerConfig
 from dgr_lightning.distributed import torchrun
 from dgr_lightning.errors import UserError
 from dgr_lightning.example import LABELS
+from dgr_lightning.files import check_plain, exists, local_path
 from dgr_lightning.training.optimizer import OPTIMIZERS
 
 _EXAMPLES = {"bases": "[0,1,2,3,4]", "seeds": "[1,2]", "lrs": "[5e-4,1e-3,2e-3]", "precisions": "[bf16,fp32]"}
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def prefer_local(cfg: Config) -> None:
@@ -47,10 +48,7 @@ def check(cfg: Config, command: str) -> None:
     Raises:
         UserError: the message names the override to change.
     """
-    if not _NAME.fullmatch(cfg.name):
-        raise UserError(
-            f"name={cfg.name}: it becomes a directory; letters, digits, '.', '_' and '-', not first '.', '_' or '-'."
-        )
+    check_names(cfg, command)
     for key, seed in (
         ("seed", cfg.seed),
         ("model.seed", cfg.model.seed),
@@ -145,18 +143,17 @@ def _check_selection(cfg: Config) -> None:
 
 
 def _check_model(cfg: Config) -> None:
-    from dgr_lightning.models.folder import check_folder
     from dgr_lightning.models.thinking import check_marks
 
     model = cfg.model
     check_marks(model.chat_style, model.think_marks)
     if model.path is not None:
-        path = Path(model.path).expanduser()
-        if not path.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", model.path):
+        path = local_path(model.path)
+        if not exists(path) and re.fullmatch(r"[\w.-]+/[\w.-]+", model.path):
             raise UserError(
                 f"model.path={model.path}: there is no such folder. For a model on the hub: model.hub_id={model.path}."
             )
-        check_folder(path, f"model.path={model.path}", weights=not cfg.plan)
+        _check_folder("model.path", model.path, weights=not cfg.plan)
     elif model.recipe is None and model.hub_id is None:
         raise UserError("model=local: name the model with model.path=<Hugging Face folder> or model.hub_id=<owner/name>.")
 
@@ -315,9 +312,7 @@ def _check_refine(cfg: Config) -> None:
     shift = cfg.shift
     for key, path in (("embedding", shift.embedding), ("tuned", shift.tuned)):
         if path is not None and (key, path) != ("embedding", "target"):
-            from dgr_lightning.models.folder import check_folder
-
-            check_folder(Path(path).expanduser(), f"shift.{key}={path}")
+            _check_folder(f"shift.{key}", path)
     strategy.check()
 
 
@@ -329,11 +324,20 @@ def _check_sampling(section: str, count: int, key: str, temperature: float) -> N
         )
 
 
+def _check_folder(key: str, path: str, *, weights: bool = True) -> None:
+    from dgr_lightning.models.folder import check_folder
+
+    if not exists(local_path(path)):
+        raise UserError(f"{key}={path}: there is no such folder. Name a Hugging Face model folder.")
+    check_folder(local_path(path), f"{key}={path}", weights=weights)
+
+
 def _check_file(key: str, path: str | None, *, folder: bool = False) -> None:
     if path is None:
         return
-    there = Path(path).expanduser()
-    if not there.exists():
+    there = local_path(path)
+    if not exists(there):
         raise UserError(f"{key}={path}: there is no such file (looked in {Path.cwd()}).")
+    check_plain(there, f"{key}={path}")
     if there.is_dir() and not folder:
         raise UserError(f"{key}={path}: a folder, where a text file is expected.")

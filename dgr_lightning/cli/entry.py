@@ -122,12 +122,13 @@ def _sweep(main: Main, command: str, line: CommandLine) -> int:
 def _sweep_point(main: Main, command: str, line: CommandLine, folder: Path, composed: Any) -> Any:
     """Runs a point, in the process that the launcher chose, and returns its objective."""
     from hydra.core.hydra_config import HydraConfig
+    from rich.markup import escape
 
     from dgr_lightning.console import console
 
     hydra_cfg = HydraConfig.get()
     number, overrides = int(hydra_cfg.job.num), " ".join(override.lstrip("+") for override in hydra_cfg.overrides.task)
-    console.rule(f"point {number + 1}: {overrides}", align="left")
+    console.rule(f"point {number + 1}: {escape(overrides)}", align="left")
     try:
         objective = _run_point(main, command, line, composed)
     except Exception as error:

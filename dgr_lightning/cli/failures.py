@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 
 from dgr_lightning.errors import Incomplete, UserError
+from dgr_lightning.visible_text import visible, without_secrets
 
 DONE, FAILED, BAD_CONFIG, INTERRUPTED = 0, 1, 2, 130
 
@@ -20,7 +22,7 @@ def show_failure(error: BaseException) -> None:
         show_error(str(error))
         return
     frames = error.__traceback__.tb_next if error.__traceback__ is not None else None
-    traceback.print_exception(type(error), error, frames)
+    sys.stderr.write(visible(without_secrets("".join(traceback.format_exception(type(error), error, frames)))))
     show_error(
         f"{type(error).__name__}: {error} (traceback above). Everything generated and trained is kept: the same command "
         "continues from there.",
@@ -30,7 +32,8 @@ def show_failure(error: BaseException) -> None:
 
 def show_error(message: str, title: str = "error") -> None:
     """Prints one message on standard error."""
-    from rich.console import Console
     from rich.markup import escape
 
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]{title}:[/] {escape(message)}")
+    from dgr_lightning.console import SafeConsole
+
+    SafeConsole(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]{title}:[/] {escape(message)}")

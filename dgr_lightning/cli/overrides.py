@@ -18,6 +18,7 @@ from typing import Any
 from dgr_lightning.config import schema
 from dgr_lightning.config.keys import keys
 from dgr_lightning.errors import UserError
+from dgr_lightning.files import local_path
 from dgr_lightning.models.folder import language
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -227,7 +228,7 @@ def _implied(parsed: list[Any], command: str, given: frozenset[str], folders: tu
         if group not in groups(command) or group in decided or not sources:
             continue
         values = [value for key in sources for value in _values(by_key[key]) if value is not None]
-        grown = {group == "model" and language(Path(str(value)).expanduser()) == "micro" for value in values}
+        grown = {group == "model" and language(local_path(str(value))) == "micro" for value in values}
         if grown == {False}:
             yield f"{group}={_LOCAL}"
         elif len(grown) > 1:

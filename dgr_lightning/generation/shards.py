@@ -126,11 +126,11 @@ class ShardedRows:
         shard.reader.seek(offset)
         try:
             row: dict[str, Any] = json.loads(shard.reader.readline())
-        except ValueError:
+            del row["key"]
+        except (ValueError, RecursionError, KeyError, TypeError):
             raise UserError(
                 f"{shard.path}, at byte {offset}: unreadable. Delete the file; its rows are then generated again."
             ) from None
-        del row["key"]
         return row
 
     def claim(self, number: int, *, wait: bool) -> bool:
@@ -231,15 +231,21 @@ class ShardedRows:
                     if number == 1:
                         self._check_header(shard.path, line)
                     elif keyed:
-                        plain = keyed[1][1:-1].decode()
-                        shard.offsets[json.loads(keyed[1]) if "\\" in plain else plain] = position
+                        shard.offsets[self._key(shard.path, number, keyed[1])] = position
                     shard.size = position + len(line)
                 position += len(line)
 
+    def _key(self, path: Path, number: int, quoted: bytes) -> str:
+        try:
+            plain = quoted[1:-1].decode()
+            return str(json.loads(quoted)) if "\\" in plain else plain
+        except ValueError:
+            raise UserError(f"{path}, line {number}: unreadable. Delete the file; its rows are then generated again.") from None
+
     def _check_header(self, path: Path, line: bytes) -> None:
         try:
-            header = json.loads(line)["header"]
-        except (ValueError, KeyError):
+            header = dict(json.loads(line)["header"])
+        except (ValueError, RecursionError, KeyError, TypeError):
             raise UserError(f"{path}, line 1: unreadable. Delete the file; its rows are made again.") from None
         differences = [
             f"{key}: {header.get(key)!r} there, {self._header.get(key)!r} now"

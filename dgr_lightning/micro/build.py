@@ -8,6 +8,8 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
+
 from dgr_lightning.console import say
 from dgr_lightning.files import whole_folder, write_json
 
@@ -64,5 +66,5 @@ def provide(seed: int, grow: bool, cache: Path, precision: str) -> Path:
             pretrain(recipe, partial, precision)
             grown = {"name": "micro", "hash": recipe.hash, "precision": precision, "grow": True, **asdict(recipe)}
             write_json(partial / GROWN, grown)
-        say(f"The miniature is in {folder} ({monotonic() - start:.1f} s).")
+        say(f"The miniature is in {escape(str(folder))} ({monotonic() - start:.1f} s).")
     return folder

@@ -128,7 +128,7 @@ def _load(
     # Without a head, the head's weights are expected to be unused.
     if loading["unexpected_keys"] and head:
         names = _some(sorted(loading["unexpected_keys"]))
-        say(f"[yellow]{escape(str(folder))}: weights without a place in the model are left out: {names}[/]")
+        say(f"[yellow]{escape(str(folder))}: weights without a place in the model are left out: {escape(names)}[/]")
     return model.to(device).eval()
 
 

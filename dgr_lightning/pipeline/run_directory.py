@@ -23,7 +23,7 @@ from rich.markup import escape
 from dgr_lightning.config import Config
 from dgr_lightning.console import say
 from dgr_lightning.errors import UserError
-from dgr_lightning.files import read_json, write_json, write_text
+from dgr_lightning.files import exists, read_json, write_json, write_text
 from dgr_lightning.pipeline.identity import RunIdentity
 from dgr_lightning.pipeline.place import Place
 from dgr_lightning.report.summary import SUMMARY
@@ -120,7 +120,7 @@ def read_described(directory: Path) -> dict[str, Any]:
 
 def _check_holds(path: Path, identity: RunIdentity, model_hash: str | None) -> None:
     """Raises UserError where a path is anything but free, or the directory of this very run on this very model. Only reads."""
-    if not path.exists():
+    if not exists(path):
         return
     if not path.is_dir():
         raise UserError(f"{path}: a file lies where the run directory should be; give another hydra.run.dir= or name=.")

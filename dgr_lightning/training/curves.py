@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from dgr_lightning.files import write_text
-from dgr_lightning.training.wandb import STEP, WandbSettings, start_wandb
+from dgr_lightning.training.wandb import STEP, WandbSettings, finish_wandb, start_wandb
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -40,6 +40,7 @@ class Curves:
         # Rewritten even if nothing was dropped: the next row would be appended to an incomplete last line.
         self._file = self._rewritten()
         self._wandb = None if wandb is None else start_wandb(wandb)
+        self._wandb_settings = wandb
         # Sent again, since a killed process loses rows that W&B had not yet written; equal values at equal steps do no harm.
         for step in self._rows:
             self._log_to_wandb(step)
@@ -69,8 +70,8 @@ class Curves:
     def close(self, failed: bool = False) -> None:
         """Closes the file and finishes the W&B run, which sends the remaining rows."""
         self._file.close()
-        if self._wandb is not None:
-            self._wandb.finish(exit_code=int(failed))
+        if self._wandb is not None and self._wandb_settings is not None:
+            finish_wandb(self._wandb, self._wandb_settings, failed=failed)
             self._wandb = None
 
     def __enter__(self) -> Curves:
