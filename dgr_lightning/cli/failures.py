@@ -10,6 +10,8 @@ from dgr_lightning.visible_text import visible, without_secrets
 
 DONE, FAILED, BAD_CONFIG, INTERRUPTED = 0, 1, 2, 130
 
+_LEGIBLE = 3000
+
 
 def exit_code(error: BaseException) -> int:
     """Returns 2 for an error that the user can put right, 1 for any other."""
@@ -36,4 +38,12 @@ def show_error(message: str, title: str = "error") -> None:
 
     from dgr_lightning.console import SafeConsole
 
-    SafeConsole(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]{title}:[/] {escape(message)}")
+    SafeConsole(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]{title}:[/] {escape(_legible(message))}")
+
+
+def _legible(message: str) -> str:
+    """Returns a message without its middle where it quotes more than anybody reads, such as an override of a megabyte."""
+    if len(message) <= _LEGIBLE:
+        return message
+    half = _LEGIBLE // 2
+    return f"{message[:half]} … [{len(message) - 2 * half:,} characters] … {message[-half:]}"
