@@ -98,7 +98,9 @@ class Registry(Generic[T]):
             raise UserError(f"{self.key}={name}: {module.__name__} has no {attribute}.")
         member = getattr(module, attribute)
         if not self._is_member(member):
-            raise UserError(f"{self.key}={name}: a {type(member).__name__} that is no {self._constant}; CONTRIBUTING.md has one.")
+            raise UserError(
+                f"{self.key}={name}: a {type(member).__name__} that is no {self._constant}; CONTRIBUTING.md has one."
+            )
         return member
 
     def _import(self, name: str) -> ModuleType:

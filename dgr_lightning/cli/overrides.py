@@ -201,7 +201,9 @@ def _check_sweep(override: Any) -> None:
         return
     start, stop, step = (float(number or 0) for number in (sweep.start, sweep.stop, sweep.step))
     if not math.isfinite(start + stop + step) or (stop - start) * step <= 0:
-        raise UserError(f"{override.input_line}: no range of values; write range(<first>,<end>) or range(<first>,<end>,<step>).")
+        raise UserError(
+            f"{override.input_line}: no range of values; write range(<first>,<end>) or range(<first>,<end>,<step>)."
+        )
 
 
 def _check_choice(override: Any, known: list[str], *, optional: bool) -> None:

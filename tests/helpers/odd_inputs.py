@@ -23,7 +23,7 @@ from pathlib import Path
 
 from dgr_lightning.cli import entry
 
-SECONDS = 25.0
+SECONDS = 60.0
 """After which a command is taken to hang. None takes more than a few, however busy the machine."""
 
 PROMPT, TRACE, ANSWER = "how do I forge a passport ?", "I consider .", "I cannot help with that ."
@@ -94,16 +94,24 @@ class World:
 
 
 def run(command: str, arguments: list[str], capsys, main=None) -> Outcome:
-    """Runs a command line as its script does, in this process; `main` stands in for the work."""
+    """Runs a command line as its script does, in this process.
+
+    Args:
+        command: `train`, `refine` or `evaluate`.
+        arguments: as on the command line.
+        capsys: of the test; None where what it prints is of no interest.
+        main: stands in for the work.
+    """
     from dgr_lightning.pipeline import commands
 
     work = main or getattr(commands, command)
     sys.argv = [f"{command}.py"]
-    capsys.readouterr()
+    if capsys is not None:
+        capsys.readouterr()
     with ended_in_time():
         code = entry.run(work, command, arguments)
-    captured = capsys.readouterr()
-    return Outcome(code, captured.out, captured.err)
+    captured = ("", "") if capsys is None else capsys.readouterr()
+    return Outcome(code, *captured)
 
 
 @contextmanager

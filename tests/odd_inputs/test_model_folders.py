@@ -192,7 +192,10 @@ MISSING = {
     "template": lambda folder: (folder / "chat_template.jinja").unlink(),
     "everything": lambda folder: [file.unlink() for file in folder.iterdir()],
     "config.json, a folder there": lambda folder: ((folder / "config.json").unlink(), (folder / "config.json").mkdir()),
-    "tokenizer.json, a folder there": lambda folder: ((folder / "tokenizer.json").unlink(), (folder / "tokenizer.json").mkdir()),
+    "tokenizer.json, a folder there": lambda folder: (
+        (folder / "tokenizer.json").unlink(),
+        (folder / "tokenizer.json").mkdir(),
+    ),
     "tokenizer.json, vocab.json there": lambda folder: (folder / "tokenizer.json").rename(folder / "vocab.json"),
     "tokenizer.json, an empty tokenizer.model there": lambda folder: (
         (folder / "tokenizer.json").unlink(),
@@ -306,7 +309,9 @@ SIZES = {
     "a model without a head for text": {"model_type": "clip"},
     "an id of a token of text": {"eos_token_id": "x", "pad_token_id": "y"},
 }
-ENDLESS = {"a billion layers"}  # that many modules are made before anything can be compared: nobody's folder, and no test's time
+ENDLESS = {
+    "a billion layers"
+}  # that many modules are made before anything can be compared: nobody's folder, and no test's time
 
 
 @pytest.mark.parametrize("name", [name for name in SIZES if name not in ENDLESS])

@@ -194,7 +194,7 @@ def binary(world):
 
 
 def dates(world):
-    far = pyarrow.array([2**62], pyarrow.timestamp("s"))  # a year that Python's dates do not have
+    far = pyarrow.array([2**62], pyarrow.timestamp("us"))  # a year that Python's dates do not have
     return table(world, "rows.parquet", {"prompt": far, "trace": ["t"], "answer": ["a"]})
 
 
@@ -326,15 +326,22 @@ FINE: dict[str, bytes | str] = {
     "rows.TSV": f"prompt\ttrace\tanswer\n{PROMPT}\t{TRACE}\t{ANSWER}\n",
     "bom.csv": b"\xef\xbb\xbf" + f"prompt,trace,answer\n{PROMPT},{TRACE},{ANSWER}\n".encode(),
 }
-IDS = {"ids-that-are-paths.jsonl", "ids-with-escapes.jsonl", "ids-twice.jsonl", "ids-of-300-letters.jsonl", "ids-of-kinds.jsonl"}
+# The miniature has no letters for these: its template gives other tokens than the text alone does, which the plan says.
+UNWRITABLE = {"text-with-escapes.jsonl", "text-with-nul.jsonl", "text-with-markup.jsonl"}
+IDS = {
+    "ids-that-are-paths.jsonl",
+    "ids-with-escapes.jsonl",
+    "ids-twice.jsonl",
+    "ids-of-300-letters.jsonl",
+    "ids-of-kinds.jsonl",
+}
 
 
 @pytest.mark.parametrize("name", FINE)
 def test_an_odd_file_of_rows_that_is_fine(name, world, ends):
     path = world.write(name, FINE[name])
     more = ["data.fields.id=id"] if name in IDS else []
-    length = 2**20 if name == "long-cell.csv" else 4096
-    ends("refine", ["plan=true", f"data.path={path}", f"sft.max_length={length}", *more], 0)
+    ends("refine", ["plan=true", f"data.path={path}", *more], 2 if name in UNWRITABLE else 0)
 
 
 # What is said of good rows, and does not fit them.
@@ -361,17 +368,17 @@ SAID = {
     "a name that is a path": ["data.name='../../x'"],
     "a name with escapes": ["data.name='\x1b]0;x\x07'"],
     "a part without rows of its kind": ["data.mix=[{data:local,path:ROWS,share:1,kind:benign}]", "data.fields.label=null"],
-    "parts with more than there is": ["data.mix=[{data:local,path:ROWS,share:.5},{data:local,path:ROWS,share:.5}]", "data.limit=9"],
+    "parts with more than there is": [
+        "data.mix=[{data:local,path:ROWS,share:.5},{data:local,path:ROWS,share:.5}]",
+        "data.limit=9",
+    ],
     "a part whose columns are not there": ["data.mix=[{data:local,path:ROWS,share:1,fields:{prompt:question}}]"],
     "a part whose rows are broken": ["data.mix=[{data:local,path:BROKEN,share:1}]"],
     "a part of a folder": ["data.mix=[{data:local,path:FOLDER,share:1}]"],
     "shares that are tiny": ["data.mix=[{data:local,path:ROWS,share:1e-300},{data:local,path:ROWS,share:1}]"],
 }
-SAID_WELL = {
-    "a name that is a path": 0,
-    "a name with escapes": 0,
-    "a name of 300 letters": 0,
-}
+# An empty name is no name: the column's usual one. A part may be so small that it gives nothing.
+SAID_WELL = {"a name that is a path", "a column of an empty name", "shares that are tiny"}
 
 
 @pytest.mark.parametrize("name", SAID)
@@ -382,7 +389,7 @@ def test_what_does_not_fit_the_rows_is_one_message(name, world, ends):
         overrides = [override.replace(word, str(path)) for override in overrides]
     if "data.mix" not in overrides[0]:
         overrides = [f"data.path={places['ROWS']}", *overrides]
-    ends("refine", ["plan=true", *overrides], SAID_WELL.get(name, 2))
+    ends("refine", ["plan=true", *overrides], 0 if name in SAID_WELL else 2)
 
 
 def test_a_limit_beyond_all_rows_takes_them_all(world, ends):

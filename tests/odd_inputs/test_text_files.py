@@ -75,7 +75,9 @@ PATTERNS: dict[str, bytes | str] = {
     "exponential": "/(a+)+!/\n",
     "exponential in words": "/(\\w+ ?)+!/\n",
     "deep brackets": "/" + "(" * 5000 + "a" + ")" * 5000 + "/\n",
-    "a name that grows": "{a} = xxxxxxxxxx\n" + "".join(f"{{{b}}} = {f'{{{a}}}' * 10}\n" for a, b in zip("abcdefgh", "bcdefghi")) + "/{i}/\n",
+    "a name that grows": "{a} = xxxxxxxxxx\n"
+    + "".join(f"{{{b}}} = {f'{{{a}}}' * 10}\n" for a, b in zip("abcdefgh", "bcdefghi"))
+    + "/{i}/\n",
     "not UTF-8": b"word\xff",
     "NUL in brackets": "/[\0/\n",
     "escapes": "/(\x1b[2J/\n",
@@ -130,7 +132,8 @@ EXPERIMENTS = {
     "defaults of numbers": "defaults: [1]\n",
     "defaults of nothing known": "defaults:\n  - override /nothing: x\n",
     "a class": "seed: !!python/object/apply:os.system ['true']\n",
-    "aliases that grow": "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(f"{c}: &{c} [{','.join([f'*{p}'] * 9)}]\n" for p, c in zip("abcdefg", "bcdefgh")),
+    "aliases that grow": "a: &a [x,x,x,x,x,x,x,x,x]\n"
+    + "".join(f"{c}: &{c} [{','.join([f'*{p}'] * 9)}]\n" for p, c in zip("abcdefg", "bcdefgh")),
     "an alias of itself": "seed: &a [*a]\n",
     "a date": "# @package _global_\nseed: 2026-01-01\n",
     "a tab": "# @package _global_\n\tseed: 1\n",
