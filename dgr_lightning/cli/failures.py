@@ -21,6 +21,8 @@ NO_FAILURES = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
 _KEPT = "Everything generated and trained is kept: the same command continues from there."
 
+_LEGIBLE = 3000
+
 
 def exit_code(error: BaseException) -> int:
     """Returns 2 for an error that the user can put right, 1 for any other."""
@@ -90,7 +92,15 @@ def show_error(message: str, title: str = "error") -> None:
     from dgr_lightning.console import SafeConsole
 
     with suppress(OSError):  # as above
-        SafeConsole(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]{title}:[/] {escape(message)}")
+        SafeConsole(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]{title}:[/] {escape(_legible(message))}")
+
+
+def _legible(message: str) -> str:
+    """Returns a message without its middle where it quotes more than anybody reads, such as an override of a megabyte."""
+    if len(message) <= _LEGIBLE:
+        return message
+    half = _LEGIBLE // 2
+    return f"{message[:half]} … [{len(message) - 2 * half:,} characters] … {message[-half:]}"
 
 
 def _is_of_torch(error: BaseException, name: str) -> bool:

@@ -66,16 +66,12 @@ def show_help(command: str, console: Console | None = None) -> None:
     """Prints the help page of `train`, `refine` or `evaluate`; long on purpose, pipe it through less."""
     console, started = console or SafeConsole(highlight=False), command_line(command)
     width = _width(console)
-    console.print(f"[bold]{fill(_SUMMARY[command], width)}[/]
-
-    {started} key=value group=choice …
-")
+    console.print(f"[bold]{fill(_SUMMARY[command], width)}[/]\n\n    {started} key=value group=choice …\n")
     console.print("[bold]Examples[/]")
     for example, meaning in _EXAMPLES[command]:
         example = example.replace(f"python {command}.py", started)
         below = fill(meaning, width, initial_indent=_INDENT, subsequent_indent=_INDENT)
-        console.print(Text(f"  {example}", style="cyan"), Text(below), sep="
-", soft_wrap=True)
+        console.print(Text(f"  {example}", style="cyan"), Text(below), sep="\n", soft_wrap=True)
     console.print()
     table = [(f"{group}={default or 'null'}", ", ".join(choices(group))) for group, default in groups(command).items()]
     _print(console, "Groups: default and choices (conf/<group>/<choice>.yaml)", table)

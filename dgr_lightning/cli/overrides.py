@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field
@@ -18,13 +19,16 @@ from typing import Any
 from dgr_lightning.config import schema
 from dgr_lightning.config.keys import keys
 from dgr_lightning.errors import UserError
-from dgr_lightning.files import local_path
+from dgr_lightning.files import exists, local_path
 from dgr_lightning.installation import CONF, script_name
+from dgr_lightning.json_text import why_bad
 from dgr_lightning.models.folder import language
 
 # A source given by path or hub id without its group: the group's choice that holds nothing but that source.
 _LOCAL = "local"
 _PARTS = "data.mix"
+# What Hydra's --info shows.
+_INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 # The same of data.mix.
 _MIX = "mix"
 
@@ -99,6 +103,8 @@ def read_command_line(arguments: list[str], command: str) -> CommandLine:
         raise UserError(
             "--config-name, --config-path and --experimental-rerun: not taken; --config-dir=<folder> adds YAML of your own."
         )
+    if known.package and not (schema.is_key(known.package) or known.package in ("_global_", "hydra")):
+        raise UserError(f"--package {known.package}: {schema.unknown_key(known.package)}")
     line = CommandLine(sweep=bool(known.multirun))
     line.flags = [argument for argument in arguments if argument not in known.overrides]
     folders = (CONF,) if known.config_dir is None else (CONF, Path(known.config_dir).expanduser())
@@ -109,8 +115,10 @@ def read_command_line(arguments: list[str], command: str) -> CommandLine:
             raise UserError(f"{text}: write key=value, such as sft.lr=1e-3 or data=star1.")
         try:
             parsed.append(parser.parse_override(text))
-        except HydraException as error:
+        except (HydraException, ValueError, RecursionError) as error:
             cause = str(error).partition("\n")[0].partition(" expecting {")[0]
+            if not isinstance(error, HydraException):  # from reading a number of thousands of digits, or thousands of brackets
+                raise UserError(f"{text}: cannot be read ({why_bad(error)}).") from error
             raise UserError(
                 f"{text}: cannot be read ({cause}). Text with spaces or any of ,=:()[]{{}} needs quotes inside quotes, "
                 "such as 'logger.project=\"a, b\"'."
@@ -131,7 +139,7 @@ def _flags() -> argparse.ArgumentParser:
     flags.add_argument("--cfg", "-c", choices=("job", "hydra", "all"))
     flags.add_argument("--resolve", action="store_true")
     flags.add_argument("--package", "-p")
-    flags.add_argument("--info", "-i", nargs="?", const="all")
+    flags.add_argument("--info", "-i", nargs="?", const="all", choices=_INFO)
     flags.add_argument("--config-dir", "-cd")
     flags.add_argument("--hydra-help", action="store_true")
     flags.add_argument("--shell-completion", "-sc", action="store_true")
@@ -165,8 +173,9 @@ def _checked(override: Any, command: str, line: CommandLine, folders: tuple[Path
         is_list = key in keys() and keys()[key].field.default_factory is not MISSING
         other = f"write a list as {key}=[{value}]" if is_list else "quote text that has commas"
         raise UserError(f"{text}: several values. Add -m to run each of them, or {other}.")
+    _check_sweep(override)
     table = groups(command)
-    if key in table or (CONF / key).is_dir():
+    if key in table or (exists(CONF / key) and (CONF / key).is_dir()):
         if key not in table:
             raise UserError(f"{text}: {script_name(command)} has no use for {key}. Its groups: {', '.join(table)}.")
         _check_choice(override, choices(key, folders), optional=table[key] is None)
@@ -181,9 +190,27 @@ def _checked(override: Any, command: str, line: CommandLine, folders: tuple[Path
     yield f"++{text.lstrip('+')}"
 
 
+def _check_sweep(override: Any) -> None:
+    """Raises a UserError where an override sweeps over nothing, or without an end."""
+    from hydra.core.override_parser.types import RangeSweep
+
+    sweep = override.value()
+    if not isinstance(sweep, RangeSweep):
+        return
+    start, stop, step = (float(number or 0) for number in (sweep.start, sweep.stop, sweep.step))
+    if not math.isfinite(start + stop + step) or (stop - start) * step <= 0:
+        raise UserError(
+            f"{override.input_line}: no range of values; write range(<first>,<end>) or range(<first>,<end>,<step>)."
+        )
+
+
 def _check_choice(override: Any, known: list[str], *, optional: bool) -> None:
     """Raises a UserError where an override of a group takes a choice that has no file."""
+    from hydra.core.override_parser.types import Glob
+
     text, group = override.input_line, override.key_or_group
+    if isinstance(override.value(), Glob) and not override.value().filter(known):
+        raise UserError(f"{text}: no {group} is called like that. Choices: {', '.join(known)}.")
     for value in _values(override):
         if value is None and optional:
             continue
@@ -202,6 +229,10 @@ def _holds_lists(override: Any) -> bool:
 
 def _values(override: Any) -> list[Any]:
     """Returns the value of an override, or all of a sweep's."""
+    from hydra.core.override_parser.types import Glob
+
+    if isinstance(override.value(), Glob):
+        return []  # Hydra knows its choices, when it composes
     if override.is_sweep_override():
         return list(override.sweep_iterator()) if override.is_discrete_sweep() else []
     return [override.value()]
