@@ -1,19 +1,21 @@
 """The terminal: the console that everything prints to, and progress bars.
 
-On a terminal, bars move in place. In a log file, a bar is a line when it ends and one every two minutes until then: logs stay
-readable, and a job of hours shows that it is alive.
+Nothing that is printed can steer the terminal: control characters in names, ids and messages are shown as escapes, whoever
+prints them, and access keys are not shown. On a terminal, bars move in place. In a log file, a bar is a line when it ends and
+one every two minutes until then: logs stay readable, and a job of hours shows that it is alive.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from time import monotonic
 from typing import Protocol
 
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.constrain import Constrain
 from rich.panel import Panel
 from rich.progress import (
     MofNCompleteColumn,
@@ -25,9 +27,22 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress_bar import ProgressBar
+from rich.segment import Segment
 from rich.text import Text
 
-console = Console(highlight=False)
+from dgr_lightning.visible_text import visible, without_secrets
+
+
+class SafeConsole(Console):
+    """A console whose output holds no control character but its own colours and cursor movements."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Yields the segments of anything that is printed, tables, panels and bars included, as `visible_text` makes them."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(without_secrets(segment.text)), segment.style)
+
+
+console = SafeConsole(highlight=False)
 
 _SECONDS_BETWEEN_LINES = 120.0
 _BAR_CELLS = 40
@@ -73,7 +88,7 @@ def progress(description: str, total: int, before: int = 0) -> AbstractContextMa
 
 @contextmanager
 def _drawn_bar(description: str, total: int, before: int) -> Iterator[Advance]:
-    with Progress(_Line(), console=console) as bars:
+    with _Bars(_Line(), console=console) as bars:
         task = bars.add_task(description, total=total, completed=before, note="")
 
         def advance(units: int = 1, note: str | None = None) -> None:
@@ -131,6 +146,15 @@ def _fitting(note: str, cells: int) -> str:
     """Returns as many of a note's parts, from its beginning, as fit into a number of cells: no figure is cut in two."""
     ends = [*(between.start() for between in _BETWEEN_PARTS.finditer(note)), len(note)]
     return max((note[:end] for end in ends if cell_len(note[:end]) <= cells), key=len, default="")
+
+
+class _Bars(Progress):
+    """Leaves two cells of the line free: a terminal writes ^C there, which would begin another line and draw the bar twice."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """Yields the table of the bars, narrowed."""
+        for table in super().get_renderables():
+            yield Constrain(table, max(1, console.width - 2))
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import overload
 
+from dgr_lightning.errors import UserError
 from dgr_lightning.files import read_jsonl
 
 HARMFUL = "harmful"
@@ -69,13 +70,20 @@ class ExampleFile(Sequence[Example]):
     """
 
     def __init__(self, path: Path) -> None:
-        """Scans the file once; it must not change afterwards."""
+        """Scans the file once; it must not change afterwards.
+
+        Raises:
+            UserError: something else has damaged it.
+        """
         self.ids: list[str] = []
         self._file = open(path, "rb")  # noqa: SIM115 - stays open for random access
         self._offsets: list[int] = []
         position = 0
-        for line in self._file:
-            self.ids.append(json.loads(line)["id"])
+        for number, line in enumerate(self._file, start=1):
+            try:
+                self.ids.append(json.loads(line)["id"])
+            except (ValueError, RecursionError, TypeError, KeyError) as error:
+                raise UserError(f"{path}, line {number}: damaged; overwrite=true makes the run anew.") from error
             self._offsets.append(position)
             position += len(line)
 
@@ -99,5 +107,12 @@ class ExampleFile(Sequence[Example]):
 
 
 def read_refined(path: Path) -> list[RefinedExample]:
-    """Returns the examples of a run's `refined.jsonl`, in its order."""
-    return [RefinedExample(**row) for row in read_jsonl(path)]
+    """Returns the examples of a run's `refined.jsonl`, in its order.
+
+    Raises:
+        UserError: something else has damaged it.
+    """
+    try:
+        return [RefinedExample(**row) for row in read_jsonl(path)]
+    except TypeError as error:
+        raise UserError(f"{path}: a row is no example of a refined set ({error}); overwrite=true makes it again.") from error

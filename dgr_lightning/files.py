@@ -9,11 +9,13 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
 from dgr_lightning.errors import UserError
+from dgr_lightning.json_text import why_bad
+from dgr_lightning.writing import writing
 
 # Suffix of a file or folder until it is complete.
 PARTIAL = ".partial"
@@ -28,13 +30,31 @@ def write_text(path: Path, text: str) -> None:
 @contextmanager
 def _whole(path: Path) -> Iterator[TextIO]:
     """Opens a file for writing that takes its name once it is complete and synced to disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
-    with open(partial, "w", encoding="utf-8", newline="\n") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    with writing(_final(path)), deleted_on_failure(partial):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(partial, "w", encoding="utf-8", newline="\n") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+
+
+@contextmanager
+def deleted_on_failure(partial: Path) -> Iterator[None]:
+    """Deletes what was written of a file or folder that does not become complete: its room may be what is missing."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)  # which leaves a file alone
+        with suppress(OSError):
+            partial.unlink()
+        raise
+
+
+def _final(path: Path) -> Path:
+    """Returns a path as it is called once the folder that it lies in is complete."""
+    return Path(*(part.removesuffix(PARTIAL) for part in path.parts))
 
 
 def partial_of(folder: Path) -> Path:
@@ -47,9 +67,10 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     """Makes a folder to fill that takes its name once it is complete and synced to disk, and replaces one of that name."""
     partial = partial_of(folder)
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    yield partial
-    put_in_place(partial, folder)
+    with writing(folder), deleted_on_failure(partial):
+        partial.mkdir(parents=True)
+        yield partial
+        put_in_place(partial, folder)
 
 
 def put_in_place(partial: Path, folder: Path) -> None:
@@ -79,9 +100,50 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def local_path(path: str) -> Path:
+    """Returns a path that a user wrote; a ~ that stands for nobody's home stays as it is."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
+def exists(path: Path) -> bool:
+    """Whether there is such a file or folder; False where the system refuses even to look, as for names that are too long."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def check_plain(path: Path, place: str) -> None:
+    """Checks that an existing path is a file or a folder, before anything reads a device or a pipe that never ends.
+
+    Args:
+        path: it must exist.
+        place: what names it, such as `data.path=/dev/zero`, with which the message begins.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if not (path.is_file() or path.is_dir()):
+        raise UserError(f"{place}: neither a file nor a folder but a device, a pipe or a socket; copy its content to a file.")
+
+
 def read_json(path: Path) -> Any:
-    """Returns the JSON value in a file that this project wrote."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Returns the JSON value in a file that this project wrote.
+
+    Raises:
+        UserError: something else has damaged it.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: damaged ({_why(error)}). Delete it; the same command then makes it again.") from error
+
+
+def _why(error: ValueError | RecursionError) -> str:
+    return "not UTF-8" if isinstance(error, UnicodeError) else why_bad(error)
 
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
@@ -98,14 +160,16 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         UserError: a line is not a JSON object; the message names the file and the line.
     """
-    with open(path, encoding="utf-8") as file:
+    with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
             try:
-                row = json.loads(line.rstrip("\n"))
+                row = json.loads(line.decode("utf-8").rstrip("\n"))
             except json.JSONDecodeError as error:
                 raise UserError(f"{path}, line {number}: not JSON ({error.msg} at column {error.colno}).") from error
+            except (ValueError, RecursionError) as error:
+                raise UserError(f"{path}, line {number}: not JSON ({_why(error)}).") from error
             if not isinstance(row, dict):
                 raise UserError(f"{path}, line {number}: expected a JSON object, found {type(row).__name__}.")
             yield row

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from dgr_lightning.errors import UserError
+
 T = TypeVar("T")
 
 
@@ -18,9 +20,16 @@ def content_hash(*parts: Any) -> str:
 
 
 def file_hash(path: Path) -> str:
-    """Returns the SHA-256 of a file's bytes as 64 hex digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Returns the SHA-256 of a file's bytes as 64 hex digits.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
 
 
 def file_hashes(path: Path) -> list[list[str]]:

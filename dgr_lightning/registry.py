@@ -7,6 +7,7 @@ nothing else is edited: `refine.strategy=dgr` is `STRATEGY` of `refinement/strat
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,7 +23,15 @@ T = TypeVar("T")
 class Registry(Generic[T]):
     """The members of a package, imported one by one when they are asked for."""
 
-    def __init__(self, key: str, package: str, constant: str, *, folders_only: bool = False) -> None:
+    def __init__(
+        self,
+        key: str,
+        package: str,
+        constant: str,
+        *,
+        folders_only: bool = False,
+        is_member: Callable[[Any], bool] = lambda found: True,
+    ) -> None:
         """Names the package; nothing is imported.
 
         Args:
@@ -30,9 +39,10 @@ class Registry(Generic[T]):
             package: where the members lie, a module or a package each.
             constant: name of the constant that holds a member in its module, such as `STRATEGY`.
             folders_only: every member is a package, so that modules beside them are not members.
+            is_member: whether what a name from outside stands for can be one.
         """
         self.key, self._package, self._constant = key, package, constant
-        self._folders_only = folders_only
+        self._folders_only, self._is_member = folders_only, is_member
 
     def names(self) -> tuple[str, ...]:
         """Returns the names of all members in order: those of their files, with hyphens. Imports nothing of them."""
@@ -54,7 +64,7 @@ class Registry(Generic[T]):
         """Returns a member.
 
         Raises:
-            UserError: there is none of that name, or the module that was named does not hold it.
+            UserError: there is none of that name, or the module that was named does not hold one of it.
         """
         if self.is_outside(name):
             return self._outside(name)
@@ -74,9 +84,10 @@ class Registry(Generic[T]):
         """
         if not self.is_outside(name):
             return {}
-        module = self._import(name)
-        assert module.__file__ is not None, f"{module.__name__} is a namespace package"
-        return {"code": file_hash(Path(module.__file__))}
+        file = getattr(self._import(name), "__file__", None)
+        if file is None:
+            raise UserError(f"{self.key}={name}: no file of Python, by whose content it could count.")
+        return {"code": file_hash(Path(file))}
 
     def _may_hold_a_member(self, path: Path) -> bool:
         return (path / "__init__.py").is_file() or (path.suffix == ".py" and not self._folders_only)
@@ -85,10 +96,17 @@ class Registry(Generic[T]):
         module, attribute = self._import(name), name.partition(":")[2]
         if not hasattr(module, attribute):
             raise UserError(f"{self.key}={name}: {module.__name__} has no {attribute}.")
-        return getattr(module, attribute)
+        member = getattr(module, attribute)
+        if not self._is_member(member):
+            raise UserError(
+                f"{self.key}={name}: a {type(member).__name__} that is no {self._constant}; CONTRIBUTING.md has one."
+            )
+        return member
 
     def _import(self, name: str) -> ModuleType:
-        module = name.partition(":")[0]
+        module, _, attribute = name.partition(":")
+        if not all(part.isidentifier() for part in (*module.split("."), attribute)):
+            raise UserError(f"{self.key}={name}: expected package.module:Name.")
         try:
             return import_module(module)
         except ImportError as error:

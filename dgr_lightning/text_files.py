@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dgr_lightning.errors import UserError
+from dgr_lightning.files import check_plain, exists
 
 
 def read_text_file(place: str, file: Path) -> str:
@@ -17,6 +18,8 @@ def read_text_file(place: str, file: Path) -> str:
     Raises:
         UserError: the file cannot be read, or is not UTF-8 text.
     """
+    if exists(file):
+        check_plain(file, place)
     try:
         return file.read_text(encoding="utf-8")
     except OSError as error:

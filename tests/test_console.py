@@ -3,8 +3,13 @@ from io import StringIO
 
 import pytest
 from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
 
 from dgr_lightning import console
+from dgr_lightning.cli.failures import show_failure
+from dgr_lightning.errors import UserError
 
 
 @pytest.fixture
@@ -53,7 +58,7 @@ def _last_line(monkeypatch, width, description, note):
 @pytest.mark.parametrize("note", ["", NOTE, "30 completions generated, 2,977 tokens/s"])
 def test_a_bar_keeps_counts_and_times_whole_at_any_width(monkeypatch, width, description, note):
     line = _last_line(monkeypatch, width, description, note)
-    assert len(line) == width
+    assert len(line) == width - 2  # room for ^C
     shown = re.fullmatch(rf". {re.escape(description)} (?:[━╸]+ +)? ?24000/25000 \d:\d\d:\d\d [-:\d]{{7}}(.*)", line)
     assert shown, line
     # As much of the note as fits, in whole parts and from its beginning.
@@ -63,10 +68,10 @@ def test_a_bar_keeps_counts_and_times_whole_at_any_width(monkeypatch, width, des
 
 
 def test_the_bar_gives_way_before_the_note_and_the_note_from_its_end(monkeypatch):
-    assert "━" in _last_line(monkeypatch, 120, "training", NOTE) and NOTE in _last_line(monkeypatch, 120, "training", NOTE)
-    at_98, at_80 = (_last_line(monkeypatch, width, "training", NOTE) for width in (98, 80))
-    assert "━" not in at_98 and NOTE in at_98
-    assert "lr 1.1e-04" in at_80 and "tokens/s" not in at_80
+    assert "━" in _last_line(monkeypatch, 122, "training", NOTE) and NOTE in _last_line(monkeypatch, 122, "training", NOTE)
+    at_100, at_82 = (_last_line(monkeypatch, width, "training", NOTE) for width in (100, 82))
+    assert "━" not in at_100 and NOTE in at_100
+    assert "lr 1.1e-04" in at_82 and "tokens/s" not in at_82
 
 
 def test_a_description_longer_than_the_terminal_is_all_that_is_cut(monkeypatch):
@@ -77,3 +82,65 @@ def test_a_description_longer_than_the_terminal_is_all_that_is_cut(monkeypatch):
 def test_lines_are_not_wrapped(output):
     console.say("word " * 20)
     assert len(output.getvalue().splitlines()) == 1
+
+
+HOSTILE = "a\x1b]0;owned\x07b\x9b2J\rc\u202ed"
+OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+OWN = re.compile(r"\x1b\[[0-9;]*m")  # colours
+
+
+def printed(print_to) -> str:
+    file = StringIO()
+    print_to(console.SafeConsole(file=file, width=120, highlight=False, force_terminal=True, color_system="standard"))
+    return file.getvalue()
+
+
+def table() -> Table:
+    table = Table(title=HOSTILE)
+    table.add_column(HOSTILE, style="red")
+    table.add_row(Text(HOSTILE), HOSTILE)
+    return table
+
+
+@pytest.mark.parametrize(
+    "print_to",
+    [
+        lambda console: console.print(f"[red]{HOSTILE}[/]"),
+        lambda console: console.print(Text(HOSTILE, style="bold"), soft_wrap=True),
+        lambda console: console.print(Panel(Text(HOSTILE), title=HOSTILE)),
+        lambda console: console.rule(HOSTILE, align="left"),
+        lambda console: console.print(table()),
+    ],
+    ids=["markup", "text", "panel", "rule", "table"],
+)
+def test_whoever_prints_control_characters_are_shown_and_not_sent(print_to):
+    shown = printed(print_to)
+    assert "\\x1b]0;owned" in shown.replace("\n", "")
+    assert OBEYED.findall(OWN.sub("", shown)) == []
+
+
+def test_colours_stay():
+    assert printed(lambda console: console.print("[red]x[/]")) == "\x1b[31mx\x1b[0m\n"
+
+
+def test_a_bar_shows_control_characters_of_its_description_and_note(monkeypatch):
+    file = StringIO()
+    safe = console.SafeConsole(file=file, width=200, force_terminal=True, color_system=None)
+    monkeypatch.setattr(console, "console", safe)
+    with console.progress(HOSTILE, total=1) as advance:
+        advance(1, HOSTILE)
+    moves = re.sub(r"\x1b\[\??[0-9;]*[A-Za-z]|\r", "", file.getvalue())
+    assert "\\x1b]0;owned" in moves and OBEYED.findall(moves) == []
+
+
+def test_a_failure_is_shown_without_control_characters(capsys):
+    def fail() -> None:
+        raise ValueError(HOSTILE)
+
+    with pytest.raises(ValueError) as caught:
+        fail()
+    show_failure(caught.value)
+    show_failure(UserError(f"[/] [bold]{HOSTILE}"))
+    shown = capsys.readouterr().err
+    assert "Traceback" in shown and "[/] [bold]a\\x1b]0;owned" in shown
+    assert OBEYED.findall(shown) == []

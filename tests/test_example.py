@@ -3,6 +3,7 @@ from dataclasses import asdict
 
 import pytest
 
+from dgr_lightning.errors import UserError
 from dgr_lightning.example import Example, ExampleFile, RefinedExample, read_refined
 from dgr_lightning.files import write_jsonl
 
@@ -36,3 +37,12 @@ def test_refinement_changes_texts_and_keeps_the_rest(tmp_path):
     assert read_refined(tmp_path / "refined.jsonl") == [kept, rewritten]
     keys = ["id", "prompt", "trace", "answer", "label", "source", "refined", "reason"]
     assert list(json.loads((tmp_path / "refined.jsonl").read_text().split("\n")[0])) == keys
+
+
+@pytest.mark.parametrize("line", ["{", "[]", "3", '{"no": "id"}', "[" * 200_000], ids=range(5))
+def test_a_damaged_file_of_examples_is_named(tmp_path, line):
+    (tmp_path / "rows.jsonl").write_text(line + "\n")
+    with pytest.raises(UserError, match=r"rows\.jsonl, line 1: damaged"):
+        ExampleFile(tmp_path / "rows.jsonl")
+    with pytest.raises(UserError, match=r"rows\.jsonl"):
+        read_refined(tmp_path / "rows.jsonl")

@@ -63,13 +63,28 @@ def test_rows_are_dicts_or_dataclasses_a_line_each(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("line", "message"), [("{", r"line 3: not JSON \(.+ at column 2\)"), ("[1]", "line 3: expected a JSON object, found list")]
+    ("line", "message"),
+    [
+        (b"{", r"line 3: not JSON \(.+ at column 2\)"),
+        (b"[1]", "line 3: expected a JSON object, found list"),
+        (b"[" * 200_000, r"line 3: not JSON \(lists and objects nested too deeply"),
+        (b"9" * 5_000, r"line 3: not JSON \(a whole number of thousands of digits"),
+        (b'{"a": "\xff"}', r"line 3: not JSON \(not UTF-8"),
+    ],
+    ids=range(5),
 )
 def test_a_line_that_is_no_row_is_named(tmp_path, line, message):
     path = tmp_path / "rows.jsonl"
-    path.write_text(f'{{"id": 1}}\n\n{line}\n')
+    path.write_bytes(b'{"id": 1}\n\n' + line + b"\n")
     with pytest.raises(UserError, match=rf"rows\.jsonl, {message}"):
         list(read_jsonl(path))
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[" * 200_000, b"9" * 5_000, b"\xff"], ids=range(5))
+def test_a_damaged_record_is_named_with_what_to_do(tmp_path, content):
+    (tmp_path / "record.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"record\.json: damaged \(.+\)\. Delete it"):
+        read_json(tmp_path / "record.json")
 
 
 def test_a_folder_has_its_name_only_once_it_is_complete(tmp_path):

@@ -52,3 +52,23 @@ def test_a_member_from_outside_is_named_by_its_module_and_counts_by_its_code(sha
 def test_a_name_that_cannot_be_found_is_one_message(shapes, name, words):
     with pytest.raises(UserError, match=re.escape(words)):
         shapes.get(name)
+
+
+@pytest.mark.parametrize("name", [":Spiral", "spiral:", "..:Spiral", "spiral :Spiral", "spiral:Spiral:more", "spi\0ral:Spiral"])
+def test_a_name_that_is_no_name_of_python_is_one_message(shapes, name):
+    with pytest.raises(UserError, match=re.escape(f"draw.shape={name}: expected package.module:Name.")):
+        shapes.get(name)
+
+
+def test_something_else_under_a_name_from_outside_is_refused(shapes):
+    circles = Registry("draw.shape", "shapes", "SHAPE", is_member=lambda found: isinstance(found, str))
+    assert circles.get("big-circle") == "a circle"
+    with pytest.raises(
+        UserError, match=re.escape("draw.shape=spiral:Spiral: a type that is no SHAPE; CONTRIBUTING.md has one.")
+    ):
+        circles.get("spiral:Spiral")
+
+
+def test_a_module_without_a_file_has_no_code_to_count_by(shapes):
+    with pytest.raises(UserError, match="no file of Python"):
+        shapes.outside_code("sys:path")

@@ -12,14 +12,16 @@ from pathlib import Path
 
 from dgr_lightning.cli.hints import refuse_run
 from dgr_lightning.cli.mixture import check_mixture
+from dgr_lightning.cli.names import check_names
 from dgr_lightning.config import LAYER_RANGE, Config, FieldsConfig, TrainerConfig
 from dgr_lightning.distributed import torchrun
 from dgr_lightning.errors import UserError
 from dgr_lightning.example import LABELS
+from dgr_lightning.files import check_plain, exists, local_path
+from dgr_lightning.installation import script_name
 from dgr_lightning.training.optimizer import OPTIMIZERS
 
 _EXAMPLES = {"bases": "[0,1,2,3,4]", "seeds": "[1,2]", "lrs": "[5e-4,1e-3,2e-3]", "precisions": "[bf16,fp32]"}
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def prefer_local(cfg: Config) -> None:
@@ -48,10 +50,7 @@ def check(cfg: Config, command: str) -> None:
     Raises:
         UserError: the message names the override to change.
     """
-    if not _NAME.fullmatch(cfg.name):
-        raise UserError(
-            f"name={cfg.name}: it becomes a directory; letters, digits, '.', '_' and '-', not first '.', '_' or '-'."
-        )
+    check_names(cfg, command)
     for key, seed in (
         ("seed", cfg.seed),
         ("model.seed", cfg.model.seed),
@@ -63,7 +62,8 @@ def check(cfg: Config, command: str) -> None:
     _check_study(cfg, command)
     _check_shift(cfg, command)
     if cfg.plan and command == "evaluate":
-        raise UserError("plan=true: evaluate.py reads no source set; give it to train.py or refine.py.")
+        reading = f"{script_name('train')} or {script_name('refine')}"
+        raise UserError(f"plan=true: {script_name('evaluate')} reads no source set; give it to {reading}.")
     _check_model(cfg)
     check_devices(cfg.trainer, planned=cfg.plan)
     from dgr_lightning.engines.registry import check_engine
@@ -89,7 +89,7 @@ def _check_study(cfg: Config, command: str) -> None:
     if study.name is None:
         return
     if command != "train":
-        raise UserError(f"study.name={study.name}: a study trains; run it with train.py.")
+        raise UserError(f"study.name={study.name}: a study trains; run it with {script_name('train')}.")
     if cfg.model.recipe is None:
         raise UserError(f"study.name={study.name}: bases are miniatures of several seeds; take model=micro.")
     for key in ("bases", "seeds", "lrs", "precisions"):
@@ -106,7 +106,10 @@ def _check_shift(cfg: Config, command: str) -> None:
     if cfg.shift.tuned is None:
         return
     if command == "train":
-        raise UserError(f"shift.tuned={cfg.shift.tuned}: train.py compares the model that it trains; give it to refine.py.")
+        raise UserError(
+            f"shift.tuned={cfg.shift.tuned}: {script_name('train')} compares the model that it trains; give it to "
+            f"{script_name('refine')}."
+        )
     if not cfg.shift.prompts:
         raise UserError(
             "shift.tuned: on how many prompts of each kind is it compared with the target? Write shift.prompts=64, say."
@@ -146,19 +149,17 @@ def _check_selection(cfg: Config) -> None:
 
 
 def _check_model(cfg: Config) -> None:
-    from dgr_lightning.models.folder import check_folder
     from dgr_lightning.models.thinking import check_marks
 
     model = cfg.model
     check_marks(model.chat_style, model.think_marks)
     if model.path is not None:
-        path = Path(model.path).expanduser()
-        if not path.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", model.path):
+        path = local_path(model.path)
+        if not exists(path) and re.fullmatch(r"[\w.-]+/[\w.-]+", model.path):
             raise UserError(
                 f"model.path={model.path}: there is no such folder. For a model on the hub: model.hub_id={model.path}."
             )
-        refuse_run(path, "model.path")
-        check_folder(path, f"model.path={model.path}", weights=not cfg.plan)
+        _check_folder("model.path", model.path, weights=not cfg.plan)
     elif model.recipe is None and model.hub_id is None:
         raise UserError("model=local: name the model with model.path=<Hugging Face folder> or model.hub_id=<owner/name>.")
 
@@ -173,10 +174,12 @@ def check_devices(trainer: TrainerConfig, *, planned: bool = False) -> None:
     Raises:
         UserError: they do not.
     """
+    script = script_name("train")
+    script = script if script.endswith(".py") else f"--no-python {script}"
     if trainer.nodes > 1 and not (torchrun.is_active() or planned):
         raise UserError(
             f"trainer.nodes={trainer.nodes}: torchrun starts this on every machine: torchrun --nnodes={trainer.nodes} "
-            "--nproc-per-node=<devices> --rdzv-backend=c10d --rdzv-endpoint=<first machine>:29400 train.py "
+            f"--nproc-per-node=<devices> --rdzv-backend=c10d --rdzv-endpoint=<first machine>:29400 {script} "
             "trainer=fsdp-multinode …; docs/cluster.md has a Slurm script."
         )
     if trainer.strategy == "single" and (trainer.devices or 1) > 1:
@@ -269,7 +272,7 @@ def _check_layers(layers: str | None) -> None:
 def _check_data(cfg: Config, command: str) -> None:
     data, model = cfg.data, cfg.model
     if data.drop_overlap and command == "refine":
-        raise UserError("data.drop_overlap=true: refine.py measures no model; use train.py.")
+        raise UserError(f"data.drop_overlap=true: {script_name('refine')} measures no model; use {script_name('train')}.")
     if data.mix:
         check_mixture(data)
     elif data.path is None and data.recipe is None and data.hub_id is None:
@@ -317,10 +320,7 @@ def _check_refine(cfg: Config) -> None:
     shift = cfg.shift
     for key, path in (("embedding", shift.embedding), ("tuned", shift.tuned)):
         if path is not None and (key, path) != ("embedding", "target"):
-            from dgr_lightning.models.folder import check_folder
-
-            refuse_run(Path(path).expanduser(), f"shift.{key}")
-            check_folder(Path(path).expanduser(), f"shift.{key}={path}")
+            _check_folder(f"shift.{key}", path)
     strategy.check()
 
 
@@ -332,11 +332,21 @@ def _check_sampling(section: str, count: int, key: str, temperature: float) -> N
         )
 
 
+def _check_folder(key: str, path: str, *, weights: bool = True) -> None:
+    from dgr_lightning.models.folder import check_folder
+
+    if not exists(local_path(path)):
+        raise UserError(f"{key}={path}: there is no such folder. Name a Hugging Face model folder.")
+    refuse_run(local_path(path), key)
+    check_folder(local_path(path), f"{key}={path}", weights=weights)
+
+
 def _check_file(key: str, path: str | None, *, folder: bool = False) -> None:
     if path is None:
         return
-    there = Path(path).expanduser()
-    if not there.exists():
+    there = local_path(path)
+    if not exists(there):
         raise UserError(f"{key}={path}: there is no such file (looked in {Path.cwd()}).")
+    check_plain(there, f"{key}={path}")
     if there.is_dir() and not folder:
         raise UserError(f"{key}={path}: a folder, where a text file is expected.")

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from dgr_lightning.cli import checks, mixture
-from dgr_lightning.cli.overrides import CONF, CommandLine, read_command_line
+from dgr_lightning.cli.names import check_directory_name
+from dgr_lightning.cli.overrides import CommandLine, read_command_line
 from dgr_lightning.cli.registries import members
 from dgr_lightning.config import Config, schema
 from dgr_lightning.errors import UserError
+from dgr_lightning.files import local_path
+from dgr_lightning.installation import CONF
 from dgr_lightning.pipeline.place import Place
 
 
@@ -81,7 +84,8 @@ def place_of(composed: Any, line: CommandLine) -> Place:
     with open_dict(composed):
         composed["place"] = line.directory
     try:
-        path = Path(str(composed["place"])).expanduser()
+        path = local_path(str(composed["place"]))
+        check_directory_name(path)
     except OmegaConfBaseException as error:
         raise UserError(f"hydra.{'sweep' if line.sweep else 'run'}.dir={line.directory}: {hydra_message(error)}") from error
     return Place(root=path) if line.sweep else Place(exact=path)

@@ -8,10 +8,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
-from dgr_lightning.cli.overrides import CONF, choices, groups
+from dgr_lightning.cli.overrides import choices, groups
 from dgr_lightning.cli.registries import members
 from dgr_lightning.config import schema
 from dgr_lightning.config.keys import keys
+from dgr_lightning.console import SafeConsole
+from dgr_lightning.installation import CONF, command_line
 
 _SUMMARY = {
     "train": "Refines a safety set with the target model (DGR, arXiv 2602.02136), trains on it, and measures the safety tax.",
@@ -62,11 +64,12 @@ _UNUSED = {
 
 def show_help(command: str, console: Console | None = None) -> None:
     """Prints the help page of `train`, `refine` or `evaluate`; long on purpose, pipe it through less."""
-    console = console or Console(highlight=False)
+    console, started = console or SafeConsole(highlight=False), command_line(command)
     width = _width(console)
-    console.print(f"[bold]{fill(_SUMMARY[command], width)}[/]\n\n    python {command}.py key=value group=choice …\n")
+    console.print(f"[bold]{fill(_SUMMARY[command], width)}[/]\n\n    {started} key=value group=choice …\n")
     console.print("[bold]Examples[/]")
     for example, meaning in _EXAMPLES[command]:
+        example = example.replace(f"python {command}.py", started)
         below = fill(meaning, width, initial_indent=_INDENT, subsequent_indent=_INDENT)
         console.print(Text(f"  {example}", style="cyan"), Text(below), sep="\n", soft_wrap=True)
     console.print()

@@ -15,6 +15,8 @@ from typing import Any, get_args, get_origin
 
 from dgr_lightning.config.keys import keys
 from dgr_lightning.errors import UserError
+from dgr_lightning.files import exists, local_path
+from dgr_lightning.json_text import why_bad
 
 _DIRECTORIES = ("hydra.run.dir", "hydra.sweep.dir")
 # With any of these a value may be a list, a mapping, a function, an interpolation or several values.
@@ -69,6 +71,8 @@ def parse(text: str, parser: Any, *, sweep: bool) -> Any:
 
     try:
         return parser.parse_override(text)
+    except (ValueError, RecursionError) as error:  # from reading a number of thousands of digits, or thousands of brackets
+        raise UserError(f"{text}: cannot be read ({why_bad(error)}).") from error
     except HydraException as error:
         key, _, value = text.partition("=")
         if takes_text(key.lstrip("+")) and value == value.strip() and not _STRUCTURE.search(value.translate(_TYPOGRAPHIC)):
@@ -77,7 +81,7 @@ def parse(text: str, parser: Any, *, sweep: bool) -> Any:
         for meant in _readings(key, value, sweep=sweep):
             try:
                 parser.parse_override(meant)
-            except HydraException:
+            except (HydraException, ValueError, RecursionError):
                 continue
             raise UserError(f"{text}: cannot be read ({cause}). Write {shlex.quote(meant)}.") from error
         raise UserError(
@@ -133,8 +137,8 @@ def no_override(arguments: Sequence[str], index: int, command: str, choices: Map
         meant = f"{key}={rest.strip()}"
     elif groups := [group for group, names in choices.items() if text in names]:
         meant = " or ".join(f"{group}={text}" for group in groups)
-    elif Path(text).exists():
-        key = "model.path" if command == "evaluate" or (Path(text) / "config.json").is_file() else "data.path"
+    elif exists(local_path(text)):
+        key = "model.path" if command == "evaluate" or (local_path(text) / "config.json").is_file() else "data.path"
         meant = f"{key}={text}"
     if meant is None:
         return f"{text}: write key=value, such as sft.lr=1e-3 or data=star1."
@@ -194,7 +198,7 @@ def refuse_none(override: Any) -> None:
 def other_choice(group: str, name: str, known: Sequence[str]) -> str:
     """Returns the sentence on what was meant by a choice that does not exist: a path, a hub id, other capitals; or nothing."""
     if group in ("model", "data"):
-        if Path(name).expanduser().exists() or re.search(r"^[~/.]|\.(jsonl?|csv|tsv|parquet)$", name):
+        if exists(local_path(name)) or re.search(r"^[~/.]|\.(jsonl?|csv|tsv|parquet)$", name):
             return f" For a {'folder' if group == 'model' else 'file'} of your own write {group}.path={name}."
         if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
             return f" For a {'model' if group == 'model' else 'data set'} on the hub write {group}.hub_id={name}."

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field
@@ -19,13 +20,15 @@ from dgr_lightning.cli import hints
 from dgr_lightning.config import schema
 from dgr_lightning.config.keys import keys
 from dgr_lightning.errors import UserError
+from dgr_lightning.files import exists, local_path
+from dgr_lightning.installation import CONF, script_name
 from dgr_lightning.models.folder import language
-
-CONF = Path(__file__).parents[2] / "conf"
 
 # A source given by path or hub id without its group: the group's choice that holds nothing but that source.
 _LOCAL = "local"
 _PARTS = "data.mix"
+# What Hydra's --info shows.
+_INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 # The same of data.mix.
 _MIX = "mix"
 
@@ -99,6 +102,8 @@ def read_command_line(arguments: list[str], command: str) -> CommandLine:
         raise UserError(
             "--config-name, --config-path and --experimental-rerun: not taken; --config-dir=<folder> adds YAML of your own."
         )
+    if known.package and not (schema.is_key(known.package) or known.package in ("_global_", "hydra")):
+        raise UserError(f"--package {known.package}: {schema.unknown_key(known.package)}")
     line = CommandLine(sweep=bool(known.multirun))
     line.flags = [argument for argument in arguments if argument not in known.overrides]
     folders = (CONF,) if known.config_dir is None else (CONF, Path(known.config_dir).expanduser())
@@ -126,10 +131,9 @@ def _flags() -> argparse.ArgumentParser:
     flags.add_argument("--cfg", "-c", choices=("job", "hydra", "all"))
     flags.add_argument("--resolve", action="store_true")
     flags.add_argument("--package", "-p")
-    flags.add_argument("--info", "-i", nargs="?", const="all")
+    flags.add_argument("--info", "-i", nargs="?", const="all", choices=_INFO)
     flags.add_argument("--config-dir", "-cd")
     flags.add_argument("--hydra-help", action="store_true")
-    flags.add_argument("--version", action="store_true")
     flags.add_argument("--shell-completion", "-sc", action="store_true")
     for refused in (("--config-name", "-cn"), ("--config-path", "-cp"), ("--experimental-rerun",)):
         flags.add_argument(*refused)
@@ -161,10 +165,11 @@ def _checked(override: Any, command: str, line: CommandLine, folders: tuple[Path
         is_list = key in keys() and keys()[key].field.default_factory is not MISSING
         other = f"write a list as {key}=[{value}]" if is_list else "quote text that has commas"
         raise UserError(f"{text}: several values. Add -m to run each of them, or {other}.")
+    _check_sweep(override)
     table = groups(command)
-    if key in table or (CONF / key).is_dir():
+    if key in table or (exists(CONF / key) and (CONF / key).is_dir()):
         if key not in table:
-            raise UserError(f"{text}: {command}.py has no use for {key}. Its groups: {', '.join(table)}.")
+            raise UserError(f"{text}: {script_name(command)} has no use for {key}. Its groups: {', '.join(table)}.")
         _check_choice(override, choices(key, folders), optional=table[key] is None)
         yield text.lstrip("+")
         return
@@ -180,9 +185,27 @@ def _checked(override: Any, command: str, line: CommandLine, folders: tuple[Path
     yield f"++{text.lstrip('+')}"
 
 
+def _check_sweep(override: Any) -> None:
+    """Raises a UserError where an override sweeps over nothing, or without an end."""
+    from hydra.core.override_parser.types import RangeSweep
+
+    sweep = override.value()
+    if not isinstance(sweep, RangeSweep):
+        return
+    start, stop, step = (float(number or 0) for number in (sweep.start, sweep.stop, sweep.step))
+    if not math.isfinite(start + stop + step) or (stop - start) * step <= 0:
+        raise UserError(
+            f"{override.input_line}: no range of values; write range(<first>,<end>) or range(<first>,<end>,<step>)."
+        )
+
+
 def _check_choice(override: Any, known: list[str], *, optional: bool) -> None:
     """Raises a UserError where an override of a group takes a choice that has no file."""
+    from hydra.core.override_parser.types import Glob
+
     text, group = override.input_line, override.key_or_group
+    if isinstance(override.value(), Glob) and not override.value().filter(known):
+        raise UserError(f"{text}: no {group} is called like that. Choices: {', '.join(known)}.")
     for value in _values(override):
         if value is None and optional:
             continue
@@ -201,6 +224,10 @@ def _holds_lists(override: Any) -> bool:
 
 def _values(override: Any) -> list[Any]:
     """Returns the value of an override, or all of a sweep's."""
+    from hydra.core.override_parser.types import Glob
+
+    if isinstance(override.value(), Glob):
+        return []  # Hydra knows its choices, when it composes
     if override.is_sweep_override():
         return list(override.sweep_iterator()) if override.is_discrete_sweep() else []
     return [override.value()]
@@ -225,7 +252,7 @@ def _implied(parsed: list[Any], command: str, given: frozenset[str], folders: tu
         if group not in groups(command) or group in decided or not sources:
             continue
         values = [value for key in sources for value in _values(by_key[key]) if value is not None]
-        grown = {group == "model" and language(Path(str(value)).expanduser()) == "micro" for value in values}
+        grown = {group == "model" and language(local_path(str(value))) == "micro" for value in values}
         if grown == {False}:
             yield f"{group}={_LOCAL}"
         elif len(grown) > 1:

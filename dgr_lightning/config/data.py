@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Optional
 
 from dgr_lightning.config.setting import NEVER, setting
+from dgr_lightning.config.shareable import shareable
 from dgr_lightning.example import BENIGN, HARMFUL, LABELS, RETENTION
+from dgr_lightning.files import local_path
 
 
 @dataclass
@@ -19,17 +20,18 @@ class FieldsConfig:
     `trace`, `answer`, `constant_trace`, `answer_after` exclude each other.
     """
 
-    id: Optional[str] = setting(None, "column with the row's id; without one, the row's index")
-    prompt: Optional[str] = setting(None, "column with the user's prompt")
-    response: Optional[str] = setting(None, "column with trace and answer, told apart by think marks")
-    trace: Optional[str] = setting(None, "column with the trace alone; an empty one is valid")
-    answer: Optional[str] = setting(None, "column with the answer alone")
-    label: Optional[str] = setting(None, "column that says harmful, safe_completion, benign or retention")
-    constant_trace: Optional[str] = setting(None, "one trace for every row, where the set has none")
-    answer_after: Optional[str] = setting(None, "keep of the answer column only what follows this text")
+    id: Optional[str] = setting(None, "column with the row's id; without one, the row's index", private=False)
+    prompt: Optional[str] = setting(None, "column with the user's prompt", private=False)
+    response: Optional[str] = setting(None, "column with trace and answer, told apart by think marks", private=False)
+    trace: Optional[str] = setting(None, "column with the trace alone; an empty one is valid", private=False)
+    answer: Optional[str] = setting(None, "column with the answer alone", private=False)
+    label: Optional[str] = setting(None, "column that says harmful, safe_completion, benign or retention", private=False)
+    constant_trace: Optional[str] = setting(None, "one trace for every row, where the set has none", private=True)
+    answer_after: Optional[str] = setting(None, "keep of the answer column only what follows this text", private=True)
     labels: dict[str, str] = setting(
         {},
         "values of the label column that mean harmful, safe_completion, benign or retention, such as {vanilla_benign: benign}",
+        private=False,
     )
     default_label: str = setting("harmful", "label of a row that has none", choices=LABELS)
 
@@ -41,12 +43,12 @@ class BenignConfig:
     With the `hub_id` of the set itself it is other rows of the same set, chosen by `keep`; `data.path` then stands for both.
     """
 
-    hub_id: Optional[str] = setting(None, "dataset id on the hub", hashed=NEVER)
-    revision: Optional[str] = setting(None, "pinned commit of hub_id", hashed=NEVER)
-    split: str = setting("train", "split of the hub dataset", hashed=NEVER)
+    hub_id: Optional[str] = setting(None, "dataset id on the hub", private=False, hashed=NEVER)
+    revision: Optional[str] = setting(None, "pinned commit of hub_id", private=False, hashed=NEVER)
+    split: str = setting("train", "split of the hub dataset", private=False, hashed=NEVER)
     path: Optional[str] = setting(None, "local file (jsonl, json, csv, parquet)", private=True, hashed=NEVER)
     keep: dict[str, Optional[str]] = setting(
-        {}, "use only rows whose column has this value, such as {label: vanilla_benign}", added=True
+        {}, "use only rows whose column has this value, such as {label: vanilla_benign}", private=False, added=True
     )
     fields: FieldsConfig = field(default_factory=FieldsConfig)
 
@@ -55,10 +57,10 @@ class BenignConfig:
 class SourceConfig:
     """Somebody else's (prompt, trace, answer) rows: where they are, which of them are used, and what their columns mean."""
 
-    name: str = setting("", "short name; becomes the source and the id prefix of every example")
-    hub_id: Optional[str] = setting(None, "dataset id on the hub", hashed=NEVER)
-    revision: Optional[str] = setting(None, "pinned commit of hub_id", hashed=NEVER)
-    split: str = setting("train", "split of the hub dataset", hashed=NEVER)
+    name: str = setting("", "short name; becomes the source and the id prefix of every example", private=False)
+    hub_id: Optional[str] = setting(None, "dataset id on the hub", private=False, hashed=NEVER)
+    revision: Optional[str] = setting(None, "pinned commit of hub_id", private=False, hashed=NEVER)
+    split: str = setting("train", "split of the hub dataset", private=False, hashed=NEVER)
     path: Optional[str] = setting(
         None, "local copy (jsonl, json, csv, parquet) to use instead of hub_id", private=True, hashed=NEVER
     )
@@ -72,11 +74,14 @@ class SourceConfig:
         None, "language of its prompts; null goes with any model", choices=("natural", "micro"), hashed=NEVER
     )
     keep: dict[str, Optional[str]] = setting(
-        {}, "use only rows whose column has this value, such as {label: vanilla_harmful}; null: any value"
+        {}, "use only rows whose column has this value, such as {label: vanilla_harmful}; null: any value", private=False
     )
     first: Optional[int] = setting(None, "use only the first so many rows (after keep)", low=1)
     label_list: Optional[str] = setting(
-        None, "list of labels by row id that comes with the package, such as star1-1; null: the rows' own labels", hashed=NEVER
+        None,
+        "list of labels by row id that comes with the package, such as star1-1; null: the rows' own labels",
+        private=False,
+        hashed=NEVER,
     )
     fields: FieldsConfig = field(default_factory=FieldsConfig)
 
@@ -84,7 +89,7 @@ class SourceConfig:
     def place(self) -> tuple[str | None, ...]:
         """Where its rows are: two sources of the same place have the same rows."""
         if self.path is not None:
-            return ("file", str(Path(self.path).expanduser().resolve()))
+            return ("file", str(local_path(self.path).resolve()))
         return ("recipe", self.recipe) if self.recipe is not None else ("hub", self.hub_id, self.revision, self.split)
 
 
@@ -139,15 +144,16 @@ class DataConfig(SourceConfig):
 
     @property
     def origin(self) -> str:
-        """What its rows come from, for cards: hub id or name, and the shares of a mixture."""
+        """What its rows come from, for cards: hub id or name, and the shares of a mixture; paths are withheld."""
         if not self.mix:
-            return self.hub_id or self.name
-        return ", ".join(f"{part.share:g} {part.hub_id or part.name} ({part.kind})" for part in self.mix)
+            return str(shareable(self.hub_id or self.name))
+        return ", ".join(f"{part.share:g} {shareable(part.hub_id or part.name)} ({part.kind})" for part in self.mix)
 
     @property
     def pinned(self) -> str:
         """`origin` with the pinned commits."""
         if not self.mix:
-            return f"{self.origin}, revision {self.revision or 'not pinned'}"
-        commits = [f"{part.hub_id} {part.revision or 'not pinned'}" for part in self.mix if part.hub_id is not None]
+            return f"{self.origin}, revision {shareable(self.revision) or 'not pinned'}"
+        fetched = [(shareable(part.hub_id), shareable(part.revision)) for part in self.mix if part.hub_id is not None]
+        commits = [f"{hub_id} {revision or 'not pinned'}" for hub_id, revision in fetched]
         return self.origin + (f"; revisions: {', '.join(commits)}" if commits else "")

@@ -48,7 +48,10 @@ class EngineConfig:
         None, "address of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1", private=True, hashed=NEVER
     )
     served_model: Optional[str] = setting(
-        None, "name of the model on the server; null: the only one that it serves", hashed=EVERY_KIND
+        None,
+        "name of the model on the server, often its path there; null: the only one that it serves",
+        private=True,
+        hashed=EVERY_KIND,
     )
     timeout_seconds: float = setting(600.0, "seconds that one request to a server may take", above=0.0, hashed=NEVER)
     retries: int = setting(

@@ -12,8 +12,8 @@ from dgr_lightning.config.setting import EVALUATION, NEVER, TRAINING, setting
 class EvaluationConfig:
     """The evaluation of base and tuned model, with the same prompts, seeds and budget."""
 
-    name: str = setting("", "short name", hashed=NEVER)
-    tasks: list[str] = setting([], "task names", hashed=EVALUATION)
+    name: str = setting("", "short name", private=False, hashed=NEVER)
+    tasks: list[str] = setting([], "task names", private=False, hashed=EVALUATION)
     seed: int = setting(0, "seed of sampling and of the choice under limit; independent of seed", low=0, hashed=EVALUATION)
     samples: int = setting(1, "samples a problem; pass@1 is averaged over them", low=1, hashed=EVALUATION)
     limit: Optional[int] = setting(None, "problems a task; null: all", low=1, hashed=EVALUATION)
@@ -32,7 +32,7 @@ class EvaluationConfig:
 class ProbesConfig:
     """In-training evaluation: small generations with the current weights, on problems that the evaluation never uses."""
 
-    tasks: list[str] = setting([], "tasks, drawn from their probe split", hashed=TRAINING)
+    tasks: list[str] = setting([], "tasks, drawn from their probe split", private=False, hashed=TRAINING)
     every: int = setting(50, "optimizer steps between probes; 0: no probes", low=0, hashed=TRAINING)
     size: int = setting(32, "problems a task", low=1, hashed=TRAINING)
     max_new_tokens: int = setting(4096, "tokens an output may take", low=1, hashed=TRAINING)
@@ -45,7 +45,7 @@ class ProbesConfig:
 class JudgeConfig:
     """The judge: whether an answer refuses."""
 
-    name: str = setting("keywords", "keywords: a phrase list, a cheap proxy", hashed=EVALUATION)
+    name: str = setting("keywords", "keywords: a phrase list, a cheap proxy", private=False, hashed=EVALUATION)
     phrases: Optional[str] = setting(
         None,
         "text file with refusal phrases, one a line; null: the shipped list",

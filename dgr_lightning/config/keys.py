@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, fields, is_dataclass
 from functools import cache
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from dgr_lightning.config.run import Config
 from dgr_lightning.config.setting import Kind, facts
+from dgr_lightning.config.shareable import shareable
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,25 @@ class Key:
         return facts(self.field)
 
     @property
+    def private(self) -> bool:
+        """Whether it must not leave the machine; of a key that takes any text and does not say, yes."""
+        decided = self.facts["private"]
+        return self.takes_any_text if decided is None else bool(decided)
+
+    @property
+    def takes_any_text(self) -> bool:
+        """Whether its value is, or may hold, a text that nobody but the user chose: a path, an address, a name, a prompt."""
+        return self.facts["choices"] is None and _holds_text(self.hint)
+
+    @property
     def default(self) -> Any:
         """Its value where nothing else is given."""
         factory = self.field.default_factory
         return self.field.default if factory is MISSING else factory()
+
+
+def _holds_text(hint: Any) -> bool:
+    return hint in (str, Any) or is_dataclass(hint) or any(map(_holds_text, get_args(hint)[get_origin(hint) is dict :]))
 
 
 @cache
@@ -48,12 +64,16 @@ def _walk(section: type, prefix: str) -> Iterator[tuple[str, Key]]:
 
 def is_private(key: str) -> bool:
     """Whether a dotted key must not leave the machine; keys of an earlier version, which are no keys any more, need not."""
-    return key in keys() and bool(keys()[key].facts["private"])
+    return key in keys() and keys()[key].private
 
 
 def public(cfg: Config) -> dict[str, Any]:
-    """Returns a config as nested dicts, without the keys that must not leave the machine."""
-    return _nested(cfg, [key for key, known in keys().items() if not known.facts["private"]])
+    """Returns a config as nested dicts, without the keys that must not leave the machine.
+
+    A value of another key that gives away a place, a person or a secret all the same is withheld.
+    """
+    shared: dict[str, Any] = shareable(_nested(cfg, [key for key, known in keys().items() if not known.private]))
+    return shared
 
 
 def hashed(cfg: Config, kind: Kind) -> dict[str, Any]:

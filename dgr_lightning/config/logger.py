@@ -13,6 +13,6 @@ class LoggerConfig:
     """Where curves go besides metrics.csv."""
 
     name: str = setting("csv", "csv alone, or wandb too", choices=("csv", "wandb"), hashed=NEVER)
-    project: str = setting("dgr-lightning", "W&B project", hashed=NEVER)
+    project: str = setting("dgr-lightning", "W&B project", private=False, hashed=NEVER)
     entity: Optional[str] = setting(None, "W&B team or user; null: your default", private=True, hashed=NEVER)
-    group: Optional[str] = setting(None, "W&B group; null: the run's name", hashed=NEVER)
+    group: Optional[str] = setting(None, "W&B group; null: the run's name", private=False, hashed=NEVER)

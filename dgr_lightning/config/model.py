@@ -12,9 +12,9 @@ from dgr_lightning.config.setting import EVERY_KIND, NEVER, setting
 class ModelConfig:
     """The target model: the one that rewrites the safety set and is then trained on it."""
 
-    name: str = setting("", "short name, part of a run's directory name", hashed=NEVER)
-    hub_id: Optional[str] = setting(None, "id on the Hugging Face hub", hashed=NEVER)
-    revision: Optional[str] = setting(None, "pinned commit of hub_id", hashed=NEVER)
+    name: str = setting("", "short name, part of a run's directory name", private=False, hashed=NEVER)
+    hub_id: Optional[str] = setting(None, "id on the Hugging Face hub", private=False, hashed=NEVER)
+    revision: Optional[str] = setting(None, "pinned commit of hub_id", private=False, hashed=NEVER)
     path: Optional[str] = setting(None, "local Hugging Face folder to use instead of hub_id", private=True, hashed=NEVER)
     recipe: Optional[str] = setting(
         None, "name of a model that the project grows from nothing", choices=("micro",), hashed=NEVER
@@ -36,16 +36,17 @@ class ModelConfig:
         hashed=EVERY_KIND,
     )
     think_marks: Optional[list[str]] = setting(
-        None, "opening and closing mark of chat_style=marks", hashed=EVERY_KIND, added=True
+        None, "opening and closing mark of chat_style=marks", private=False, hashed=EVERY_KIND, added=True
     )
     system_prompt: Optional[str] = setting(
         None,
         "system message before every prompt, in training and in generation; null: an exported model's, else the template's",
+        private=True,
         hashed=EVERY_KIND,
         added=True,
     )
     template_args: dict[str, Any] = setting(
-        {}, "arguments of the chat template, such as {enable_thinking: true}", hashed=EVERY_KIND, added=True
+        {}, "arguments of the chat template, such as {enable_thinking: true}", private=True, hashed=EVERY_KIND, added=True
     )
     trust_remote_code: bool = setting(
         False, "run code shipped in the model's repository (off: a model that needs it is refused)", hashed=NEVER

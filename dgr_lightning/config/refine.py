@@ -12,8 +12,10 @@ from dgr_lightning.config.setting import NEVER, setting
 class RefineConfig:
     """The refinement strategy: what the target model does to the source set before it is trained on it."""
 
-    name: str = setting("", "short name, part of a run's directory name", hashed=NEVER)
-    strategy: str = setting("dgr", "how examples are rewritten: a file of refinement/strategies/, or your package.module:Class")
+    name: str = setting("", "short name, part of a run's directory name", private=False, hashed=NEVER)
+    strategy: str = setting(
+        "dgr", "how examples are rewritten: a file of refinement/strategies/, or your package.module:Class", private=False
+    )
     seed: int = setting(0, "seed of the sampling noise; independent of seed", low=0)
     temperature: float = setting(0.6, "sampling temperature; 0 is greedy", low=0.0, high=10.0)
     top_p: float = setting(0.95, "nucleus sampling: the smallest set of tokens with this probability", above=0.0, high=1.0)
@@ -29,7 +31,9 @@ class RefineConfig:
     view: str = setting(
         "question", "content of the templates: question and part, or the part alone", choices=("question", "part")
     )
-    parts: list[str] = setting(["trace", "answer"], "parts that dgr rewrites; [trace] or [answer] alone is a control arm")
+    parts: list[str] = setting(
+        ["trace", "answer"], "parts that dgr rewrites; [trace] or [answer] alone is a control arm", private=False
+    )
     trace_template: Optional[str] = setting(None, "text file with dgr's trace template; null: the shipped one", private=True)
     answer_template: Optional[str] = setting(None, "text file with dgr's answer template; null: the shipped one", private=True)
     response_template: Optional[str] = setting(
@@ -52,5 +56,6 @@ class RefineConfig:
     checks: list[str] = setting(
         ["unfinished", "empty", "think_marks", "overthinking", "meta_thinking", "refusal_lost", "refusal_gained"],
         "quality checks, in this order; the first that fails is the reason",
+        private=False,
     )
     options: dict[str, Any] = setting({}, "of a strategy from outside, such as refine.options.sentences=3", private=True)

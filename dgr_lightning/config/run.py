@@ -23,7 +23,7 @@ class Config:
     """A whole run."""
 
     seed: int = setting(1, "draws the subset, orders the data, drives training", low=0)
-    name: str = setting("dgr", "experiment name: runs/<name>/…; letters, digits, '.', '_' and '-'", hashed=NEVER)
+    name: str = setting("dgr", "experiment name: runs/<name>/…; letters, digits, '.', '_' and '-'", private=False, hashed=NEVER)
     overwrite: bool = setting(False, "start from the beginning where a run of the same config exists", hashed=NEVER)
     plan: bool = setting(False, "show the set as this model sees it, before anything is generated, and end", hashed=NEVER)
     model: ModelConfig = field(default_factory=ModelConfig)

@@ -27,7 +27,7 @@ def setting(
     high: float | None = None,
     above: float | None = None,
     choices: tuple[str, ...] | None = None,
-    private: bool = False,
+    private: bool | None = None,
     hashed: tuple[Kind, ...] = TRAINING_AND_REFINEMENT,
     read_by: tuple[str, ...] | None = None,
     added: bool = False,
@@ -41,7 +41,8 @@ def setting(
         high: the largest one.
         above: a number that it must exceed.
         choices: the values that it takes; None: any, or those of a registry (`cli/registries.py`).
-        private: names a place on this machine, or a person: it never leaves the machine.
+        private: it never leaves the machine, because it names a place on it, a person or a server, or is a text of the user's
+            own. None, of a key that takes any text: private until somebody decides that it need not be; of any other: not.
         hashed: the kinds of runs whose hash holds it: those whose result it determines. A key that a later version adds
             separates runs until somebody decides that it need not.
         read_by: of a section with a `method`, the methods that read it; None: all. Keys that are not read are not hashed.

@@ -31,6 +31,7 @@ class SftConfig:
     optimizer: str = setting(
         "adamw",
         "optimizer; adamw8bit and the paged ones are bitsandbytes' and cannot be sharded, muon takes the decoder's matrices",
+        private=False,
         hashed=TRAINING,
     )
     betas: list[float] = setting(
@@ -59,5 +60,6 @@ class SftConfig:
         None,
         "curve of the probes, such as probe/reasoning_accuracy: the weights of the step where it is highest become the "
         "model; null: those of the last step",
+        private=False,
         hashed=TRAINING,
     )

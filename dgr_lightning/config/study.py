@@ -26,7 +26,7 @@ class StudyConfig:
         hashed=NEVER,
     )
     precisions: list[str] = setting(
-        ["bf16", "fp32"], "headline: types of the computation in which the default run is made", hashed=NEVER
+        ["bf16", "fp32"], "headline: types of the computation in which the default run is made", private=False, hashed=NEVER
     )
     workers: Optional[int] = setting(
         None, "processes that share the bases and the cores; null: one per CPU core", low=1, hashed=NEVER

@@ -12,7 +12,7 @@ from dgr_lightning.config.setting import NEVER, TRAINING, setting
 class TrainerConfig:
     """Where and how training runs. Only precision changes the trained model."""
 
-    name: str = setting("auto", "short name", hashed=NEVER)
+    name: str = setting("auto", "short name", private=False, hashed=NEVER)
     accelerator: str = setting("auto", "auto: a CUDA device where there is one", choices=("auto", "cpu", "cuda"), hashed=NEVER)
     strategy: str = setting(
         "auto",

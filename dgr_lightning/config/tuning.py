@@ -33,12 +33,14 @@ class TuningConfig:
     target_modules: list[str] = setting(
         ["all-linear"],
         "linear layers with an adapter, by the end of their name, such as [up_proj]; all-linear: every one",
+        private=False,
         hashed=TRAINING,
         read_by=("lora", "qlora"),
     )
     layers: Optional[str] = setting(
         None,
         "decoder layers with adapters: 16-31 (from 0, both included) or 33%-67% of the depth; null: all",
+        private=False,
         hashed=TRAINING,
         read_by=("lora", "qlora"),
     )

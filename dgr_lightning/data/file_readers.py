@@ -14,7 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dgr_lightning.errors import UserError
+from dgr_lightning.errors import UserError, one_line
+from dgr_lightning.files import check_plain, exists
+from dgr_lightning.json_text import why_bad
 
 Row = dict[str, Any]
 
@@ -46,19 +48,26 @@ def read_rows(path: Path) -> list[Row]:
     Raises:
         UserError: the file is missing, of an unknown format, empty or broken; the message names the file and the line or byte.
     """
-    path = rows_place(Path(path))
-    if not path.exists():
+    if not exists(path):
         raise UserError(f"{path}: no such file. Name a file or folder of one of these formats: {FORMATS}.")
-    if path.is_dir():
-        rows = _read_shards(path) if any(path.glob("*.parquet")) else _read_saved_dataset(path)
-    else:
-        reader = _READERS.get(path.suffix.lower())
-        if reader is None:
-            raise UserError(f"{path}: unknown format {path.suffix or '(no suffix)'}. Known formats: {FORMATS}.")
-        rows = reader(path)
+    path = rows_place(path)
+    check_plain(path, str(path))
+    try:
+        rows = _read(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or one_line(error)}).") from error
     if not rows:
         raise UserError(f"{path}: contains no rows.")
     return rows
+
+
+def _read(path: Path) -> list[Row]:
+    if path.is_dir():
+        return _read_shards(path) if any(path.glob("*.parquet")) else _read_saved_dataset(path)
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise UserError(f"{path}: unknown format {path.suffix or '(no suffix)'}. Known formats: {FORMATS}.")
+    return reader(path)
 
 
 def columns(rows: list[Row]) -> list[str]:
@@ -70,10 +79,14 @@ def _read_text(path: Path) -> str:
     """Returns the file's text without a byte order mark."""
     data = path.read_bytes()
     try:
-        return data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise UserError(f"{path}, line {line}, byte {error.start}: not UTF-8. Save the file as UTF-8.") from error
+    if "\0" in text:
+        place = f"line {text.count(chr(10), 0, text.index(chr(0))) + 1}"
+        raise UserError(f"{path}, {place}: a NUL character, as in UTF-16 or in a file of bytes. Save the file as UTF-8 text.")
+    return text
 
 
 def _read_jsonl(path: Path) -> list[Row]:
@@ -86,6 +99,8 @@ def _read_jsonl(path: Path) -> list[Row]:
             row = json.loads(line, parse_constant=_undefined)
         except json.JSONDecodeError as error:
             raise UserError(f"{path}, line {number}: not JSON ({error.msg} at column {error.colno}).") from error
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path}, line {number}: {why_bad(error)}.") from error
         if not isinstance(row, dict):
             raise UserError(f"{path}, line {number}: expected a JSON object, found {_kind(row)}.")
         rows.append(row)
@@ -106,6 +121,9 @@ def _read_json(path: Path) -> list[Row]:
                 f"{path}, line {error.lineno}, column {error.colno} (byte {byte}): not JSON ({error.msg}); "
                 f"the broken value begins at byte {len(text[:position].encode())}."
             ) from error
+        except (ValueError, RecursionError) as error:
+            line = text.count("\n", 0, position) + 1
+            raise UserError(f"{path}, in the value that begins in line {line}: {why_bad(error)}.") from error
         values.append(value)
         position = _skip_space(text, position)
     if len(values) == 1 and _is_table(values[0]):
@@ -187,8 +205,10 @@ def _read_parquet(path: Path) -> list[Row]:
 
     try:
         rows = pyarrow.parquet.read_table(path).to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{path}: not a readable parquet file ({str(error).splitlines()[0]}).") from error
+    # A ValueError where a column of text is not UTF-8 or a time is out of range.
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError, TypeError) as error:
+        cause = one_line(str(error).partition("\n")[0]) or type(error).__name__
+        raise UserError(f"{path}: not a readable parquet file ({cause}).") from error
     return _without_nan(rows)
 
 
@@ -203,16 +223,20 @@ def _read_shards(folder: Path) -> list[Row]:
 
 def _read_saved_dataset(path: Path) -> list[Row]:
     if (path / "dataset_dict.json").exists():
-        splits = json.loads((path / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
-        folders = ", ".join(str(path / split) for split in splits)
-        raise UserError(f"{path}: contains several splits. Name one of them: {folders}.")
+        folders = ", ".join(sorted(str(folder.parent) for folder in path.glob("*/state.json")))
+        raise UserError(f"{path}: contains several splits. Name one of them: {folders or 'none is complete'}.")
     if not (path / "state.json").exists():
         raise UserError(f"{path}: not a folder saved by datasets.save_to_disk. Known formats: {FORMATS}.")
     import datasets
 
-    dataset = datasets.load_from_disk(str(path))
-    assert isinstance(dataset, datasets.Dataset)
-    return _without_nan(dataset.to_list())
+    try:
+        dataset = datasets.load_from_disk(str(path))
+        assert isinstance(dataset, datasets.Dataset)
+        rows = dataset.to_list()
+    except Exception as error:  # of a damaged folder: whatever json, datasets, fsspec and pyarrow raise
+        cause = one_line(str(error).partition("\n")[0], 200) or type(error).__name__
+        raise UserError(f"{path}: a damaged folder of datasets.save_to_disk ({cause}). Save it again.") from error
+    return _without_nan(rows)
 
 
 def _without_nan(rows: list[Row]) -> list[Row]:

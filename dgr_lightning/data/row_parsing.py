@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from dataclasses import fields as dataclass_fields
+from typing import Any
 
 from rich.markup import escape
 
@@ -96,7 +97,7 @@ def parse_rows(
         try:
             example = _parse_row(index, row, names, fields, name, default_label, labels or {})
             if refined:
-                example = replace(example, id=str(row["id"]), source=str(row["source"]))
+                example = replace(example, id=str(_name(row["id"])), source=str(_name(row["source"])))
             if is_measured is not None and is_measured(example.prompt):
                 raise RejectedRow("overlap")
             if example.id in seen:
@@ -157,7 +158,7 @@ def _parse_row(
     default_label: str,
     labels: Mapping[str, str],
 ) -> Example:
-    row_id = index if names.id is None else row.get(names.id)
+    row_id = index if names.id is None else _name(row.get(names.id))
     if row_id is None or row_id == "":
         raise RejectedRow("missing_field")
     prompt = _text(row, names.prompt).strip()
@@ -169,7 +170,7 @@ def _parse_row(
         assert names.answer is not None
         trace = _text(row, names.trace) if names.trace is not None else fields.constant_trace or ""
         trace, answer = _clean(trace, _text_after(fields.answer_after, _text(row, names.answer), prompt))
-    label = labels.get(str(row_id)) or (row.get(names.label) if names.label is not None else None)
+    label = labels.get(str(row_id)) or (_name(row.get(names.label)) if names.label is not None else None)
     if label is None or label == "":
         label = default_label
     label = fields.labels.get(str(label), str(label))
@@ -187,11 +188,22 @@ def _text(row: Row, column: str) -> str:
         return ""
     if not isinstance(value, str):
         raise RejectedRow("not_text")
+    return _encodable(value)
+
+
+def _name(value: Any) -> Any:
+    """Returns the value of an id, a label or a source: a text, a number, true or false, or None."""
+    if isinstance(value, (dict, list)):
+        raise RejectedRow("not_text")
+    return _encodable(value) if isinstance(value, str) else value
+
+
+def _encodable(text: str) -> str:
     try:
-        value.encode()
+        text.encode()
     except UnicodeEncodeError:
         raise RejectedRow("not_unicode") from None
-    return value
+    return text
 
 
 def _text_after(mark: str | None, text: str, prompt: str) -> str:

@@ -15,6 +15,7 @@ from dgr_lightning.data.file_readers import Row, columns, read_rows, rows_place
 from dgr_lightning.data.hub import dataset_rows
 from dgr_lightning.data.row_parsing import REFINED_COLUMNS, check_column
 from dgr_lightning.errors import UserError
+from dgr_lightning.files import check_plain, exists, local_path
 from dgr_lightning.hashes import file_hashes
 
 
@@ -39,13 +40,21 @@ def chosen_rows(source: SourceConfig | BenignConfig, key: str) -> list[tuple[int
         if value is None:
             continue
         check_column(column, f"{key}.keep.{column}", columns(rows), f"Set {key}.keep.{column}=null to drop the condition")
-        kept = [(index, row) for index, row in numbered if str(row.get(column)) == value]
+        kept = [(index, row) for index, row in numbered if _shown(row.get(column)) == value]
         if not kept:
-            counts = Counter(str(row.get(column))[:40] for _, row in numbered)
+            counts = Counter(_shown(row.get(column))[:40] for _, row in numbered)
             values = ", ".join(f"{found} ({count})" for found, count in counts.most_common(8))
             raise UserError(f"{key}.keep.{column}={value}: no row has this value. Found: {values}.")
         numbered = kept
     return numbered
+
+
+def _shown(cell: Any) -> str:
+    """Returns a cell as `keep` compares it; a list or an object may be nested more deeply than it can be written out."""
+    try:
+        return str(cell)
+    except RecursionError:
+        return type(cell).__name__
 
 
 def is_refined(source: SourceConfig, rows: list[Row]) -> bool:
@@ -87,9 +96,10 @@ def source_identity(source: SourceConfig | BenignConfig, key: str) -> list[Any]:
 
 
 def _existing_path(path: str, key: str) -> Path:
-    found = Path(path).expanduser()
-    if not found.exists():
+    found = local_path(path)
+    if not exists(found):
         raise UserError(f"{key}={path}: no such file (looked in {Path.cwd()}).")
+    check_plain(found, f"{key}={path}")
     return found
 
 

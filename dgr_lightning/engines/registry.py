@@ -17,7 +17,13 @@ if TYPE_CHECKING:
     from dgr_lightning.engines.engine import Engine
     from dgr_lightning.models.chat import Chat
 
-ENGINES: Registry[EngineSpec] = Registry("engine.name", "dgr_lightning.engines", "ENGINE", folders_only=True)
+ENGINES: Registry[EngineSpec] = Registry(
+    "engine.name",
+    "dgr_lightning.engines",
+    "ENGINE",
+    folders_only=True,
+    is_member=lambda found: isinstance(found, EngineSpec),
+)
 
 AUTO = "auto"
 """The value of `engine.name` that becomes an engine's name here: vllm where it runs on this machine, else transformers."""

@@ -18,11 +18,11 @@ from dgr_lightning.example import ExampleFile
 from dgr_lightning.experiments.grid import FinishedRun, finished_runs, now, output_folder, override, sweep
 from dgr_lightning.experiments.tables import HEADINGS, INTERVALS, headings, rate_cells, table
 from dgr_lightning.files import write_text
+from dgr_lightning.installation import CONF
 from dgr_lightning.number_format import UNDEFINED
 from dgr_lightning.origin import Origin, origin
 from dgr_lightning.report.tables import FittedMarkdown
 
-_CONF = Path(__file__).resolve().parents[2] / "conf"
 _PAIRED = "length-matched"
 
 
@@ -50,7 +50,7 @@ def run(cfg: Config, overrides: Sequence[str], command: str) -> bool:
 
 def arms() -> list[str]:
     """Returns `refine.name` of every arm: each choice of `refine` but the length-matched one, unrefined first."""
-    names = {path.stem for path in (_CONF / "refine").glob("*.yaml")}
+    names = {path.stem for path in (CONF / "refine").glob("*.yaml")}
     return sorted(names - {_PAIRED}, key=lambda name: (name != "vanilla", name))
 
 

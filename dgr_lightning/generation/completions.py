@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from dgr_lightning.errors import UserError
 from dgr_lightning.generation.shards import ShardedRows
 
 
@@ -28,7 +29,10 @@ class CompletionStore(ShardedRows):
     def get(self, key: str) -> StoredCompletion | None:
         """Returns a completion, or None where it is not stored."""
         row = self.row(key)
-        return None if row is None else StoredCompletion(**row)
+        try:
+            return None if row is None else StoredCompletion(**row)
+        except TypeError:
+            raise UserError(f"{self.folder}: the row {key} is damaged. Delete its shard; its rows are made again.") from None
 
     def append(self, key: str, completion: StoredCompletion) -> None:
         """Stores a completion; when this returns, it survives the death of this process.

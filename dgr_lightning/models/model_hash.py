@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from dgr_lightning.cache import cache_dir
+from dgr_lightning.errors import UserError
 from dgr_lightning.files import read_json, write_json
 from dgr_lightning.hashes import content_hash, file_hash
 from dgr_lightning.models.folder import CODE_FILES, INDEX, MODEL_FILES, WEIGHTS, check_folder, weight_files
@@ -46,7 +47,7 @@ class _HashMemory:
     def _read(self) -> dict[str, list[int | str]]:
         try:
             known = read_json(self.path)
-        except (FileNotFoundError, ValueError):  # missing or damaged: files are hashed again
+        except (FileNotFoundError, UserError):  # missing or damaged: files are hashed again
             return {}
         return known if isinstance(known, dict) else {}
 

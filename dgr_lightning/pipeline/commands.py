@@ -41,6 +41,7 @@ from dgr_lightning.scoring.judge import judge_note
 from dgr_lightning.shift.measure import mean_nll
 from dgr_lightning.tasks.loader import task_hashes
 from dgr_lightning.tasks.task import EVALUATION, PROBE
+from dgr_lightning.training.wandb import send_results, wandb_settings
 
 if TYPE_CHECKING:
     from dgr_lightning.tasks.metrics import Estimates
@@ -67,23 +68,21 @@ def train(cfg: Config, place: Place) -> float | tuple[float, float] | None:
         with ModelHandle(run.path / "model", cfg) as tuned:
             after = _measure(run, cfg, tuned, TUNED, seconds)
             shift = _divergence(run, cfg, base, tuned, shift)
-        terminal.write(
-            run.path,
-            build_summary(
-                run.hash,
-                {"refine": refined["seconds"], "shift": shift["seconds"], "train": trained["seconds"], **seconds},
-                warnings=_warnings(refined, cfg),
-                **_data(refined),
-                overlap=overlap((example.prompt for example in read_refined(run.path / stages.REFINED)), measured_prompts(cfg)),
-                base=before,
-                tuned=after,
-                tax=tax(run.path, before, after),
-                refinement=_figures(refined, shift),
-                shift=shift,
-                training=trained["training"],
-            ),
-            judge_note(cfg.judge),
+        summary = build_summary(
+            run.hash,
+            {"refine": refined["seconds"], "shift": shift["seconds"], "train": trained["seconds"], **seconds},
+            warnings=_warnings(refined, cfg),
+            **_data(refined),
+            overlap=overlap((example.prompt for example in read_refined(run.path / stages.REFINED)), measured_prompts(cfg)),
+            base=before,
+            tuned=after,
+            tax=tax(run.path, before, after),
+            refinement=_figures(refined, shift),
+            shift=shift,
+            training=trained["training"],
         )
+        terminal.write(run.path, summary, judge_note(cfg.judge))
+        send_results(wandb_settings(cfg, run.path, run.hash), summary)
         measured.mark()
         return objective(run.path / "metrics.csv")
 

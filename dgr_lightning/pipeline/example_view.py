@@ -8,16 +8,19 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
-from dgr_lightning.console import console
+from dgr_lightning.console import SafeConsole, console
 from dgr_lightning.example import BENIGN, Example
 from dgr_lightning.files import write_text
 
 if TYPE_CHECKING:
     from dgr_lightning.models.chat import Chat
+
+
+# A token is a few strokes for whoever reads and about 0.3 ms for whoever waits, and there are examples of 400,000.
+_SHOWN_IN_FILE = 4000
 
 
 def example_view(chat: Chat, example: Example, num_shown: int = 160, *, hide_text: bool = False) -> Panel:
@@ -42,16 +45,16 @@ def example_view(chat: Chat, example: Example, num_shown: int = 160, *, hide_tex
             body.append(token, style).append("│", "bright_black")
         body.append("\n")
     body.rstrip()
-    return Panel(body, title=f"{example.id}, as the model sees it", title_align="left")
+    return Panel(body, title=Text(f"{example.id}, as the model sees it"), title_align="left")
 
 
 def show_examples(chat: Chat, examples: Sequence[Example], file: Path) -> None:
-    """Shows examples token by token. Harmful text stays out of terminals and logs: all of it is in the file alone."""
+    """Shows examples token by token. Harmful text stays out of terminals and logs: it is in the file alone."""
     text = StringIO()
-    on_file = Console(file=text, width=120)
+    on_file = SafeConsole(file=text, width=120)
     for example in examples:
         console.print(example_view(chat, example, hide_text=example.label != BENIGN))
-        on_file.print(example_view(chat, example, num_shown=100_000))
+        on_file.print(example_view(chat, example, num_shown=_SHOWN_IN_FILE))
     write_text(file, text.getvalue())
 
 

@@ -64,7 +64,7 @@ def identify(cfg: Config, contents: Contents, kind: Kind = "train") -> RunIdenti
         kind: `refine` leaves out what only training reads; `evaluate` holds the model, the tasks and how outputs are generated.
     """
     described = _evaluation(cfg, contents) if kind == "evaluate" else _training(cfg, contents, kind)
-    return RunIdentity(kind, described | {"kind": kind, "recipe_version": RECIPE_VERSION}, _slug(cfg, kind))
+    return RunIdentity(kind, described | {"kind": kind, "recipe_version": RECIPE_VERSION}, slug(cfg, kind))
 
 
 def evaluation_hash(cfg: Config, contents: Contents) -> str:
@@ -118,7 +118,8 @@ def _judge(cfg: Config) -> dict[str, Any]:
     return {"name": cfg.judge.name, "phrases": phrases} | JUDGES.outside_code(cfg.judge.name)
 
 
-def _slug(cfg: Config, kind: Kind) -> str:
+def slug(cfg: Config, kind: Kind) -> str:
+    """Returns the readable part of the name of a run's directory."""
     model = cfg.model.name or "model"
     if kind == "evaluate":
         parts = [f"evaluate-{model}", cfg.evaluation.name]

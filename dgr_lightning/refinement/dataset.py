@@ -13,12 +13,14 @@ from typing import Any
 
 from dgr_lightning import cards
 from dgr_lightning.config import Config
+from dgr_lightning.config.shareable import shareable
 from dgr_lightning.files import whole_folder
 from dgr_lightning.hashes import content_hash
 from dgr_lightning.number_format import nats
 from dgr_lightning.refinement.meta_thinking import MetaThinking
 from dgr_lightning.refinement.outcome import RefinementStats
 from dgr_lightning.refinement.strategy import strategy_of
+from dgr_lightning.writing import writing
 
 FOLDER = "dataset"
 # Rows of one parquet file: a shard of long traces stays well under the hub's recommended 5 GB.
@@ -42,7 +44,8 @@ def write_dataset(refined: Path, folder: Path, card_text: str) -> None:
     disable_progress_bars()
     try:
         with whole_folder(folder) as partial, tempfile.TemporaryDirectory() as scratch:
-            rows = Dataset.from_json(str(refined), features=features, cache_dir=scratch)
+            with writing(Path(scratch)):
+                rows = Dataset.from_json(str(refined), features=features, cache_dir=scratch)
             assert isinstance(rows, Dataset)
             num_files = max(1, -(-len(rows) // _ROWS_PER_FILE))
             (partial / "data").mkdir()
@@ -76,28 +79,29 @@ def card(
         "task_categories": ["text-generation"],
         "tags": ["safety", "reasoning", "refusal", "synthetic", cfg.refine.strategy],
     }
-    model = cfg.model.hub_id or cfg.model.name
-    source = cfg.data.origin
+    model, source = shareable(cfg.model.hub_id or cfg.model.name), cfg.data.origin
+    engine = f"{shareable(cfg.engine.identity)}, {cfg.engine.precision}"
+    strategy = shareable(cfg.refine.name or cfg.refine.strategy)
     kept = sum(stats.fallback.values())
     before, after = (nats(nll[when], "unknown") for when in ("before", "after"))
     fallback = ", ".join(f"{reason} {count}" for reason, count in stats.fallback.items()) or "none"
     return cards.compose_card(
         front,
-        f"{source}, {'refined by' if templates else 'for'} {model} ({cfg.refine.name or cfg.refine.strategy})",
+        f"{source}, {'refined by' if templates else 'for'} {model} ({strategy})",
         "A safety set for supervised fine-tuning of a reasoning model. It holds harmful prompts; the answers to them are\n"
-        f"meant to refuse. Rows with `refined` true are text of {model} itself; the others are as the source has them, and\n"
-        "`reason` says why.",
+        f"meant to refuse. Rows with `refined` true are text of {cards.plain(model)} itself; the others are as the source has\n"
+        "them, and `reason` says why.",
         {
-            "target model": f"{model}, revision {cfg.model.revision or 'not pinned'}, content {model_hash}",
+            "target model": f"{model}, revision {shareable(cfg.model.revision) or 'not pinned'}, content {model_hash}",
             "source set": cfg.data.pinned,
             "examples": f"{stats.examples} in the source, {stats.refined} refined",
             "fallback": f"{kept} ({fallback})",
             "target tokens": f"{stats.tokens_before} before, {stats.tokens_after} after",
             "NLL under the target, nats per token": f"{before} before, {after} after",
-            "generated with": f"{cfg.engine.identity}, {cfg.engine.precision}" if templates else "nothing was generated",
+            "generated with": engine if templates else "nothing was generated",
         },
         _settings(cfg),
-        {f"Template {name}": "````jinja\n" + text.rstrip("\n") + "\n````" for name, text in templates.items()},
+        {f"Template {name}": cards.code_block("jinja", text.rstrip("\n")) for name, text in templates.items()},
     )
 
 
@@ -112,7 +116,9 @@ def _settings(cfg: Config) -> dict[str, Any]:
         read["meta_thinking"] = content_hash(MetaThinking.load(strategy.refine.meta_thinking).entries)
     if strategy.options is not None:
         read["options"] = {name: _without_path(value) for name, value in asdict(strategy.options).items()}
-    return {"refine": {"strategy": cfg.refine.strategy} | read, "data": {"limit": cfg.data.limit, "seed": cfg.seed}}
+    described = {"refine": {"strategy": cfg.refine.strategy} | read, "data": {"limit": cfg.data.limit, "seed": cfg.seed}}
+    shared: dict[str, Any] = shareable(described)
+    return shared
 
 
 def _without_path(option: Any) -> Any:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from dgr_lightning.config.keys import is_private
+from dgr_lightning.config.shareable import shareable
 from dgr_lightning.files import read_json, write_text
 from dgr_lightning.report import charts, estimates, examples, lines, svg
 from dgr_lightning.report.summary import Summary
@@ -122,7 +123,7 @@ def _subtitle(summary: Summary, config: Mapping[str, Any]) -> str:
 
 
 def _settings(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yields each key that is set, dotted, with its value; of private keys only that they are set."""
+    """Yields each key that is set, dotted, with its value; of private keys only that they are set, or their entries' names."""
     for key, value in values.items():
         name = f"{prefix}{key}"
         if is_private(name) and value != "target":
@@ -131,7 +132,8 @@ def _settings(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
         elif isinstance(value, Mapping) and value:
             yield from _settings(value, f"{name}.")
         elif value not in (None, {}, [], ""):
-            yield name, ", ".join(map(str, value)) if isinstance(value, list) else f"{value}"
+            shown = shareable(value)
+            yield name, ", ".join(map(str, shown)) if isinstance(shown, list) else f"{shown}"
 
 
 def _stack(text: str) -> str:

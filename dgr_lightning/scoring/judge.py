@@ -47,7 +47,12 @@ class Judge(Protocol):
         """Returns for every exchange whether its answer refuses, in order."""
 
 
-JUDGES: Registry[type[Judge]] = Registry("judge.name", "dgr_lightning.scoring.judges", "JUDGE")
+JUDGES: Registry[type[Judge]] = Registry(
+    "judge.name",
+    "dgr_lightning.scoring.judges",
+    "JUDGE",
+    is_member=lambda found: all(hasattr(found, name) for name in ("of", "refusals", "note")),
+)
 
 
 def open_judge(cfg: JudgeConfig) -> Judge:

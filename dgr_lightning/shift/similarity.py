@@ -10,7 +10,6 @@ and i + 1 of the other.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from dgr_lightning.console import progress
 from dgr_lightning.errors import UserError
 from dgr_lightning.files import read_jsonl
+from dgr_lightning.json_text import BadJson, parse_json
 from dgr_lightning.models.tokenizer import load_tokenizer
 from dgr_lightning.models.weights import load_encoder
 from dgr_lightning.shift.nll import choose_examples
@@ -217,15 +217,23 @@ def _sentence_transformers(folder: Path) -> tuple[str, int | None]:
     """Returns pooling and maximum length by the files of sentence-transformers; `mean` and None where there are none.
 
     Raises:
-        UserError: it has a module or a pooling that is not supported.
+        UserError: they cannot be read, or name a module or a pooling that is not supported.
     """
 
-    def read(name: str) -> Any:
+    def read(name: str, shape: type) -> Any:
         path = folder / name
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        try:
+            value = parse_json(path.read_text(encoding="utf-8")) if path.is_file() else shape()
+        except (BadJson, UnicodeDecodeError) as error:
+            raise UserError(f"shift.embedding={folder}: {name} is damaged ({error}); copy it again.") from error
+        if not isinstance(value, shape):
+            raise UserError(f"shift.embedding={folder}: {name} is not what sentence-transformers writes; copy it again.")
+        return value
 
     place = "1_Pooling"
-    for module in read("modules.json"):
+    for module in read("modules.json", list):
+        if not (isinstance(module, dict) and all(isinstance(module.get(name), str) for name in ("type", "path"))):
+            raise UserError(f"shift.embedding={folder}: modules.json has an entry without type and path; copy it again.")
         kind = module["type"].rpartition(".")[2]
         if kind == "Pooling":
             place = module["path"]
@@ -234,7 +242,7 @@ def _sentence_transformers(folder: Path) -> tuple[str, int | None]:
                 f"shift.embedding={folder}: modules.json has {module['type']} in {module['path'] or 'the folder itself'}, "
                 "which is not supported. Take a model of a Transformer, a Pooling and a Normalize, such as all-MiniLM-L6-v2."
             )
-    config = read(f"{place}/config.json")
+    config = read(f"{place}/config.json", dict)
     # Older files have one switch per mode, newer ones the name of the mode.
     switched_on = [key for key, on in config.items() if key.startswith("pooling_mode_") and on]
     modes = (
@@ -243,4 +251,7 @@ def _sentence_transformers(folder: Path) -> tuple[str, int | None]:
     if len(modes) > 1 or modes[0] not in _POOLING.values():
         known = ", ".join(_POOLING.values())
         raise UserError(f"shift.embedding={folder}: {place} pools by {', '.join(map(str, modes))}; supported: one of {known}.")
-    return modes[0], read("sentence_bert_config.json").get("max_seq_length")
+    length = read("sentence_bert_config.json", dict).get("max_seq_length")
+    if not isinstance(length, int | None):
+        raise UserError(f"shift.embedding={folder}: sentence_bert_config.json: max_seq_length is {length!r}, no number.")
+    return modes[0], length

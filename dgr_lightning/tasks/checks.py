@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dgr_lightning.config import EvaluationConfig, ProbesConfig
 from dgr_lightning.errors import UserError
+from dgr_lightning.files import check_plain, exists, local_path
 from dgr_lightning.hashes import file_hash
 from dgr_lightning.tasks.loader import SECTIONS
 from dgr_lightning.tasks.registry import TASKS
@@ -60,8 +61,9 @@ def _check_section(split: str, names: Sequence[str], paths: dict[str, str], lang
             raise UserError(f"{key}: {name!r} is none of the chosen tasks ({section}.tasks=[{','.join(names)}]).")
         if tasks[name].make is not None:
             raise UserError(f"{key}: the problems of {name} are generated, not read; leave it out.")
-        if not Path(path).expanduser().exists():
+        if not exists(local_path(path)):
             raise UserError(f"{key}: there is no such file (looked in {Path.cwd()}).")
+        check_plain(local_path(path), key)
     for name, task in tasks.items():
         if task.make is None and task.hub_id is None and name not in paths:
             raise UserError(f"{section}.tasks: {name} is on no hub; name a local copy with {section}.path.{name}=<file>.")

@@ -83,6 +83,14 @@ def _rows(task: Task, split: str, path: str | None) -> tuple[Sequence[Any], str]
     return rows, f"{task.hub_id}, split {task.splits[split]}"
 
 
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _problems(task: Task, split: str, rows: Sequence[Any], where: str) -> list[Problem]:
     """Returns the problems in a task's rows. A bad row is an error: half of a benchmark is another benchmark."""
     prefix = task.name if split == EVALUATION else f"{task.name}-{split}"
@@ -96,6 +104,8 @@ def _problems(task: Task, split: str, rows: Sequence[Any], where: str) -> list[P
         if read is None or fingerprint(read[1]) in left_out:
             continue
         part, prompt, gold = read
+        if not all(_is_encodable(text) for text in read if text is not None):
+            raise UserError(f"{where}, row {index}: holds half of a surrogate pair, which is no character.")
         problems.append(Problem(f"{prefix}-{part}", task.kind, prompt, gold))
     if not problems:
         raise UserError(f"{where}: none of its {len(rows)} rows is a problem of {task.name}.")

@@ -36,7 +36,12 @@ class OptimizerSpec:
     not_for_adapters: str | None = None
 
 
-OPTIMIZERS: Registry[OptimizerSpec] = Registry("sft.optimizer", "dgr_lightning.training.optimizers", "OPTIMIZER")
+OPTIMIZERS: Registry[OptimizerSpec] = Registry(
+    "sft.optimizer",
+    "dgr_lightning.training.optimizers",
+    "OPTIMIZER",
+    is_member=lambda found: isinstance(found, OptimizerSpec),
+)
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -112,7 +112,10 @@ class Recorder(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
         """Lets the checkpoint that is being written finish; not for ever, since ranks that write a part of it may be dead."""
-        self._checkpoints.wait(_SECONDS_TO_FINISH)
+        if isinstance(exception, KeyboardInterrupt) and self._checkpoints.is_pending:
+            say("stopping as soon as the latest checkpoint is written; Ctrl-C again stops at once")
+        with suppress(Exception):  # the training's own error is the one that counts
+            self._checkpoints.wait(_SECONDS_TO_FINISH)
 
     def _row(self, module: SafetySft, batch: Any) -> tuple[dict[str, float], str]:
         """Returns the latest step's row of the curves, and a short form of it for the progress bar."""

@@ -1,9 +1,15 @@
-"""Weights & Biases: the settings of a W&B run, and its start or resume."""
+"""Weights & Biases: the settings of a W&B run, its start or resume, and the results that it ends with.
+
+W&B gets curves, figures and the public part of the config (`config/keys.py`): no path, no address, no host, no text of a data
+set or a model. What it would collect by itself is switched off, except for the load of the machine.
+"""
 
 from __future__ import annotations
 
 import netrc
 import os
+import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +19,24 @@ from rich.markup import escape
 
 from dgr_lightning.config import Config
 from dgr_lightning.config.keys import public
+from dgr_lightning.config.shareable import shareable
 from dgr_lightning.console import say
 
 if TYPE_CHECKING:
     from wandb.sdk.wandb_run import Run
 
 STEP = "trainer/global_step"
+
+# What W&B records of a machine unless it is told not to: command line, user and program, commit and remote, code, the names of
+# all installed packages (a company's own among them), and the host's name, for which an empty one stands.
+_COLLECTED = {
+    "x_disable_meta": True,
+    "disable_git": True,
+    "disable_code": True,
+    "save_code": False,
+    "x_save_requirements": False,
+    "host": "",
+}
 
 
 @dataclass(frozen=True)
@@ -52,8 +70,8 @@ def wandb_settings(cfg: Config, run_dir: Path, run_hash: str) -> WandbSettings |
         id=f"{cfg.name}-{run_hash}",
         project=cfg.logger.project,
         entity=cfg.logger.entity,
-        group=cfg.logger.group or cfg.name,
-        name=run_dir.name,
+        group=shareable(cfg.logger.group or cfg.name),
+        name=shareable(run_dir.name),
         folder=run_dir,
         config=public(cfg),
     )
@@ -74,7 +92,7 @@ def start_wandb(settings: WandbSettings) -> Run:
             name=settings.name,
             dir=settings.folder,
             config=settings.config,
-            settings=wandb.Settings(silent=True, console="off", init_timeout=30, x_disable_meta=True, disable_git=True),
+            settings=wandb.Settings(silent=True, console="off", init_timeout=30, **_COLLECTED),  # type: ignore[arg-type]
         )
         run.define_metric(STEP)
         run.define_metric("*", step_metric=STEP)
@@ -95,6 +113,55 @@ def start_wandb(settings: WandbSettings) -> Run:
     elif run.url:
         say(f"W&B: {escape(run.url)}")
     return run
+
+
+def finish_wandb(run: Run, settings: WandbSettings, *, failed: bool) -> None:
+    """Ends a W&B run, which sends what is left, and deletes W&B's own logs of it: they are full of paths of this machine."""
+    run.finish(exit_code=int(failed))
+    folder = settings.folder / "wandb"
+    for logs in folder.glob(f"*run-*-{settings.id}/logs"):
+        shutil.rmtree(logs, ignore_errors=True)
+    for link in folder.glob("debug*.log"):
+        link.unlink(missing_ok=True)
+
+
+def send_results(settings: WandbSettings | None, summary: Mapping[str, Any]) -> None:
+    """Adds the results to the summary of a W&B run whose training is over: `tuned/reasoning_accuracy` beside `probe/…`.
+
+    Args:
+        settings: of the run; None does nothing.
+        summary: of summary.json.
+    """
+    if settings is None:
+        return
+    run = start_wandb(settings)
+    run.summary.update(dict(result_figures(summary)))
+    finish_wandb(run, settings, failed=False)
+
+
+def result_figures(summary: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Yields the results of a run by the names that W&B has them under, what is undefined left out.
+
+    `base/<headline>`, `tuned/<headline>` and, per task, `tuned/<task>/<metric>` are rates in 0 … 1, `tax/points` hundredths of
+    accuracy; headlines and tax have the ends of their 95 % interval beside them, as `…_low` and `…_high`. `refinement/…` are
+    counts, and nats per token.
+    """
+    for subject in ("base", "tuned"):
+        part = summary.get(subject, {"headline": {}, "tasks": {}})
+        yield from _estimates(subject, part["headline"])
+        for task, metrics in part["tasks"].items():
+            yield from _estimates(f"{subject}/{task}", metrics, ends=False)
+    yield from _estimates("tax", summary.get("tax", {}))
+    for name, value in summary.get("refinement", {}).items():
+        if isinstance(value, (int, float)):
+            yield f"refinement/{name}", value
+
+
+def _estimates(prefix: str, estimates: Mapping[str, Mapping[str, Any]], *, ends: bool = True) -> Iterator[tuple[str, float]]:
+    for name, estimate in estimates.items():
+        for key, ending in (("value", ""), *((("low", "_low"), ("high", "_high")) if ends else ())):
+            if estimate[key] is not None:
+                yield f"{prefix}/{name}{ending}", estimate[key]
 
 
 def has_wandb_account() -> bool:

@@ -115,6 +115,41 @@ def test_an_unreadable_line_in_the_midst_is_named(tmp_path):
         CompletionStore(tmp_path, HEADER).get("a/0")
 
 
+@pytest.mark.parametrize(
+    "header",
+    [b'{"header": 3}', b"[1]", b'{"header": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", b'{"other": {}}', b"\xff{}"],
+    ids=range(5),
+)
+def test_a_damaged_header_is_named_with_its_file(tmp_path, header):
+    with CompletionStore(tmp_path, HEADER) as store:
+        put(store, "a")
+    path = shard_file(tmp_path, "a")
+    path.write_bytes(header + (b"}" if not header.endswith(b"}") else b"") + b"\n" + path.read_bytes().split(b"\n", 1)[1])
+    with pytest.raises(UserError, match=rf"{path.name}, line 1: unreadable. Delete the file"):
+        CompletionStore(tmp_path, HEADER)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (b'{"key": "\xff", "text": ""}', "line 2: unreadable"),
+        (b'{"key": "\\x", "text": ""}', "line 2: unreadable"),
+        (b'{"key": "a", "text": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "unreadable. Delete the file"),
+        (b'{"key": "a", "text": ' + b"9" * 5_000 + b"}", "unreadable. Delete the file"),
+        (b'{"key": "a", "text": ""}', "the row a is damaged"),
+        (b'{"key": "a", "text": "", "num_tokens": 1, "finish_reason": "stop", "more": 1}', "the row a is damaged"),
+    ],
+    ids=range(6),
+)
+def test_a_damaged_row_is_named(tmp_path, row, message):
+    with CompletionStore(tmp_path, HEADER) as store:
+        put(store, "a")
+    path = shard_file(tmp_path, "a")
+    path.write_bytes(path.read_bytes().split(b"\n", 1)[0] + b"\n" + row + b"\n")
+    with pytest.raises(UserError, match=message):
+        CompletionStore(tmp_path, HEADER).get("a")
+
+
 def test_another_header_is_refused_with_the_difference_and_nothing_touched(tmp_path):
     with CompletionStore(tmp_path, HEADER) as store:
         put(store, "a")

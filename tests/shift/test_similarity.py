@@ -99,6 +99,26 @@ def test_what_would_be_embedded_otherwise_is_refused(folder, tmp_path, pooling, 
         Embedder.load(with_pooling(folder, tmp_path, pooling, modules))
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("modules.json", "{"),
+        ("modules.json", "[" * 200_000),
+        ("modules.json", "{}"),
+        ("modules.json", "[1]"),
+        ("modules.json", '[{"type": 3, "path": ""}]'),
+        ("sentence_bert_config.json", "[]"),
+        ("1_Pooling/config.json", "9" * 5_000),
+    ],
+    ids=range(7),
+)
+def test_a_damaged_file_of_sentence_transformers_is_named(folder, tmp_path, name, content):
+    damaged = with_pooling(folder, tmp_path, {"pooling_mode_cls_token": True}, None)
+    (damaged / name).write_text(content)
+    with pytest.raises(UserError, match=rf"shift\.embedding=.*{name.rpartition('/')[2]}"):
+        Embedder.load(damaged)
+
+
 def test_a_text_longer_than_the_model_takes_loses_its_end_and_is_counted(folder, tmp_path):
     long = " ".join(WORDS * 3)
     embedder = Embedder.load(folder)

@@ -50,6 +50,8 @@ def test_the_miniatures_splits_are_disjoint(name):
         ({"question": "?"}, "no column 'answer'; its columns are question"),
         ({"question": "", "answer": "#### 1"}, "column 'question' holds no text"),
         ({"question": None, "answer": "#### 1"}, "column 'question' holds no text"),
+        ({"question": ["?"], "answer": "#### 1"}, "column 'question' holds no text"),
+        ({"question": "half \ud83d", "answer": "#### 1"}, "half of a surrogate pair"),
     ],
 )
 def test_a_row_that_is_no_problem_is_an_error_with_its_place(tmp_path, row, message):
