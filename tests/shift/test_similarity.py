@@ -99,6 +99,24 @@ def test_what_would_be_embedded_otherwise_is_refused(folder, tmp_path, pooling, 
         Embedder.load(with_pooling(folder, tmp_path, pooling, modules))
 
 
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("modules.json", "[" * 200_000),
+        ("modules.json", "5"),
+        ("modules.json", '[{"path": "a"}]'),
+        ("1_Pooling/config.json", "[]"),
+        ("1_Pooling/config.json", '{"pooling_mode": ["mean"]}'),
+        ("sentence_bert_config.json", '{"max_seq_length": "long"}'),
+    ],
+)
+def test_files_that_cannot_be_read_are_one_message(folder, tmp_path, file, text):
+    copy = with_pooling(folder, tmp_path, {"pooling_mode_mean_tokens": True}, None)
+    (copy / file).write_text(text)
+    with pytest.raises(UserError, match=r"^shift\.embedding="):
+        Embedder.load(copy)
+
+
 def test_a_text_longer_than_the_model_takes_loses_its_end_and_is_counted(folder, tmp_path):
     long = " ".join(WORDS * 3)
     embedder = Embedder.load(folder)
