@@ -10,6 +10,7 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
+from dgr_lightning.cli.hints import refuse_run
 from dgr_lightning.cli.mixture import check_mixture
 from dgr_lightning.cli.names import check_names
 from dgr_lightning.config import LAYER_RANGE, Config, FieldsConfig, TrainerConfig
@@ -336,6 +337,7 @@ def _check_folder(key: str, path: str, *, weights: bool = True) -> None:
 
     if not exists(local_path(path)):
         raise UserError(f"{key}={path}: there is no such folder. Name a Hugging Face model folder.")
+    refuse_run(local_path(path), key)
     check_folder(local_path(path), f"{key}={path}", weights=weights)
 
 

@@ -16,12 +16,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from dgr_lightning.cli import hints
 from dgr_lightning.config import schema
 from dgr_lightning.config.keys import keys
 from dgr_lightning.errors import UserError
 from dgr_lightning.files import exists, local_path
 from dgr_lightning.installation import CONF, script_name
-from dgr_lightning.json_text import why_bad
 from dgr_lightning.models.folder import language
 
 # A source given by path or hub id without its group: the group's choice that holds nothing but that source.
@@ -91,14 +91,13 @@ def read_command_line(arguments: list[str], command: str) -> CommandLine:
         UserError: an argument is no override, or names a key or a choice that does not exist; the message says which do.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
 
     try:
         known, unknown = _flags().parse_known_args(arguments)
     except argparse.ArgumentError as error:
         raise UserError(f"{error.argument_name}: {error.message}.") from error
     if unknown:
-        raise UserError(f"{unknown[0]}: no such flag. Settings are written key=value, without dashes; --help lists them.")
+        raise UserError(hints.no_flag(unknown[0], arguments, groups(command)))
     if known.config_name or known.config_path or known.experimental_rerun:
         raise UserError(
             "--config-name, --config-path and --experimental-rerun: not taken; --config-dir=<folder> adds YAML of your own."
@@ -110,19 +109,12 @@ def read_command_line(arguments: list[str], command: str) -> CommandLine:
     folders = (CONF,) if known.config_dir is None else (CONF, Path(known.config_dir).expanduser())
     line.folders = folders
     parser, parsed = OverridesParser.create(), []
-    for text in known.overrides:
-        if "=" not in text and not text.startswith("~"):
-            raise UserError(f"{text}: write key=value, such as sft.lr=1e-3 or data=star1.")
-        try:
-            parsed.append(parser.parse_override(text))
-        except (HydraException, ValueError, RecursionError) as error:
-            cause = str(error).partition("\n")[0].partition(" expecting {")[0]
-            if not isinstance(error, HydraException):  # from reading a number of thousands of digits, or thousands of brackets
-                raise UserError(f"{text}: cannot be read ({why_bad(error)}).") from error
-            raise UserError(
-                f"{text}: cannot be read ({cause}). Text with spaces or any of ,=:()[]{{}} needs quotes inside quotes, "
-                "such as 'logger.project=\"a, b\"'."
-            ) from error
+    for index, text in enumerate(known.overrides):
+        if ("=" not in text and not text.startswith("~")) or text.startswith("="):
+            table = {group: choices(group, folders) for group in groups(command)}
+            raise UserError(hints.no_override(known.overrides, index, command, table))
+        parsed.append(hints.parse(text, parser, sweep=line.sweep))
+    hints.refuse_repeated(parsed)
     line.given = frozenset(override.key_or_group for override in parsed)
     for override in parsed:
         line.overrides.extend(_checked(override, command, line, folders))
@@ -184,7 +176,10 @@ def _checked(override: Any, command: str, line: CommandLine, folders: tuple[Path
     if key.startswith(f"{_PARTS}.") or (key == _PARTS and not _holds_lists(override)):
         raise UserError(f"{text}: parts are written as a whole, in one list: {_PARTS}='[{{data: star1, share: 1}}]'.")
     if not schema.is_key(key):
-        raise UserError(f"{text}: {schema.unknown_key(key, table)}")
+        named = hints.keys_named(key, table) if "." not in key else []
+        meant = f" Write {named[0]}={text.partition('=')[2]}." if len(named) == 1 else ""
+        raise UserError(f"{text}: {schema.unknown_key(key, table)}{meant}")
+    hints.refuse_none(override)
     if not override.is_sweep_override():
         schema.check_mapping(key, override.value())
     yield f"++{text.lstrip('+')}"
@@ -219,7 +214,7 @@ def _check_choice(override: Any, known: list[str], *, optional: bool) -> None:
         name = "null" if value is None else str(value)
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            hinted = f" Did you mean {near[0]}?" if near else ""
+            hinted = hints.other_choice(group, name, known) or (f" Did you mean {near[0]}?" if near else "")
             raise UserError(f"{text}: no {group} {name!r}.{hinted} Choices: {', '.join(known)}.")
 
 
