@@ -132,8 +132,6 @@ EXPERIMENTS = {
     "defaults of numbers": "defaults: [1]\n",
     "defaults of nothing known": "defaults:\n  - override /nothing: x\n",
     "a class": "seed: !!python/object/apply:os.system ['true']\n",
-    "aliases that grow": "a: &a [x,x,x,x,x,x,x,x,x]\n"
-    + "".join(f"{c}: &{c} [{','.join([f'*{p}'] * 9)}]\n" for p, c in zip("abcdefg", "bcdefgh")),
     "an alias of itself": "seed: &a [*a]\n",
     "a date": "# @package _global_\nseed: 2026-01-01\n",
     "a tab": "# @package _global_\n\tseed: 1\n",
