@@ -37,7 +37,7 @@ CURVE = st.lists(st.dictionaries(st.sampled_from(["train/loss", "probe/a", "grö
 
 @given(CURVE, st.data())
 @settings(max_examples=200)
-def test_curves_are_read_as_written_and_torn_ones_up_to_the_tear(rows, data, tmp_path_factory):
+def test_curves_are_read_as_written_and_torn_ones_up_to_the_tear(tmp_path_factory, rows, data):
     file = tmp_path_factory.getbasetemp() / "metrics.csv"
     file.unlink(missing_ok=True)
     with Curves(file) as curves:
@@ -57,7 +57,7 @@ def test_curves_are_read_as_written_and_torn_ones_up_to_the_tear(rows, data, tmp
 
 @given(st.one_of(st.binary(max_size=60), st.lists(st.lists(TEXTS, max_size=3), max_size=4)))
 @settings(max_examples=200)
-def test_any_file_of_curves_is_read_or_one_message(content, tmp_path_factory):
+def test_any_file_of_curves_is_read_or_one_message(tmp_path_factory, content):
     file = tmp_path_factory.getbasetemp() / "odd.csv"
     if isinstance(content, bytes):
         file.write_bytes(content)

@@ -43,7 +43,7 @@ def test_any_json_is_examples_or_one_message(rows, as_lines):
 
 
 @given(ROWS)
-def test_rows_are_read_as_they_were_written(rows, tmp_path_factory):
+def test_rows_are_read_as_they_were_written(tmp_path_factory, rows):
     plain = [{name: json.loads(json.dumps(cell)) for name, cell in row.items()} for row in rows]
     file = tmp_path_factory.getbasetemp() / "written.jsonl"
     file.write_bytes(b"".join(encoded(row) + b"\n" for row in rows))
@@ -64,7 +64,7 @@ def test_rows_are_read_as_they_were_written(rows, tmp_path_factory):
 
 
 @given(st.lists(st.lists(st.text(CHARACTERS.filter(lambda c: c not in "\0"), max_size=9), min_size=2, max_size=2), min_size=1))
-def test_separated_values_are_read_as_they_were_written(cells, tmp_path_factory):
+def test_separated_values_are_read_as_they_were_written(tmp_path_factory, cells):
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL).writerows([["one", "two"], *cells])
     file = tmp_path_factory.getbasetemp() / "written.csv"
@@ -73,7 +73,7 @@ def test_separated_values_are_read_as_they_were_written(cells, tmp_path_factory)
 
 
 @given(st.lists(st.fixed_dictionaries({"prompt": TEXT, "trace": TEXT, "answer": st.one_of(TEXT, st.none())}), min_size=1, max_size=4))
-def test_a_table_is_examples_or_one_message(rows, tmp_path_factory):
+def test_a_table_is_examples_or_one_message(tmp_path_factory, rows):
     file = tmp_path_factory.mktemp("table", numbered=True) / "rows.parquet"
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), file)
     assert read_rows(file) == rows
@@ -84,7 +84,7 @@ REFINED = st.builds(RefinedExample, TEXTS, TEXTS, TEXTS, TEXTS, TEXTS, TEXTS, st
 
 
 @given(st.lists(REFINED, max_size=4), st.data())
-def test_a_refined_set_is_read_as_written_and_a_damaged_one_as_the_same_or_one_message(examples, data, tmp_path_factory):
+def test_a_refined_set_is_read_as_written_and_a_damaged_one_as_the_same_or_one_message(tmp_path_factory, examples, data):
     file = tmp_path_factory.getbasetemp() / "refined.jsonl"
     write_jsonl(file, examples)
     assert read_refined(file) == examples

@@ -29,7 +29,7 @@ def test_any_shard_is_read_or_one_message(content):
 
 
 @given(COMPLETIONS)
-def test_a_store_is_read_as_it_was_written(completions, tmp_path_factory):
+def test_a_store_is_read_as_it_was_written(tmp_path_factory, completions):
     folder = tmp_path_factory.getbasetemp() / "store"
     written(folder, completions)
     with CompletionStore(folder, HEADER) as store:
@@ -42,7 +42,7 @@ ENDS = st.one_of(st.just(b""), st.binary(max_size=30), st.integers(1, 5000).map(
 
 @given(COMPLETIONS, st.data(), ENDS)
 @settings(max_examples=200)
-def test_whole_rows_before_a_torn_end_are_read_as_written_and_nothing_else_is(completions, data, end, tmp_path_factory):
+def test_whole_rows_before_a_torn_end_are_read_as_written_and_nothing_else_is(tmp_path_factory, completions, data, end):
     folder = tmp_path_factory.getbasetemp() / "torn"
     whole = written(folder, completions)
     cut = data.draw(st.integers(0, len(whole)))
@@ -61,7 +61,7 @@ def test_whole_rows_before_a_torn_end_are_read_as_written_and_nothing_else_is(co
 
 @given(COMPLETIONS.filter(bool), st.data())
 @settings(max_examples=200)
-def test_a_row_that_lost_a_piece_is_never_taken_for_another(completions, data, tmp_path_factory):
+def test_a_row_that_lost_a_piece_is_never_taken_for_another(tmp_path_factory, completions, data):
     folder = tmp_path_factory.getbasetemp() / "pieces"
     whole = written(folder, completions)
     start = data.draw(st.integers(0, len(whole)))

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pandas
+import pytest
 
-from dgr_lightning.training.curves import STEP, Curves
+from dgr_lightning.errors import UserError
+from dgr_lightning.training.curves import STEP, Curves, read_curves
 
 THIRD = 1 / 3
 
@@ -55,3 +57,12 @@ def test_a_row_that_a_crash_cut_short_is_dropped(tmp_path: Path) -> None:
         assert 3 not in curves
         curves.write(3, {"train/loss": 0.25})
     assert path.read_text() == whole + "3,,0.25\n"
+
+
+@pytest.mark.parametrize("content", ["a,b\n1,2\n", f"{STEP},x\none,two\n", f"{STEP},x\n1,2,3\n", f"{STEP},x\n\n", f"{STEP},x,x\n"])
+def test_damaged_curves_are_one_message_for_who_resumes_and_for_who_reads(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text(content)
+    for read in (Curves, read_curves):
+        with pytest.raises(UserError, match=r"metrics.csv, line \d: damaged. Write overwrite=true"):
+            read(path)
