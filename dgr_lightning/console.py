@@ -7,22 +7,26 @@ one every two minutes until then: logs stay readable, and a job of hours shows t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from time import monotonic
 from typing import Protocol
 
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.constrain import Constrain
 from rich.panel import Panel
 from rich.progress import (
-    BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
-    TextColumn,
+    Task,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.progress_bar import ProgressBar
 from rich.segment import Segment
 from rich.text import Text
 
@@ -41,6 +45,10 @@ class SafeConsole(Console):
 console = SafeConsole(highlight=False)
 
 _SECONDS_BETWEEN_LINES = 120.0
+_BAR_CELLS = 40
+# A shorter bar says nothing.
+_FEWEST_BAR_CELLS = 5
+_BETWEEN_PARTS = re.compile("  |, ")  # of a note
 
 
 def say(text: str) -> None:
@@ -58,7 +66,13 @@ class Advance(Protocol):
     """Advances a progress bar."""
 
     def __call__(self, units: int = 1, note: str | None = None) -> None:
-        """Advances by some units; a note, such as the current loss, stays behind the bar until the next one."""
+        """Advances by some units.
+
+        Args:
+            units: how many were done.
+            note: such as the current loss; it stays behind the bar until the next one. Its parts, the most important first,
+                are separated by two spaces or a comma: a narrow terminal shows as many of them as fit.
+        """
 
 
 def progress(description: str, total: int, before: int = 0) -> AbstractContextManager[Advance]:
@@ -74,16 +88,7 @@ def progress(description: str, total: int, before: int = 0) -> AbstractContextMa
 
 @contextmanager
 def _drawn_bar(description: str, total: int, before: int) -> Iterator[Advance]:
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=console) as bars:
+    with _Bars(_Line(), console=console) as bars:
         task = bars.add_task(description, total=total, completed=before, note="")
 
         def advance(units: int = 1, note: str | None = None) -> None:
@@ -92,6 +97,64 @@ def _drawn_bar(description: str, total: int, before: int) -> Iterator[Advance]:
                 bars.update(task, note=note)
 
         yield advance
+
+
+class _Line(ProgressColumn):
+    """A bar as one line that fits the terminal: the bar gives way first, then the note; counts and times stay whole.
+
+    As columns of their own, rich would take from all of them alike, and cut the numbers that the line is there for.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._spinner, self._times = SpinnerColumn(), (MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+
+    def render(self, task: Task) -> _FittedLine:
+        """Returns the line of a task, whose width is known only when it is printed."""
+        figures = [Text.assemble(text) for column in self._times if isinstance(text := column(task), Text)]
+        spinner = self._spinner(task)
+        assert isinstance(spinner, Text)
+        return _FittedLine(task, spinner, Text(" ").join(figures))
+
+
+class _FittedLine:
+    """A line of a bar, fitted when it is printed."""
+
+    def __init__(self, task: Task, spinner: Text, figures: Text) -> None:
+        self._task, self._spinner, self._figures = task, spinner, figures
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        task = self._task
+        head = Text(task.description)
+        room = options.max_width - self._spinner.cell_len - self._figures.cell_len - 2
+        head.truncate(max(room, 0), overflow="ellipsis")
+        room -= head.cell_len
+        note = _fitting(task.fields["note"], room - 1)
+        bar = min(_BAR_CELLS, room - 1 - (cell_len(note) + 1 if note else 0))
+        line = [self._spinner, head, self._figures]
+        if bar >= _FEWEST_BAR_CELLS:
+            drawn = ProgressBar(total=task.total, completed=task.completed, width=bar, animation_time=task.get_time())
+            cells = Text.assemble(*((segment.text, segment.style or "") for segment in console.render(drawn, options)))
+            cells.pad_right(bar - cells.cell_len)  # without colours, what is left to do is not drawn
+            line.insert(2, cells)
+        if note:
+            line.append(Text(note))
+        yield Text(" ", no_wrap=True, overflow="ellipsis").join(line)
+
+
+def _fitting(note: str, cells: int) -> str:
+    """Returns as many of a note's parts, from its beginning, as fit into a number of cells: no figure is cut in two."""
+    ends = [*(between.start() for between in _BETWEEN_PARTS.finditer(note)), len(note)]
+    return max((note[:end] for end in ends if cell_len(note[:end]) <= cells), key=len, default="")
+
+
+class _Bars(Progress):
+    """Leaves two cells of the line free: a terminal writes ^C there, which would begin another line and draw the bar twice."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """Yields the table of the bars, narrowed."""
+        for table in super().get_renderables():
+            yield Constrain(table, max(1, console.width - 2))
 
 
 @contextmanager

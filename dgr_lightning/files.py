@@ -9,12 +9,13 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
 from dgr_lightning.errors import UserError
 from dgr_lightning.json_text import why_bad
+from dgr_lightning.writing import writing
 
 # Suffix of a file or folder until it is complete.
 PARTIAL = ".partial"
@@ -29,13 +30,31 @@ def write_text(path: Path, text: str) -> None:
 @contextmanager
 def _whole(path: Path) -> Iterator[TextIO]:
     """Opens a file for writing that takes its name once it is complete and synced to disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
-    with open(partial, "w", encoding="utf-8", newline="\n") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    with writing(_final(path)), deleted_on_failure(partial):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(partial, "w", encoding="utf-8", newline="\n") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+
+
+@contextmanager
+def deleted_on_failure(partial: Path) -> Iterator[None]:
+    """Deletes what was written of a file or folder that does not become complete: its room may be what is missing."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)  # which leaves a file alone
+        with suppress(OSError):
+            partial.unlink()
+        raise
+
+
+def _final(path: Path) -> Path:
+    """Returns a path as it is called once the folder that it lies in is complete."""
+    return Path(*(part.removesuffix(PARTIAL) for part in path.parts))
 
 
 def partial_of(folder: Path) -> Path:
@@ -48,9 +67,10 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     """Makes a folder to fill that takes its name once it is complete and synced to disk, and replaces one of that name."""
     partial = partial_of(folder)
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    yield partial
-    put_in_place(partial, folder)
+    with writing(folder), deleted_on_failure(partial):
+        partial.mkdir(parents=True)
+        yield partial
+        put_in_place(partial, folder)
 
 
 def put_in_place(partial: Path, folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 from dataclasses import asdict, dataclass
@@ -10,7 +9,10 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
-_PROJECT = Path(__file__).resolve().parents[1]
+from dgr_lightning import __version__
+from dgr_lightning.installation import CHECKOUT
+from dgr_lightning.threads import usable_cores
+
 # What decides how fast, and with which rounding, a CPU multiplies.
 _INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")
 
@@ -21,7 +23,7 @@ class Origin:
 
     Attributes:
         commit: of the project, with `+` if the working tree differed from it; None outside a checkout.
-        machine: cores, kind of processor, versions.
+        machine: cores, kind of processor, version of torch; outside a checkout also the project's.
         date: ISO 8601.
     """
 
@@ -41,15 +43,22 @@ class Origin:
 
 def origin() -> Origin:
     """Returns the origin of figures that are made now and here."""
-    cores = len(os.sched_getaffinity(0))
-    return Origin(_commit(), f"{cores} CPU cores ({_processor()}), torch {version('torch')}", date.today().isoformat())
+    commit = _commit()
+    project = "" if commit else f", dgr_lightning {__version__}"
+    machine = f"{usable_cores()} CPU cores ({_processor()}), torch {version('torch')}{project}"
+    return Origin(commit, machine, date.today().isoformat())
 
 
 def _commit() -> str | None:
+    if CHECKOUT is None:
+        return None
+
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=_PROJECT, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(["git", *arguments], cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
+        if Path(git("rev-parse", "--show-toplevel")) != CHECKOUT:  # a copy inside another repository
+            return None
         return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -17,6 +17,11 @@ VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 _SHORT_SPIN = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "1"}
 
 
+def usable_cores() -> int:
+    """Returns the number of cores that this process may use; where the system does not say (macOS), of all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def chosen_by_user() -> bool:
     """Whether a variable has a value that `spin_shortly` does not give it."""
     return any(os.environ.get(name, _SHORT_SPIN.get(name)) != _SHORT_SPIN.get(name) for name in VARIABLES)

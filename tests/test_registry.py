@@ -63,7 +63,9 @@ def test_a_name_that_is_no_name_of_python_is_one_message(shapes, name):
 def test_something_else_under_a_name_from_outside_is_refused(shapes):
     circles = Registry("draw.shape", "shapes", "SHAPE", is_member=lambda found: isinstance(found, str))
     assert circles.get("big-circle") == "a circle"
-    with pytest.raises(UserError, match=re.escape("draw.shape=spiral:Spiral: a type that is no SHAPE; CONTRIBUTING.md has one.")):
+    with pytest.raises(
+        UserError, match=re.escape("draw.shape=spiral:Spiral: a type that is no SHAPE; CONTRIBUTING.md has one.")
+    ):
         circles.get("spiral:Spiral")
 
 

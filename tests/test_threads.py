@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from dgr_lightning.threads import usable_cores
 from tests.helpers.runs import ROOT
 
 PRINT = "import os, dgr_lightning; print(*(os.environ.get(name) for name in ('GOMP_SPINCOUNT', 'KMP_BLOCKTIME')))"
@@ -33,3 +34,11 @@ def test_the_package_is_imported_before_torch_in_every_entry_point():
         program = f"import runpy; runpy.run_path({script!r}); import sys; print('torch' in sys.modules)"
         done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
         assert done.stdout.split() == ["False"], script
+
+
+def test_the_usable_cores_are_those_of_the_process_or_all_where_the_system_does_not_say(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 5, 7})
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    assert usable_cores() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert usable_cores() == 8

@@ -17,6 +17,7 @@ from dgr_lightning.distributed import torchrun
 from dgr_lightning.errors import UserError
 from dgr_lightning.example import LABELS
 from dgr_lightning.files import check_plain, exists, local_path
+from dgr_lightning.installation import script_name
 from dgr_lightning.training.optimizer import OPTIMIZERS
 
 _EXAMPLES = {"bases": "[0,1,2,3,4]", "seeds": "[1,2]", "lrs": "[5e-4,1e-3,2e-3]", "precisions": "[bf16,fp32]"}
@@ -60,7 +61,8 @@ def check(cfg: Config, command: str) -> None:
     _check_study(cfg, command)
     _check_shift(cfg, command)
     if cfg.plan and command == "evaluate":
-        raise UserError("plan=true: evaluate.py reads no source set; give it to train.py or refine.py.")
+        reading = f"{script_name('train')} or {script_name('refine')}"
+        raise UserError(f"plan=true: {script_name('evaluate')} reads no source set; give it to {reading}.")
     _check_model(cfg)
     check_devices(cfg.trainer, planned=cfg.plan)
     from dgr_lightning.engines.registry import check_engine
@@ -86,7 +88,7 @@ def _check_study(cfg: Config, command: str) -> None:
     if study.name is None:
         return
     if command != "train":
-        raise UserError(f"study.name={study.name}: a study trains; run it with train.py.")
+        raise UserError(f"study.name={study.name}: a study trains; run it with {script_name('train')}.")
     if cfg.model.recipe is None:
         raise UserError(f"study.name={study.name}: bases are miniatures of several seeds; take model=micro.")
     for key in ("bases", "seeds", "lrs", "precisions"):
@@ -103,7 +105,10 @@ def _check_shift(cfg: Config, command: str) -> None:
     if cfg.shift.tuned is None:
         return
     if command == "train":
-        raise UserError(f"shift.tuned={cfg.shift.tuned}: train.py compares the model that it trains; give it to refine.py.")
+        raise UserError(
+            f"shift.tuned={cfg.shift.tuned}: {script_name('train')} compares the model that it trains; give it to "
+            f"{script_name('refine')}."
+        )
     if not cfg.shift.prompts:
         raise UserError(
             "shift.tuned: on how many prompts of each kind is it compared with the target? Write shift.prompts=64, say."
@@ -168,10 +173,12 @@ def check_devices(trainer: TrainerConfig, *, planned: bool = False) -> None:
     Raises:
         UserError: they do not.
     """
+    script = script_name("train")
+    script = script if script.endswith(".py") else f"--no-python {script}"
     if trainer.nodes > 1 and not (torchrun.is_active() or planned):
         raise UserError(
             f"trainer.nodes={trainer.nodes}: torchrun starts this on every machine: torchrun --nnodes={trainer.nodes} "
-            "--nproc-per-node=<devices> --rdzv-backend=c10d --rdzv-endpoint=<first machine>:29400 train.py "
+            f"--nproc-per-node=<devices> --rdzv-backend=c10d --rdzv-endpoint=<first machine>:29400 {script} "
             "trainer=fsdp-multinode …; docs/cluster.md has a Slurm script."
         )
     if trainer.strategy == "single" and (trainer.devices or 1) > 1:
@@ -264,7 +271,7 @@ def _check_layers(layers: str | None) -> None:
 def _check_data(cfg: Config, command: str) -> None:
     data, model = cfg.data, cfg.model
     if data.drop_overlap and command == "refine":
-        raise UserError("data.drop_overlap=true: refine.py measures no model; use train.py.")
+        raise UserError(f"data.drop_overlap=true: {script_name('refine')} measures no model; use {script_name('train')}.")
     if data.mix:
         check_mixture(data)
     elif data.path is None and data.recipe is None and data.hub_id is None:

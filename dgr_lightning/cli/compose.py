@@ -7,11 +7,12 @@ from typing import Any
 
 from dgr_lightning.cli import checks, mixture
 from dgr_lightning.cli.names import check_directory_name
-from dgr_lightning.cli.overrides import CONF, CommandLine, read_command_line
+from dgr_lightning.cli.overrides import CommandLine, read_command_line
 from dgr_lightning.cli.registries import members
 from dgr_lightning.config import Config, schema
 from dgr_lightning.errors import UserError
 from dgr_lightning.files import local_path
+from dgr_lightning.installation import CONF
 from dgr_lightning.pipeline.place import Place
 
 

@@ -16,18 +16,34 @@ import functools
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+from dgr_lightning import __version__
 from dgr_lightning.cli import sweep_points
 from dgr_lightning.cli.compose import hydra_message, is_hydra_error, place_of, register_schema, typed
-from dgr_lightning.cli.failures import BAD_CONFIG, DONE, FAILED, INTERRUPTED, exit_code, show_error, show_failure
-from dgr_lightning.cli.overrides import CONF, CommandLine, read_command_line
+from dgr_lightning.cli.failures import (
+    BAD_CONFIG,
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    NO_FAILURES,
+    TERMINATED,
+    end_without_threads,
+    exit_code,
+    in_short,
+    show_error,
+    show_failure,
+    show_stopped,
+)
+from dgr_lightning.cli.overrides import CommandLine, read_command_line
 from dgr_lightning.cli.resolve import resolve
 from dgr_lightning.config import Config
 from dgr_lightning.distributed import torchrun
 from dgr_lightning.errors import UserError
+from dgr_lightning.file_locks import require_file_locks
+from dgr_lightning.installation import CONF
 from dgr_lightning.pipeline.place import Place
+from dgr_lightning.processes import sigterm_raises
 
 # A sweep with several kinds of failures ends with the code of the last kind in this order.
 _SEVERITY = (DONE, BAD_CONFIG, FAILED)
@@ -37,7 +53,7 @@ Main = Callable[[Config, Place], Any]
 
 
 def entry(command: str) -> Callable[[Main], Callable[[], None]]:
-    """Makes a function of (config, place) the entry point of a script.
+    """Makes a function of (config, place) the entry point of a script, or of a console command.
 
     Args:
         command: `train`, `refine` or `evaluate`: the file of conf/ that is composed.
@@ -46,7 +62,10 @@ def entry(command: str) -> Callable[[Main], Callable[[], None]]:
     def decorate(main: Main) -> Callable[[], None]:
         @functools.wraps(main)
         def script() -> None:
-            sys.exit(run(main, command, sys.argv[1:]))
+            code = run(main, command, sys.argv[1:])
+            if code in (INTERRUPTED, TERMINATED):
+                end_without_threads(code)
+            sys.exit(code)
 
         return script
 
@@ -54,12 +73,20 @@ def entry(command: str) -> Callable[[Main], Callable[[], None]]:
 
 
 def run(main: Main, command: str, arguments: list[str]) -> int:
-    """Runs a command line, one run or a sweep, and returns the exit code: 0, 1 failed, 2 bad config or input, 130 stopped."""
+    """Runs a command line, one run or a sweep, and returns the exit code: 0, 1 failed, 2 bad input, 130 or 143 stopped."""
+    with sigterm_raises():
+        return _on_any_machine(main, command, arguments)
+
+
+def _on_any_machine(main: Main, command: str, arguments: list[str]) -> int:
     if torchrun.is_active():
         from dgr_lightning.distributed import multi_node
 
         if not torchrun.is_first():
-            return multi_node.serve()
+            try:
+                return multi_node.serve()
+            except KeyboardInterrupt as stop:
+                return show_stopped(stop)
         code = FAILED
         try:
             code = _run(main, command, arguments)
@@ -76,14 +103,16 @@ def _run(main: Main, command: str, arguments: list[str]) -> int:
 
             show_help(command)
             return DONE
+        if "--version" in arguments:
+            print(f"dgr-lightning {__version__}")
+            return DONE
         line = read_command_line(arguments, command)
         return _sweep(main, command, line) if line.sweep else _single(main, command, line)
     except UserError as error:
         show_error(str(error))
         return BAD_CONFIG
-    except KeyboardInterrupt:
-        show_error("everything generated and trained is kept: the same command continues from there.", "stopped")
-        return INTERRUPTED
+    except KeyboardInterrupt as stop:
+        return show_stopped(stop)
 
 
 def _single(main: Main, command: str, line: CommandLine) -> int:
@@ -92,7 +121,9 @@ def _single(main: Main, command: str, line: CommandLine) -> int:
     def point(composed: Any) -> None:
         try:
             _run_point(main, command, line, composed)
-        except Exception as error:
+        except NO_FAILURES:
+            raise
+        except BaseException as error:
             codes.append(exit_code(error))
             show_failure(error)
 
@@ -102,24 +133,34 @@ def _single(main: Main, command: str, line: CommandLine) -> int:
 
 def _sweep(main: Main, command: str, line: CommandLine) -> int:
     with sweep_points.outcome_folder() as folder:
+        unwritten: list[sweep_points.PointOutcome] = []  # of points of this process, where the cache has no room
+
+        def note(outcome: sweep_points.PointOutcome) -> None:
+            if not sweep_points.write_outcome(folder, outcome):
+                unwritten.append(outcome)
 
         def point(composed: Any) -> Any:
-            return _sweep_point(main, command, line, folder, composed)
+            return _sweep_point(main, command, line, note, composed)
 
-        code = DONE
+        code, failed = DONE, False
         try:
             _through_hydra(point, command, line)
         except sweep_points.PointFailed:
-            pass  # it is among the outcomes
+            failed = True  # it is among the outcomes, unless it ran in a process that had no room for them
         except Exception as error:
             if isinstance(error, UserError) and not sweep_points.read_outcomes(folder):
                 raise
             show_failure(error)
             code = FAILED
-        return max(code, sweep_points.sweep_exit_code(sweep_points.read_outcomes(folder)), key=_SEVERITY.index)
+        outcomes = sorted([*sweep_points.read_outcomes(folder), *unwritten], key=lambda outcome: outcome.number)
+        if failed and all(outcome.code == DONE for outcome in outcomes):
+            code = FAILED
+        return max(code, sweep_points.sweep_exit_code(outcomes), key=_SEVERITY.index)
 
 
-def _sweep_point(main: Main, command: str, line: CommandLine, folder: Path, composed: Any) -> Any:
+def _sweep_point(
+    main: Main, command: str, line: CommandLine, note: Callable[[sweep_points.PointOutcome], None], composed: Any
+) -> Any:
     """Runs a point, in the process that the launcher chose, and returns its objective."""
     from hydra.core.hydra_config import HydraConfig
     from rich.markup import escape
@@ -131,12 +172,14 @@ def _sweep_point(main: Main, command: str, line: CommandLine, folder: Path, comp
     console.rule(f"point {number + 1}: {escape(overrides)}", align="left")
     try:
         objective = _run_point(main, command, line, composed)
-    except Exception as error:
+    except NO_FAILURES:
+        raise
+    except BaseException as error:
         show_failure(error)
-        summary = str(error).partition("\n")[0] if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        sweep_points.write_outcome(folder, sweep_points.PointOutcome(number, overrides, exit_code(error), summary[:300]))
+        summary = in_short(error)
+        note(sweep_points.PointOutcome(number, overrides, exit_code(error), summary[:300]))
         raise sweep_points.PointFailed(summary) from error
-    sweep_points.write_outcome(folder, sweep_points.PointOutcome(number, overrides, DONE))
+    note(sweep_points.PointOutcome(number, overrides, DONE))
     return objective
 
 
@@ -147,6 +190,7 @@ def _run_point(main: Main, command: str, line: CommandLine, composed: Any) -> An
         from dgr_lightning.pipeline.plan import plan
 
         return plan(cfg, place, measures=command == "train")
+    require_file_locks()
     resolve(cfg, command, line.given)
     if cfg.study.name is not None:
         if line.sweep:

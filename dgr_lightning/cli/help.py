@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from textwrap import fill, wrap
+
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
-from dgr_lightning.cli.overrides import CONF, choices, groups
+from dgr_lightning.cli.overrides import choices, groups
 from dgr_lightning.cli.registries import members
 from dgr_lightning.config import schema
 from dgr_lightning.config.keys import keys
+from dgr_lightning.console import SafeConsole
+from dgr_lightning.installation import CONF, command_line
 
 _SUMMARY = {
     "train": "Refines a safety set with the target model (DGR, arXiv 2602.02136), trains on it, and measures the safety tax.",
@@ -47,6 +50,10 @@ _FLAGS = (
     ("--config-dir <folder>", "add YAML of your own, such as <folder>/experiment/mine.yaml"),
     ("hydra.run.dir=<folder>", "put the run there; with -m hydra.sweep.dir=<folder>"),
 )
+_INDENT = " " * 6
+_COLUMN = 32  # where sentences begin
+_LEAST_SENTENCE = 24  # cells; in a terminal too narrow for both columns
+_MOST_COLUMNS = 132  # longer lines are hard to read
 # Sections that a command has no use for; they are left out of its page.
 _UNUSED = {
     "train": (),
@@ -57,15 +64,19 @@ _UNUSED = {
 
 def show_help(command: str, console: Console | None = None) -> None:
     """Prints the help page of `train`, `refine` or `evaluate`; long on purpose, pipe it through less."""
-    console = console or Console(highlight=False)
-    console.print(f"[bold]{_SUMMARY[command]}[/]\n\n    python {command}.py key=value group=choice …\n")
+    console, started = console or SafeConsole(highlight=False), command_line(command)
+    width = _width(console)
+    console.print(f"[bold]{fill(_SUMMARY[command], width)}[/]\n\n    {started} key=value group=choice …\n")
     console.print("[bold]Examples[/]")
     for example, meaning in _EXAMPLES[command]:
-        console.print(Text(f"  {example}", style="cyan"), Text(f"      {meaning}"), sep="\n", soft_wrap=True)
+        example = example.replace(f"python {command}.py", started)
+        below = fill(meaning, width, initial_indent=_INDENT, subsequent_indent=_INDENT)
+        console.print(Text(f"  {example}", style="cyan"), Text(below), sep="\n", soft_wrap=True)
     console.print()
     table = [(f"{group}={default or 'null'}", ", ".join(choices(group))) for group, default in groups(command).items()]
     _print(console, "Groups: default and choices (conf/<group>/<choice>.yaml)", table)
-    console.print("[bold]Keys[/] (schema defaults; a group's choice may set others: --cfg job shows the composed config)")
+    keys_title = fill("Keys (schema defaults; a group's choice may set others: --cfg job shows the composed config)", width)
+    console.print(keys_title.replace("Keys", "[bold]Keys[/]", 1))
     section = None
     rows: list[tuple[str, str]] = []
     found = members()
@@ -80,7 +91,7 @@ def show_help(command: str, console: Console | None = None) -> None:
         rows.append((f"{key}={default}", f"{known.facts['help']} — {schema.expected(key, known, found)}"))
     _print(console, None, rows)
     _print(console, "Flags", _FLAGS)
-    console.print(f"Config files: {escape(str(CONF))}")
+    console.print(f"Config files: {escape(str(CONF))}", soft_wrap=True)
 
 
 def _default(values: dict, key: str) -> str:
@@ -92,13 +103,22 @@ def _default(values: dict, key: str) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def _width(console: Console) -> int:
+    return min(console.width, _MOST_COLUMNS)
+
+
 def _print(console: Console, title: str | None, rows: list[tuple[str, str]] | tuple[tuple[str, str], ...]) -> None:
+    """Prints entries with their sentences beside them; below them where an entry is longer than its column, as man pages do.
+
+    An entry is never broken, so that it can be searched for and copied.
+    """
     if title:
-        console.print(f"[bold]{escape(title)}[/]")
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 2), pad_edge=False)
-    table.add_column(overflow="fold", ratio=2)
-    table.add_column(ratio=3)
-    for left, right in rows:
-        table.add_row(Text(left, style="cyan"), Text(right))
-    console.print(table)
+        console.print(Text(title, "bold"), soft_wrap=True)
+    indent = " " * _COLUMN
+    for entry, sentence in rows:
+        lines = wrap(sentence, max(_width(console) - _COLUMN, _LEAST_SENTENCE), break_on_hyphens=False, break_long_words=False)
+        left = Text(f"  {entry}", "cyan")
+        if len(left) + 2 <= _COLUMN and lines:
+            left = Text.assemble(left, " " * (_COLUMN - len(left)), lines.pop(0))
+        console.print(Text("\n").join([left, *(Text(f"{indent}{line}") for line in lines)]), soft_wrap=True)
     console.print()

@@ -20,10 +20,9 @@ from dgr_lightning.config import schema
 from dgr_lightning.config.keys import keys
 from dgr_lightning.errors import UserError
 from dgr_lightning.files import exists, local_path
+from dgr_lightning.installation import CONF, script_name
 from dgr_lightning.json_text import why_bad
 from dgr_lightning.models.folder import language
-
-CONF = Path(__file__).parents[2] / "conf"
 
 # A source given by path or hub id without its group: the group's choice that holds nothing but that source.
 _LOCAL = "local"
@@ -143,7 +142,6 @@ def _flags() -> argparse.ArgumentParser:
     flags.add_argument("--info", "-i", nargs="?", const="all", choices=_INFO)
     flags.add_argument("--config-dir", "-cd")
     flags.add_argument("--hydra-help", action="store_true")
-    flags.add_argument("--version", action="store_true")
     flags.add_argument("--shell-completion", "-sc", action="store_true")
     for refused in (("--config-name", "-cn"), ("--config-path", "-cp"), ("--experimental-rerun",)):
         flags.add_argument(*refused)
@@ -179,7 +177,7 @@ def _checked(override: Any, command: str, line: CommandLine, folders: tuple[Path
     table = groups(command)
     if key in table or (exists(CONF / key) and (CONF / key).is_dir()):
         if key not in table:
-            raise UserError(f"{text}: {command}.py has no use for {key}. Its groups: {', '.join(table)}.")
+            raise UserError(f"{text}: {script_name(command)} has no use for {key}. Its groups: {', '.join(table)}.")
         _check_choice(override, choices(key, folders), optional=table[key] is None)
         yield text.lstrip("+")
         return

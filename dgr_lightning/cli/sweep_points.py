@@ -14,6 +14,7 @@ from pathlib import Path
 from dgr_lightning.cache import cache_dir, require_cache
 from dgr_lightning.cli.failures import BAD_CONFIG, DONE, FAILED, show_error
 from dgr_lightning.files import read_json, write_json
+from dgr_lightning.writing import CannotWrite
 
 
 class PointFailed(RuntimeError):
@@ -56,9 +57,13 @@ def outcome_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def write_outcome(folder: Path, outcome: PointOutcome) -> None:
-    """Leaves the outcome of a point for the parent."""
-    write_json(folder / f"{outcome.number:06d}.json", asdict(outcome))
+def write_outcome(folder: Path, outcome: PointOutcome) -> bool:
+    """Leaves the outcome of a point for the parent; returns False where there is no room for it."""
+    try:
+        write_json(folder / f"{outcome.number:06d}.json", asdict(outcome))
+    except CannotWrite:
+        return False
+    return True
 
 
 def read_outcomes(folder: Path) -> list[PointOutcome]:

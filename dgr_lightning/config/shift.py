@@ -23,7 +23,7 @@ class ShiftConfig:
     )
     tuned: Optional[str] = setting(
         None,
-        "refine.py: folder of a tuned model to compare with the target; train.py takes its own",
+        "in a refinement: folder of a tuned model to compare with the target; a training takes its own",
         private=True,
         hashed=NEVER,
     )

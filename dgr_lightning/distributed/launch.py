@@ -12,25 +12,30 @@ several machines, `multi_node` runs the ranks.
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import pickle
 import signal
 import tempfile
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 from uuid import uuid4
 
 from dgr_lightning.console import console, say
-from dgr_lightning.distributed.processes import die_with_parent
 from dgr_lightning.errors import UserError
+from dgr_lightning.processes import Terminated, die_with_parent, handlers_kept, stop_once
+from dgr_lightning.writing import CannotWrite, cannot_write, writing
 
 T = TypeVar("T")
 
 # Messages of a rank that lost another one: a consequence, not the reason of a failure.
 _LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL communicator was aborted")
+
+_REPORTED_CHARACTERS = 15_000  # of a rank's traceback: its end, which is what counts
 
 
 class RankFailed(RuntimeError):
@@ -60,8 +65,9 @@ class Failure:
 
     Attributes:
         rank: its number.
-        kind: `user` (a UserError), `lost` (another rank died) or `error` (any other exception).
-        message: the message of a UserError, else the traceback.
+        kind: `user` (a UserError), `unwritten` (a full disk or its like), `lost` (another rank died) or `error` (any other
+            exception).
+        message: the message of a `user` or `unwritten` one, else the traceback.
     """
 
     rank: int
@@ -70,7 +76,7 @@ class Failure:
 
     def reraise(self) -> NoReturn:
         """Raises the rank's exception in the parent."""
-        raise (UserError if self.kind == "user" else RankFailed)(self.message)
+        raise {"user": UserError, "unwritten": CannotWrite}.get(self.kind, RankFailed)(self.message)
 
 
 def run_ranks(function: Callable[[], T], num_ranks: int, *, max_restarts: int = 0, num_threads: int | None = None) -> T:
@@ -85,23 +91,36 @@ def run_ranks(function: Callable[[], T], num_ranks: int, *, max_restarts: int = 
 
     Raises:
         UserError: a rank raised one.
+        CannotWrite: a rank had no room for what it wrote.
         RankFailed: a rank raised another exception, or died more than `max_restarts` times.
         KeyboardInterrupt: the user stopped the run.
     """
     for restarts_left in range(max_restarts, -1, -1):
-        with tempfile.TemporaryDirectory(prefix="dgr-ranks-") as folder:
-            died = _attempt(RankCall(function, Path(folder), os.getpid(), num_threads), num_ranks)
+        with report_folder(*range(num_ranks)) as folder:
+            died = _attempt(RankCall(function, folder, os.getpid(), num_threads), num_ranks)
             if died is None:
-                value: T = result_of(Path(folder))
+                value: T = result_of(folder)
                 return value
         if restarts_left:
             say(f"[yellow]{died}: restarting all ranks, {restarts_left} restarts left[/]")
     raise RankFailed(f"{died}; trainer.max_restarts={max_restarts}")
 
 
+@contextmanager
+def report_folder(*ranks: int) -> Iterator[Path]:
+    """A folder for what ranks return or raise, with room set aside: one that fails since the disk is full still says so."""
+    with tempfile.TemporaryDirectory(prefix="dgr-ranks-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        with writing(folder):
+            for rank in ranks:
+                (folder / f"room-{rank}").write_bytes(bytes(4 * _REPORTED_CHARACTERS + 1024))
+        yield folder
+
+
 def run_rank(call: RankCall) -> None:
     """Calls the function of a rank, in its process, and leaves the result or the failure in a folder for the parent."""
     die_with_parent(call.parent)
+    stop_once()
     import torch
 
     from dgr_lightning.distributed.ranks import destroy_group
@@ -112,13 +131,14 @@ def run_rank(call: RankCall) -> None:
         torch.set_num_threads(call.num_threads)
     try:
         result = call.function()
+        if rank == 0:
+            with writing(call.folder):
+                (call.folder / "result").write_bytes(pickle.dumps(result))
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # torch's CheckpointException is not an Exception
-        (call.folder / f"failure-{rank}").write_bytes(pickle.dumps(_failure(rank, error)))
+        _report(call.folder, _failure(rank, error))
         raise SystemExit(1) from None
-    if rank == 0:
-        (call.folder / "result").write_bytes(pickle.dumps(result))
     destroy_group()
 
 
@@ -134,9 +154,19 @@ def failures_in(folder: Path) -> list[Failure]:
     return sorted(failures, key=lambda failure: failure.kind == "lost")
 
 
+def _report(folder: Path, failure: Failure) -> None:
+    room = folder / f"room-{failure.rank}"
+    with open(room, "r+b") as file:
+        file.write(pickle.dumps(replace(failure, message=failure.message[-_REPORTED_CHARACTERS:])))
+        file.truncate()
+    room.replace(folder / f"failure-{failure.rank}")
+
+
 def _failure(rank: int, error: BaseException) -> Failure:
     if isinstance(error, UserError):
         return Failure(rank, "user", str(error))
+    if unwritten := cannot_write(error):
+        return Failure(rank, "unwritten", str(unwritten))
     from torch.distributed import DistError
 
     lost = isinstance(error, DistError) or any(words in str(error) for words in _LOST_PEER)
@@ -160,10 +190,12 @@ def _attempt(call: RankCall, num_ranks: int) -> str | None:
         max_restarts=0,  # run_ranks restarts, which tells an exception from a death
     )
     # Their reports are replaced by one sentence.
-    for name in ("torch.distributed.elastic", "torch.multiprocessing.spawn"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith(("torch.distributed.elastic", "torch.multiprocessing.spawn")):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
-        elastic_launch(config, run_rank)(call)
+        with handlers_kept(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+            elastic_launch(config, run_rank)(call)
     except ChildFailedError as error:
         failures = failures_in(call.folder)
         if failures and failures[0].kind != "lost":
@@ -172,8 +204,10 @@ def _attempt(call: RankCall, num_ranks: int) -> str | None:
         rank, exitcode = min(dead, key=lambda one: one[1], default=(error.get_first_failure()[0], 1))
         return f"rank {rank} of {num_ranks} died ({describe_exit(exitcode)})"
     except SignalException as error:
-        if error.sigval == signal.SIGINT:
-            raise KeyboardInterrupt from None
+        for child in multiprocessing.active_children():
+            child.kill()  # a second signal has cut short the agent's waiting for them
+        if error.sigval in (signal.SIGINT, signal.SIGTERM):
+            raise (KeyboardInterrupt if error.sigval == signal.SIGINT else Terminated) from None
         raise SystemExit(128 + error.sigval) from None
     return None
 

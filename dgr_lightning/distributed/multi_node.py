@@ -17,9 +17,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
-import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cache
@@ -97,11 +97,11 @@ def run_on_every_machine(function: Callable[[], T], elsewhere: Callable[[], Any]
 
 def run_on_driver(function: Callable[[], T]) -> T:
     """Calls a function in one child process of the driver, while the workers wait."""
-    with tempfile.TemporaryDirectory(prefix="dgr-ranks-") as folder:
-        failure = _run_child(_Job(0, function, per_machine=True), Path(folder))
+    with _report_folder() as folder:
+        failure = _run_child(_Job(0, function, per_machine=True), folder)
         if failure is not None:
             failure.reraise()
-        value: T = launch.result_of(Path(folder))
+        value: T = launch.result_of(folder)
         return value
 
 
@@ -121,15 +121,15 @@ def _run(function: Callable[[], T], job: _Job) -> T:
         reported: list[Failure | None] = [pickle.loads(store.get(key)) for key in reports if store.check([key])]
         return next((failure for failure in reported if failure is not None), None)
 
-    with tempfile.TemporaryDirectory(prefix="dgr-ranks-") as folder:
-        own = _run_child(replace(job, function=function), Path(folder), stop=lambda: first_failure() is not None)
+    with _report_folder() as folder:
+        own = _run_child(replace(job, function=function), folder, stop=lambda: first_failure() is not None)
         if own is not None and own.kind != "lost":
             own.reraise()
         while (failure := first_failure() or own) is None and not store.check(reports):
             time.sleep(_POLL_SECONDS)
         if failure is not None:
             failure.reraise()
-        value: T = launch.result_of(Path(folder))
+        value: T = launch.result_of(folder)
         return value
 
 
@@ -147,8 +147,8 @@ def serve() -> int:
             return job.code
         failure = None
         if not job.per_machine or os.environ["LOCAL_RANK"] == "0":
-            with tempfile.TemporaryDirectory(prefix="dgr-ranks-") as folder:
-                failure = _run_child(job, Path(folder))
+            with _report_folder() as folder:
+                failure = _run_child(job, folder)
         _put(f"report/{job.number}/{rank}", failure)
         if failure is not None:
             return 1
@@ -170,13 +170,18 @@ def _run_child(job: _Job, folder: Path, stop: Callable[[], bool] | None = None) 
     namespace = f"{_namespace()}/job-{job.number}"
     child = multiprocessing.get_context("spawn").Process(target=_child, args=(call, namespace, job.per_machine))
     child.start()
-    while child.is_alive():
-        child.join(_POLL_SECONDS)
-        if stop is not None and stop():
-            child.terminate()
-            child.join(_SECONDS_TO_END)
-            child.kill()  # SIGTERM does not reach a process that waits for a device
-            child.join()
+    try:
+        while child.is_alive():
+            child.join(_POLL_SECONDS)
+            if stop is not None and stop():
+                child.terminate()
+                child.join(_SECONDS_TO_END)
+                child.kill()  # SIGTERM does not reach a process that waits for a device
+                child.join()
+    except BaseException:  # this process is stopped
+        child.kill()
+        child.join()
+        raise
     failures = launch.failures_in(folder)
     if failures:
         return failures[0]
@@ -184,6 +189,10 @@ def _run_child(job: _Job, folder: Path, stop: Callable[[], bool] | None = None) 
         rank = int(os.environ["RANK"])
         return Failure(rank, "lost", f"rank {rank} died ({launch.describe_exit(child.exitcode)})")
     return None
+
+
+def _report_folder() -> AbstractContextManager[Path]:
+    return launch.report_folder(0, int(os.environ["RANK"]))  # a child that is alone on its machine calls itself rank 0
 
 
 def _child(call: RankCall, namespace: str, per_machine: bool) -> None:

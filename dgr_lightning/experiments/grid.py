@@ -23,12 +23,14 @@ from rich.markup import escape
 from dgr_lightning.config import Config
 from dgr_lightning.config.study import StudyConfig
 from dgr_lightning.console import progress, say
-from dgr_lightning.distributed.processes import python_module
 from dgr_lightning.files import read_json
+from dgr_lightning.installation import script_name
 from dgr_lightning.pipeline.run_directory import last_asked, read_described
+from dgr_lightning.processes import python_module
 from dgr_lightning.report.summary import SUMMARY
 from dgr_lightning.statistics.intervals import Estimate
 from dgr_lightning.tasks.metrics import KINDS
+from dgr_lightning.threads import usable_cores
 from dgr_lightning.training.curves import read_curves
 
 K = TypeVar("K", bound=Hashable)
@@ -111,27 +113,35 @@ def sweep(study: StudyConfig, name: str, overrides: Sequence[str], num_runs: int
         overrides: of every run; those with several values are swept. Of two of one key the last one counts.
         num_runs: of each base, for the progress bar.
     """
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     workers = min(study.workers or cores, len(study.bases))
     threads = {} if workers == 1 else {"OMP_NUM_THREADS": str(max(1, cores // workers))}
     folder = Path("runs", name)
     last_of_each = {text.partition("=")[0]: text for text in overrides}
     total, start = num_runs * len(study.bases), now()
 
+    running: list[subprocess.Popen[bytes]] = []
+
     def of_base(base: int) -> bool:
         arguments = [f"name={name}", f"model.seed={base}", override("seed", study.seeds), *last_of_each.values()]
-        return _train(["-m", *arguments], threads, folder / f"base-{base}.log")
+        return _train(["-m", *arguments], threads, folder / f"base-{base}.log", running)
 
     # The kernel ends a child with the thread that started it: the pool's threads live until all of them are done.
     with ThreadPoolExecutor(workers) as pool, progress(f"{name}: runs", total) as advance:
         waiting, shown = {pool.submit(of_base, base) for base in study.bases}, 0
         finished = []
-        while waiting:
-            done, waiting = wait(waiting, timeout=_POLL_SECONDS)
-            finished += [future.result() for future in done]
-            found = min(total, sum(1 for _ in _summaries(folder, start)))
-            advance(found - shown)
-            shown = found
+        try:
+            while waiting:
+                done, waiting = wait(waiting, timeout=_POLL_SECONDS)
+                finished += [future.result() for future in done]
+                found = min(total, sum(1 for _ in _summaries(folder, start)))
+                advance(found - shown)
+                shown = found
+        except BaseException:  # stopped: nothing more is started, and what runs ends as if it had been stopped itself
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in running:
+                process.terminate()
+            raise
     return all(finished)
 
 
@@ -162,18 +172,22 @@ def output_folder(cfg: Config, overrides: Sequence[str], *, complete: bool) -> P
     return Path(study.out) if complete and (elsewhere or is_published(study, overrides)) else Path("runs", cfg.name)
 
 
-def _train(arguments: Sequence[str], defaults: Mapping[str, str], log: Path) -> bool:
-    """Runs train.py to its end, its output appended to a log; returns whether it succeeded.
+def _train(arguments: Sequence[str], defaults: Mapping[str, str], log: Path, running: list[subprocess.Popen[bytes]]) -> bool:
+    """Trains to the end of a sweep, its output appended to a log; returns whether it succeeded.
 
     Args:
-        arguments: of train.py.
+        arguments: of the command.
         defaults: environment variables for it where the user has set none.
         log: receives its output.
+        running: receives the process.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    command, environment = python_module("dgr_lightning.experiments.sweep_process", str(os.getpid()), *arguments)
+    started, parent = script_name("train"), str(os.getpid())
+    command, environment = python_module("dgr_lightning.cli.sweep_process", parent, started, *arguments)
     with open(log, "ab") as output:
-        process = subprocess.run(command, env={**defaults, **environment}, stdout=output, stderr=subprocess.STDOUT, check=False)
+        process = subprocess.Popen(command, env={**defaults, **environment}, stdout=output, stderr=subprocess.STDOUT)
+        running.append(process)
+        process.wait()
     if process.returncode:
         say(f"[red]a sweep ended with exit code {process.returncode}; its output is in {escape(str(log))}[/]")
     return process.returncode == 0

@@ -18,7 +18,6 @@ from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
-from rich.markdown import Markdown
 from rich.markup import escape
 
 from dgr_lightning.config import Config
@@ -54,6 +53,7 @@ from dgr_lightning.experiments.tables import (
 from dgr_lightning.files import write_json, write_text
 from dgr_lightning.number_format import UNDEFINED, minus, short
 from dgr_lightning.origin import Origin, origin
+from dgr_lightning.report.tables import FittedMarkdown
 from dgr_lightning.statistics.intervals import Estimate
 from dgr_lightning.statistics.replication import Replicated, replicate
 
@@ -159,7 +159,7 @@ def _write(out: Path, findings: Findings) -> str:
     write_text(out / "frontier.md", frontier.markdown(grid, sentence))
     write_text(out / "frontier.svg", frontier.drawing(grid))
     text = markdown(findings)
-    console.print(Markdown(text))
+    console.print(FittedMarkdown(text))
     return text
 
 

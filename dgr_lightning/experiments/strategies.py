@@ -12,18 +12,17 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rich.markdown import Markdown
-
 from dgr_lightning.config import Config
 from dgr_lightning.console import console, say
 from dgr_lightning.example import ExampleFile
 from dgr_lightning.experiments.grid import FinishedRun, finished_runs, now, output_folder, override, sweep
 from dgr_lightning.experiments.tables import HEADINGS, INTERVALS, headings, rate_cells, table
 from dgr_lightning.files import write_text
+from dgr_lightning.installation import CONF
 from dgr_lightning.number_format import UNDEFINED
 from dgr_lightning.origin import Origin, origin
+from dgr_lightning.report.tables import FittedMarkdown
 
-_CONF = Path(__file__).resolve().parents[2] / "conf"
 _PAIRED = "length-matched"
 
 
@@ -44,14 +43,14 @@ def run(cfg: Config, overrides: Sequence[str], command: str) -> bool:
     complete = whole and not missing
     if runs:
         text = markdown(runs, origin(), command)
-        console.print(Markdown(text))
+        console.print(FittedMarkdown(text))
         write_text(output_folder(cfg, overrides, complete=complete) / "strategies.md", text)
     return complete
 
 
 def arms() -> list[str]:
     """Returns `refine.name` of every arm: each choice of `refine` but the length-matched one, unrefined first."""
-    names = {path.stem for path in (_CONF / "refine").glob("*.yaml")}
+    names = {path.stem for path in (CONF / "refine").glob("*.yaml")}
     return sorted(names - {_PAIRED}, key=lambda name: (name != "vanilla", name))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from dgr_lightning.config import Config
 from dgr_lightning.config.study import StudyConfig
 from dgr_lightning.errors import Incomplete, UserError
+from dgr_lightning.installation import command_line
 
 _NOT_FOR_STUDIES = {
     "seed": "it sweeps it; write study.seeds=[…]",
@@ -57,4 +58,4 @@ def command_of(study: StudyConfig, overrides: Sequence[str]) -> str:
         for field in fields(StudyConfig)
         if (value := getattr(study, field.name)) != getattr(usual, field.name) and isinstance(value, list)
     ]
-    return " ".join(["python train.py", f"experiment=micro-{study.name}", *changed, *overrides])
+    return " ".join([command_line("train"), f"experiment=micro-{study.name}", *changed, *overrides])

@@ -11,19 +11,22 @@ id), with the checks that it lacks.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
+from io import FileIO
 from pathlib import Path
 from time import monotonic
 from typing import IO, Any, Self
 
 from dgr_lightning.errors import UserError
+from dgr_lightning.file_locks import take_lock
+from dgr_lightning.writing import CannotWrite, writing
 
 NUM_SHARDS = 64
 """As many processes can write to a folder at the same time. With another number, rows stored before would not be found."""
@@ -56,7 +59,7 @@ class _Shard:
         path: of the file.
         offsets: key → where its row begins, in bytes.
         size: bytes up to the end of the last complete line.
-        writer: holds the lock, while this process does.
+        writer: holds the lock, while this process does; unbuffered, so that what cannot be written is not tried again later.
         reader: open once a row was read.
         unsynced: whether something was written since the last sync.
     """
@@ -64,7 +67,7 @@ class _Shard:
     path: Path
     offsets: dict[str, int] = field(default_factory=dict)
     size: int = 0
-    writer: IO[bytes] | None = None
+    writer: FileIO | None = None
     reader: IO[bytes] | None = None
     unsynced: bool = False
 
@@ -99,9 +102,10 @@ class ShardedRows:
         """Returns itself."""
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        """Closes it."""
-        self.close()
+    def __exit__(self, kind: object, *exception: object) -> None:
+        """Closes it; an error of that does not take the place of one that is on its way."""
+        with nullcontext() if kind is None else suppress(CannotWrite):
+            self.close()
 
     def __len__(self) -> int:
         """Returns the number of rows."""
@@ -146,21 +150,21 @@ class ShardedRows:
 
         Raises:
             UserError: as the constructor, or the folder is not writable.
+            CannotWrite: there is no room.
         """
         shard = self._shards[number]
         if shard.writer:
             return True
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            file = open(shard.path, "ab")  # noqa: SIM115 - closed by `release`: the lock outlives this call
+            with writing(self.folder, refused=False):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                file = open(shard.path, "ab", buffering=0)  # noqa: SIM115 - closed by `release`: the lock outlives this call
         except OSError as error:
             raise UserError(
                 f"{self.folder} is not writable ({error.strerror}). Name another cache with DGR_CACHE=<folder>."
             ) from error
         try:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
+            if not take_lock(file, wait=wait):
                 file.close()
                 return False
             if os.fstat(file.fileno()).st_size != shard.size:
@@ -168,8 +172,7 @@ class ShardedRows:
                 self.num_torn += shard.size < os.fstat(file.fileno()).st_size
                 file.truncate(shard.size)
             if not shard.size:
-                shard.size = file.write(_line({"header": self._header}))
-                file.flush()
+                shard.size = _append(shard, file, {"header": self._header})
         except BaseException:
             file.close()
             raise
@@ -181,13 +184,13 @@ class ShardedRows:
 
         Raises:
             ValueError: the key is stored already.
+            CannotWrite: there is no room for it; nothing of it is in the file.
         """
         shard = self._shards[shard_of(key)]
         assert shard.writer, f"{key}: its shard was not claimed"
         if key in shard.offsets:
             raise ValueError(f"stored already: {key}")
-        size = shard.writer.write(_line({"key": key, **row}))
-        shard.writer.flush()
+        size = _append(shard, shard.writer, {"key": key, **row})
         shard.offsets[key] = shard.size
         shard.size += size
         shard.unsynced = True
@@ -200,14 +203,18 @@ class ShardedRows:
         """Syncs a shard to disk and releases its lock."""
         shard = self._shards[number]
         if shard.writer:
-            _sync(shard)
-            shard.writer.close()
-            shard.writer = None
+            try:
+                _sync(shard)
+            finally:
+                shard.writer.close()
+                shard.writer = None
 
     def close(self) -> None:
-        """Releases every shard; rows can still be read."""
-        for number, shard in enumerate(self._shards):
-            self.release(number)
+        """Releases every shard, also where one cannot be synced; rows can still be read."""
+        with ExitStack() as releases:
+            for number in range(NUM_SHARDS):
+                releases.callback(self.release, number)
+        for shard in self._shards:
             if shard.reader:
                 shard.reader.close()
                 shard.reader = None
@@ -271,9 +278,21 @@ class ShardedRows:
 
 def _sync(shard: _Shard) -> None:
     if shard.writer and shard.unsynced:
-        os.fsync(shard.writer.fileno())
+        with writing(shard.path):
+            os.fsync(shard.writer.fileno())
         shard.unsynced = False
 
 
-def _line(row: dict[str, Any]) -> bytes:
-    return json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+def _append(shard: _Shard, file: FileIO, row: dict[str, Any]) -> int:
+    """Appends a row to a shard's file as a whole, or not at all; returns its size in bytes."""
+    line = memoryview(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+    with writing(shard.path):
+        try:
+            rest = line
+            while rest:
+                rest = rest[file.write(rest) :]
+        except BaseException:
+            with suppress(OSError):
+                file.truncate(shard.size)
+            raise
+    return len(line)

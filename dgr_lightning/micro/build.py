@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 from dataclasses import asdict, replace
 from pathlib import Path
 from time import monotonic
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from dgr_lightning.console import say
+from dgr_lightning.file_locks import take_lock
 from dgr_lightning.files import whole_folder, write_json
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ def provide(seed: int, grow: bool, cache: Path, precision: str) -> Path:
     if folder.exists():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_suffix(".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with open(folder.with_suffix(".lock"), "w") as file:
+        take_lock(file, wait=True)
         if folder.exists():
             return folder
         from dgr_lightning.micro.pretraining import grow as pretrain

@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import TemplateError
-
 from dgr_lightning.errors import UserError
 from dgr_lightning.models.chat_record import read_record
+from dgr_lightning.models.chat_template import ChatTemplate
 from dgr_lightning.models.plain_text import PlainTextEncoder, unused_character
 from dgr_lightning.models.target_parts import TargetParts
 from dgr_lightning.models.thinking import AUTO, MARKS, Parsed, check_prompt_end, detect_style, format_of
 from dgr_lightning.models.tokenizer import load_tokenizer, stop_ids
+from dgr_lightning.prompts.rendering import prepare_chat
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -79,22 +79,21 @@ class Chat:
             marks: the opening and the closing mark of the style `marks`.
 
         Raises:
-            UserError: no chat template, no end token, no style that fits, or a template that does not take the system message.
+            UserError: no chat template or one that cannot be rendered, no end token, no style that fits, or a template that
+                does not take the system message.
         """
         name = tokenizer.name_or_path or "the tokenizer"
-        if not tokenizer.chat_template:
-            raise UserError(f"{name} has no chat template. Name a chat model's folder, or put its chat_template.jinja there.")
+        self._template = ChatTemplate(tokenizer, system_prompt, template_args)
         if not isinstance(tokenizer.eos_token_id, int):
             raise UserError(f"{name} has no end token. Set eos_token in its tokenizer_config.json.")
         self.tokenizer = tokenizer
-        self.system_prompt, self.template_args = system_prompt, dict(template_args or {})
         self.eos_id: int = tokenizer.eos_token_id
         self.pad_id: int = self.eos_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         self.stop_ids: tuple[int, ...] = tuple(dict.fromkeys((self.eos_id, *more_stop_ids)))
         self._text = PlainTextEncoder(tokenizer, marks or ())
         # A padding token that is an ordinary word is never stripped from text.
         self._end_ids = {*self.stop_ids, *({self.pad_id} & set(self._text.controls.values()))}
-        self.style = detect_style(name, tokenizer.chat_template, self._text.controls) if style == AUTO else style
+        self.style = detect_style(name, self._template.text, self._text.controls) if style == AUTO else style
         self._format = format_of(self.style, marks)
         self.thinks, self.marks = self._format.thinks, self._format.marks
         if self.style == "think" and not self._text.controls.keys() >= set(self.marks):
@@ -105,7 +104,7 @@ class Chat:
             )
         self._any_mark = re.compile("|".join(map(re.escape, self.marks)) or "(?!)")
 
-        prompt_end = self._render("?")
+        prompt_end = self._template.render("?")
         if system_prompt is not None and system_prompt.strip() not in prompt_end:
             raise UserError(f"{name}: its chat template drops a system message. Write model.system_prompt=null.")
         check_prompt_end(name, self._format, prompt_end)
@@ -147,6 +146,7 @@ class Chat:
             UserError: no tokenizer that loads, one that encodes differently from its own tokenizer.json, a record that is none,
                 or as `__init__`.
         """
+        prepare_chat()
         record = read_record(folder)
         if style == AUTO:
             style, marks = record.chat_style, record.think_marks if marks is None else marks
@@ -158,7 +158,7 @@ class Chat:
     def identity(self) -> dict[str, Any]:
         """Everything that prompts and parsing depend on besides the tokenizer, JSON-able; what is not set is left out."""
         set_: dict[str, Any] = {"think_marks": list(self.marks)} if self.style == MARKS else {}
-        set_ |= {"system_prompt": self.system_prompt, "template_args": self.template_args}
+        set_ |= {"system_prompt": self._template.system_prompt, "template_args": self._template.args}
         return {"chat_style": self.style} | {name: value for name, value in set_.items() if value}
 
     # --- Text to tokens ---------------------------------------------------------------------------------------------------
@@ -172,7 +172,7 @@ class Chat:
         """
         # Rendered before control tokens are split, so that a template that trims its messages still does.
         seam = unused_character(prompt)
-        rendered = self._render(self._text.split(prompt, seam))
+        rendered = self._template.render(self._text.split(prompt, seam))
         return self._text.encode(rendered if thinking else rendered + self._opening + self._format.closing, seam)
 
     def target_ids(self, trace: str, answer: str) -> list[int]:
@@ -286,23 +286,7 @@ class Chat:
 
     def template_ids(self, prompt: str) -> list[int]:
         """Returns the prompt's ids as the template alone gives them, to an engine that renders messages itself."""
-        ids = self._apply(prompt, tokenize=True, return_dict=False)
-        assert isinstance(ids, list)
-        return ids
-
-    def _render(self, prompt: str) -> str:
-        text = self._apply(prompt, tokenize=False)
-        assert isinstance(text, str)
-        return text
-
-    def _apply(self, prompt: str, **options: Any) -> Any:
-        system = [] if self.system_prompt is None else [{"role": "system", "content": self.system_prompt}]
-        messages = [*system, {"role": "user", "content": prompt}]
-        try:
-            return self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, **options, **self.template_args)
-        except TemplateError as error:  # a template says so itself where it does not take a role
-            remedy = "write model.system_prompt=null" if system else "put a chat_template.jinja of your own into the folder"
-            raise UserError(f"its chat template refuses a message ({error}); {remedy}.") from error
+        return self._template.ids(prompt)
 
     def _around_trace(self, answer: str, end: list[int]) -> tuple[list[int], list[int]]:
         """Returns the ids before and after a trace that is tokenized apart from them."""

@@ -5,7 +5,6 @@ transformers and vLLM do not read it. What the user gives (`model.chat_style` an
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from dgr_lightning.errors import UserError
 from dgr_lightning.files import write_json
+from dgr_lightning.json_text import parse_json
 from dgr_lightning.models.folder import CHAT_RECORD
 from dgr_lightning.models.thinking import AUTO, STYLES, check_marks
 
@@ -49,13 +49,13 @@ def read_record(folder: Path) -> ChatRecord:
     if not file.is_file():
         return ChatRecord()
     try:
-        record = ChatRecord(**json.loads(file.read_text(encoding="utf-8")))
+        record = ChatRecord(**parse_json(file.read_text(encoding="utf-8")))
         text_or_null, marks = isinstance(record.system_prompt, str | None), record.think_marks
         valid = record.chat_style in STYLES and text_or_null and isinstance(record.template_args, dict)
         valid = valid and (marks is None or (isinstance(marks, list) and all(isinstance(mark, str) for mark in marks)))
         if valid:
             check_marks(record.chat_style, marks)
-    except (ValueError, TypeError, UserError):
+    except (OSError, ValueError, TypeError, UserError):
         valid = False
     if not valid:
         raise UserError(

@@ -159,7 +159,7 @@ def check_prompt_end(name: str, format_: Format, prompt_end: str) -> None:
         )
 
 
-def detect_style(name: str, template: str | dict[str, str], controls: Container[str]) -> str:
+def detect_style(name: str, template: str, controls: Container[str]) -> str:
     """Returns the style that a tokenizer's own files give evidence of.
 
     `<think>` and `</think>` among its control tokens are the style `think`; both as text in its chat template alone are
@@ -175,7 +175,7 @@ def detect_style(name: str, template: str | dict[str, str], controls: Container[
     """
     if all(mark in controls for mark in _THINK.marks):
         return "think"
-    if all(mark in str(template) for mark in _THINK.marks):
+    if all(mark in template for mark in _THINK.marks):
         return "think-text"
     raise UserError(
         f"{name}: neither its vocabulary nor its chat template holds <think> and </think>, so nothing says how it marks "

@@ -6,11 +6,11 @@ them, that is a Llama class that drops white space ("Hello world,\\n2 + 2 = 4" b
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dgr_lightning.errors import UserError
+from dgr_lightning.errors import UserError, one_line
+from dgr_lightning.models.folder import read_object
 from dgr_lightning.models.quiet_imports import quiet_transformers
 
 if TYPE_CHECKING:
@@ -45,10 +45,16 @@ def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedT
             from transformers import AutoTokenizer  # imports torch, which takes seconds
 
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
+    except UserError:
+        raise
+    except BaseException as error:
+        # Files of wrong types end in errors of any kind, and in Rust in panics, which are no Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         advice = "" if trust_remote_code else " If its tokenizer is custom code, model.trust_remote_code=true lets it run."
+        why = one_line(f"{type(error).__name__}: {error}", 300)
         raise UserError(
-            f"{folder}: no tokenizer that loads ({error}). It needs tokenizer.json, or vocab.json and merges.txt, with "
+            f"{folder}: no tokenizer that loads ({why}). It needs tokenizer.json, or vocab.json and merges.txt, with "
             f"tokenizer_config.json.{advice}"
         ) from error
     return tokenizer
@@ -75,9 +81,19 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, file: Path) -> None:
 
 
 def stop_ids(folder: Path) -> list[int]:
-    """Returns the end tokens in a folder's generation_config.json, if it has one."""
+    """Returns the end tokens in a folder's generation_config.json, if it has one.
+
+    Raises:
+        UserError: it cannot be read, or they are no ids.
+    """
     file = folder / "generation_config.json"
     if not file.is_file():
         return []
-    ids = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id") or []
-    return [ids] if isinstance(ids, int) else list(ids)
+    stored = read_object(file, str(folder)).get("eos_token_id")
+    ids = stored if isinstance(stored, list) else [] if stored is None else [stored]
+    if not all(isinstance(id_, int) and not isinstance(id_, bool) and 0 <= id_ < 2**31 for id_ in ids):
+        raise UserError(
+            f"{folder}: eos_token_id in generation_config.json is {one_line(repr(stored), 60)}; write the id of a token, or a "
+            "list of ids."
+        )
+    return ids

@@ -5,6 +5,8 @@ A folder whose weights are pickled, missing or of another shape is refused; `fro
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +20,9 @@ from dgr_lightning.models.folder import check_folder, weight_files
 from dgr_lightning.models.quiet_imports import quiet_imports, quiet_transformers
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
+_LANGUAGE_MODEL = "causal language model"
 # Loading less than this is too fast for a progress bar.
 SILENT_BYTES = 2**30
 
@@ -43,12 +46,31 @@ def load_model(
     return _load(folder, precision, device, trust_remote_code, head=True, quantization=quantization)
 
 
-def empty_model(folder: Path, trust_remote_code: bool = False, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """Returns the causal language model of a folder's config on the meta device, without values."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+def load_config(folder: Path, trust_remote_code: bool = False) -> PreTrainedConfig:
+    """Returns the config of a local folder.
 
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
-    with quiet_imports(), torch.device("meta"):
+    Raises:
+        UserError: transformers cannot read it, or it needs code that is not trusted.
+    """
+    from transformers import AutoConfig
+
+    with _folder_to_blame(folder, "config"):
+        config: PreTrainedConfig = AutoConfig.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=trust_remote_code
+        )
+    return config
+
+
+def empty_model(folder: Path, trust_remote_code: bool = False, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """Returns the causal language model of a folder's config on the meta device, without values.
+
+    Raises:
+        UserError: transformers cannot make one of it.
+    """
+    from transformers import AutoModelForCausalLM
+
+    config = load_config(folder, trust_remote_code)
+    with _folder_to_blame(folder, _LANGUAGE_MODEL), quiet_imports(), torch.device("meta"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)
     return model
 
@@ -60,7 +82,7 @@ def outline(folder: Path, trust_remote_code: bool = False) -> PreTrainedModel | 
     """
     try:
         return empty_model(folder, trust_remote_code)
-    except (ValueError, OSError):
+    except UserError:
         return None
 
 
@@ -91,28 +113,24 @@ def load_encoder(folder: Path, precision: str, device: str, trust_remote_code: b
 def _load(
     folder: Path, precision: str, device: str, trust_remote_code: bool, *, head: bool, quantization: Any = None
 ) -> PreTrainedModel:
-    from safetensors import SafetensorError
     from transformers import AutoModel, AutoModelForCausalLM
 
     check_folder(folder, str(folder))
     # Weights that are quantised while loading must be loaded onto their device.
     place = {} if quantization is None else {"quantization_config": quantization, "device_map": {"": device}}
     size = sum(file.stat().st_size for file in weight_files(folder, str(folder)))
-    try:
-        with quiet_transformers(bars=size >= SILENT_BYTES):
-            loaded: Any = (AutoModelForCausalLM if head else AutoModel).from_pretrained(
-                folder,
-                dtype={"bf16": torch.bfloat16, "fp32": torch.float32, "master": torch.float32}[precision],
-                use_safetensors=True,
-                local_files_only=True,
-                trust_remote_code=trust_remote_code,
-                ignore_mismatched_sizes=True,  # they are refused below, with their names
-                output_loading_info=True,
-                **place,
-            )
-    except (ValueError, OSError, SafetensorError) as error:
-        what = "causal language model" if head else "model of text"
-        raise UserError(f"{folder}: cannot be loaded as a {what}: {_cause(error)}") from error
+    kind, what = (AutoModelForCausalLM, _LANGUAGE_MODEL) if head else (AutoModel, "model of text")
+    with _folder_to_blame(folder, what), quiet_transformers(bars=size >= SILENT_BYTES):
+        loaded: Any = kind.from_pretrained(
+            folder,
+            dtype={"bf16": torch.bfloat16, "fp32": torch.float32, "master": torch.float32}[precision],
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=trust_remote_code,
+            ignore_mismatched_sizes=True,  # they are refused below, with their names
+            output_loading_info=True,
+            **place,
+        )
     model, loading = loaded
     # The pooler, a layer over an encoder's first token, is not used here, and many folders have none.
     missing = [name for name in loading["missing_keys"] if head or not name.startswith("pooler.")]
@@ -132,11 +150,27 @@ def _load(
     return model.to(device).eval()
 
 
+@contextmanager
+def _folder_to_blame(folder: Path, what: str) -> Iterator[None]:
+    """Turns an error of transformers over a folder's files into the user's; the memory and the device are not the folder's.
+
+    Files of wrong types and sizes end in errors of any kind.
+    """
+    try:
+        yield
+    except (UserError, MemoryError, torch.OutOfMemoryError, torch.AcceleratorError):
+        raise
+    except Exception as error:
+        raise UserError(f"{folder}: cannot be loaded as a {what}: {_cause(error)}") from error
+
+
 def _cause(error: Exception) -> str:
     """Returns the beginning of a library's message, which may list all known models."""
     if "trust_remote_code" in str(error):
         return "it needs the code that lies in the folder. Read that code, then set model.trust_remote_code=true."
-    return one_line(error, 200)
+    # The words of others, such as a KeyError's, say little without their kind.
+    plain = isinstance(error, ValueError | OSError | RuntimeError)
+    return one_line(error if plain else f"{type(error).__name__}: {error}", 200)
 
 
 def _some(names: list[str]) -> str:

@@ -8,10 +8,10 @@ for).
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import socket
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from time import monotonic, sleep, strftime
@@ -23,10 +23,12 @@ from rich.markup import escape
 from dgr_lightning.config import Config
 from dgr_lightning.console import say
 from dgr_lightning.errors import UserError
+from dgr_lightning.file_locks import take_lock
 from dgr_lightning.files import exists, read_json, write_json, write_text
 from dgr_lightning.pipeline.identity import RunIdentity
 from dgr_lightning.pipeline.place import Place
 from dgr_lightning.report.summary import SUMMARY
+from dgr_lightning.writing import writing
 
 _RUN = ".run.json"
 _LOCK = ".lock"
@@ -68,12 +70,14 @@ class RunDir:
         begun_on = None if cfg.overwrite else model_hash
         _check_holds(path, identity, begun_on)
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            lock = open(path / _LOCK, "a+", encoding="utf-8")  # noqa: SIM115 - open for as long as the run
+            with writing(path, refused=False):
+                path.mkdir(parents=True, exist_ok=True)
+                lock = open(path / _LOCK, "a+", encoding="utf-8")  # noqa: SIM115 - open for as long as the run
         except OSError as error:
             raise UserError(f"{path}: cannot be used as a run directory ({error.strerror}).") from error
         try:
-            _acquire(lock, path, wait_seconds)
+            with writing(path):
+                _acquire(lock, path, wait_seconds)
             # Again: the process that had the lock may have been the first to write.
             _check_holds(path, identity, begun_on)
             if cfg.overwrite:
@@ -81,7 +85,8 @@ class RunDir:
             write_json(path / _RUN, {"hash": identity.hash, "model": model_hash, "described": identity.described})
             write_text(path / "config.yaml", f"# run {identity.hash}, resolved\n{yaml.safe_dump(asdict(cfg), sort_keys=False)}")
         except BaseException:
-            lock.close()
+            with suppress(OSError):  # what did not fit is tried once more
+                lock.close()
             raise
         return cls(path, identity.hash, lock)
 
@@ -158,25 +163,21 @@ def _differences(there: Any, here: Any, key: str = "") -> list[str]:
 
 
 def _acquire(lock: IO[str], path: Path, wait_seconds: float) -> None:
-    """Takes the lock. flock belongs to the open file: the kernel lets go of it with the last process that has it open."""
+    """Takes the lock of a run directory, and writes down who has it."""
     deadline = monotonic() + wait_seconds
     waiting = False
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            lock.seek(0)
-            holder = lock.read().strip() or "another process"
-            if monotonic() >= deadline:
-                raise UserError(
-                    f"{path}: in use by {holder}. Wait for its end, or stop it; the same command then continues from there. "
-                    "Another name= or hydra.run.dir= starts a separate run."
-                ) from None
-            if not waiting:
-                say(f"waiting up to {wait_seconds:.0f} s for {escape(holder)}, which has {escape(str(path))} open")
-                waiting = True
-            sleep(_POLL_SECONDS)
+    while not take_lock(lock, wait=False):
+        lock.seek(0)
+        holder = lock.read().strip() or "another process"
+        if monotonic() >= deadline:
+            raise UserError(
+                f"{path}: in use by {holder}. Wait for its end, or stop it; the same command then continues from there. "
+                "Another name= or hydra.run.dir= starts a separate run."
+            )
+        if not waiting:
+            say(f"waiting up to {wait_seconds:.0f} s for {escape(holder)}, which has {escape(str(path))} open")
+            waiting = True
+        sleep(_POLL_SECONDS)
     lock.seek(0)
     lock.truncate()
     lock.write(f"process {os.getpid()} on {socket.gethostname()} since {strftime('%H:%M:%S')}\n")

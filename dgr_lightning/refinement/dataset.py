@@ -20,6 +20,7 @@ from dgr_lightning.number_format import nats
 from dgr_lightning.refinement.meta_thinking import MetaThinking
 from dgr_lightning.refinement.outcome import RefinementStats
 from dgr_lightning.refinement.strategy import strategy_of
+from dgr_lightning.writing import writing
 
 FOLDER = "dataset"
 # Rows of one parquet file: a shard of long traces stays well under the hub's recommended 5 GB.
@@ -43,7 +44,8 @@ def write_dataset(refined: Path, folder: Path, card_text: str) -> None:
     disable_progress_bars()
     try:
         with whole_folder(folder) as partial, tempfile.TemporaryDirectory() as scratch:
-            rows = Dataset.from_json(str(refined), features=features, cache_dir=scratch)
+            with writing(Path(scratch)):
+                rows = Dataset.from_json(str(refined), features=features, cache_dir=scratch)
             assert isinstance(rows, Dataset)
             num_files = max(1, -(-len(rows) // _ROWS_PER_FILE))
             (partial / "data").mkdir()

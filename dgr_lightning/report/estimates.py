@@ -42,6 +42,12 @@ def without_interval(text: str) -> str:
     return text.partition(" (")[0]
 
 
+def interval_alone(text: str) -> str:
+    """Returns the interval of a text that one of these functions made, in its brackets; nothing where it has none."""
+    _, bracket, interval = text.partition(" (")
+    return f"({interval}" if bracket else ""
+
+
 def _ends(estimate: Estimate | None) -> list[float]:
     """Returns value, lower and upper limit, as far as they are defined; none without a value."""
     if estimate is None or estimate.value is None:

@@ -81,7 +81,8 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": estimates.percent, "number": estimates.number, "signed": estimates.signed}
-    environment.filters |= {"value": estimates.without_interval, "stack": _stack, "shorten": _shorten}
+    environment.filters |= {"value": estimates.without_interval, "interval": estimates.interval_alone}
+    environment.filters |= {"stack": _stack, "shorten": _shorten}
     return environment
 
 

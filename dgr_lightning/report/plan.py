@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median, quantiles
 
-from rich import box
-from rich.table import Table
 from rich.text import Text
 
 from dgr_lightning.console import console
 from dgr_lightning.report.histogram import histogram
+from dgr_lightning.report.tables import FigureTable, facts_table
 
 _NAMED = 5
 
@@ -49,68 +48,67 @@ class SetPlan:
 
 def show_plan(plan: SetPlan) -> None:
     """Prints a plan: examples by source and label, lengths with a histogram, what is cut, overlap, and the format's audit."""
-    console.print(_examples_table(plan))
-    console.print(_lengths_table(plan))
-    console.print(Text("tokens of prompt and target: examples", "bold"))
-    console.print(histogram(plan.tokens["whole"], plan.max_length))
-    console.print(_facts_table(plan))
-    console.print(_audit_table(plan.audit))
+    for part in (
+        _examples_table(plan),
+        _lengths_table(plan),
+        Text("tokens of prompt and target: examples", "bold")
+        .append("\n")
+        .append(histogram(plan.tokens["whole"], plan.max_length)),
+        facts_table(list(_facts(plan))),
+        Text("\n").join(_audit_lines(plan.audit)),
+    ):
+        console.print(part)
+        console.print()
 
 
-def _examples_table(plan: SetPlan) -> Table:
+def _examples_table(plan: SetPlan) -> FigureTable:
     labels = sorted({label for _, label in plan.counts})
-    table = _table(plan.title, "source", *labels, "all")
+    rows: list[list[str | Text]] = []
     for source in dict.fromkeys(source for source, _ in plan.counts):
         row = [plan.counts.get((source, label), 0) for label in labels]
-        table.add_row(Text(source), *(f"{count:,}" for count in (*row, sum(row))))
+        rows.append([source, *(f"{count:,}" for count in (*row, sum(row)))])
     for reason, count in plan.rejected.items():
-        table.add_row(Text(f"rejected: {reason}"), *[""] * len(labels), f"{count:,}", style="yellow")
-    return table
+        cells = [f"rejected: {reason}", *[""] * len(labels), f"{count:,}"]
+        rows.append([Text(cell, "yellow") for cell in cells])
+    return FigureTable(["source", *labels, "all"], rows, title=plan.title)
 
 
-def _lengths_table(plan: SetPlan) -> Table:
-    table = _table("Tokens of an example", "", "median", "95 %", "longest", "all together")
+def _lengths_table(plan: SetPlan) -> FigureTable:
+    rows = []
     for part, tokens in plan.tokens.items():
-        high = quantiles(tokens, n=20)[-1] if len(tokens) > 1 else tokens[0]
-        table.add_row(part, f"{median(tokens):,.0f}", f"{high:,.0f}", f"{max(tokens):,}", f"{sum(tokens):,}")
-    return table
+        high = quantiles(tokens, n=20, method="inclusive")[-1] if len(tokens) > 1 else tokens[0]
+        rows.append([part, f"{median(tokens):,.0f}", f"{high:,.0f}", f"{max(tokens):,}", f"{sum(tokens):,}"])
+    return FigureTable(["", "median", "95 %", "longest", "all together"], rows, title="Tokens of an example")
 
 
-def _facts_table(plan: SetPlan) -> Table:
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column()
+def _facts(plan: SetPlan) -> Iterator[tuple[str, str | Text]]:
     examples, tokens = plan.cut
-    cut = f"{examples:,} examples lose {tokens:,} tokens" if examples else "cuts nothing"
-    table.add_row(f"sft.max_length={plan.max_length}", Text(cut, "yellow" if examples else ""))
+    cut = (
+        f"{examples:,} {'example loses' if examples == 1 else 'examples lose'} {tokens:,} tokens"
+        if examples
+        else "cuts nothing"
+    )
+    yield f"sft.max_length={plan.max_length}", Text(cut, "yellow" if examples else "")
     if plan.empty_traces:
-        table.add_row("empty traces", Text(f"{plan.empty_traces:,} of the source, which stay empty", "yellow"))
+        yield "empty traces", Text(f"{plan.empty_traces:,} of the source, which stay empty", "yellow")
     if plan.repeated:
-        table.add_row("repeated", Text(f"{plan.repeated:,} prompts stand in more than one part of data.mix", "yellow"))
+        yield "repeated", Text(f"{plan.repeated:,} prompts stand in more than one part of data.mix", "yellow")
     shared = ", ".join(f"{task} {count}" for task, count in plan.measured.items() if count)
     if shared:
-        overlap = Text(f"{shared} prompts are in the set, too; data.drop_overlap=true leaves them out", "yellow")
+        yield "measured on", Text(f"{shared} prompts are in the set, too; data.drop_overlap=true leaves them out", "yellow")
     else:
-        overlap = Text(f"no prompt of {', '.join(plan.measured)}" if plan.measured else "no task was compared")
-    table.add_row("measured on", overlap)
+        yield "measured on", f"no prompt of {', '.join(plan.measured)}" if plan.measured else "no task was compared"
     if plan.unread:
         out_of_reach = f"neither compared nor left out by data.drop_overlap, since out of reach here: {', '.join(plan.unread)}"
-        table.add_row("", Text(out_of_reach, "dim"))
-    return table
+        yield "", Text(out_of_reach, "dim")
 
 
-def _audit_table(audit: Mapping[str, Sequence[str]]) -> Table:
-    table = _table("Format", "", "examples")
+def _audit_lines(audit: Mapping[str, Sequence[str]]) -> Iterator[Text]:
+    """Yields what the format must fulfil, each with the examples that do not."""
+    yield Text("Format of the examples", "bold")
     for demand, failing in audit.items():
         mark = Text("✗ " if failing else "✓ ", "bold red" if failing else "green")
-        named = f"not in {len(failing):,}: {', '.join(failing[:_NAMED])}{' …' if len(failing) > _NAMED else ''}"
-        table.add_row(Text.assemble(mark, demand), Text(named, "red") if failing else "all")
-    return table
-
-
-def _table(title: str, first: str, *columns: str) -> Table:
-    table = Table(title=Text(title, "bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(first)
-    for column in columns:
-        table.add_column(column, justify="right")
-    return table
+        yield Text.assemble(mark, demand, "" if failing else ": all")
+        if failing:
+            named = f"not in {len(failing):,}: {', '.join(failing[:_NAMED])}{' …' if len(failing) > _NAMED else ''}"
+            yield Text(f"  {named}", "red", overflow="fold")

@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich import box
-from rich.table import Table
 from rich.text import Text
 
 from dgr_lightning.console import console, warn
@@ -19,6 +17,7 @@ from dgr_lightning.report.estimates import estimate_of, percent, signed
 from dgr_lightning.report.lines import HEALTH_TITLES, health_lines, result_lines, run_facts
 from dgr_lightning.report.page import write_html
 from dgr_lightning.report.summary import SUMMARY, Summary
+from dgr_lightning.report.tables import FigureTable, WrappedText, facts_table
 from dgr_lightning.tasks.metrics import HEALTH
 
 _TONES = {"better": "green", "worse": "red", "same": "dim"}
@@ -34,7 +33,7 @@ def write(run_dir: Path, summary: Summary, judge_note: str) -> None:
 def show(run_dir: Path, judge_note: str) -> None:
     """Prints the result of a finished run and the path of its report."""
     show_summary(read_json(run_dir / SUMMARY), judge_note)
-    console.print(Text.assemble(("report  ", "bold"), str(run_dir / "report.html")))
+    console.print(Text.assemble(("report  ", "bold"), str(run_dir / "report.html")), soft_wrap=True)
 
 
 def show_summary(summary: Summary, judge_note: str) -> None:
@@ -46,27 +45,23 @@ def show_summary(summary: Summary, judge_note: str) -> None:
     """
     if any(result_lines(summary)):
         console.print(_results_table(summary))
+        console.print()
         if "tax" in summary:
-            console.print(_tax_line(summary["tax"]))
-        console.print(Text(judge_note, style="dim"))
+            console.print(facts_table([("safety tax", _tax(summary["tax"]))]))
+        console.print(WrappedText(Text(judge_note, style="dim")))
+        console.print()
         console.print(_health_table(summary))
-    facts = _facts_table(summary)
-    if facts.row_count:
-        console.print(facts)
+        console.print()
+    if facts := list(run_facts(summary)):
+        console.print(facts_table(facts, title="The run"))
     for warning in summary.get("warnings", []):
         warn(warning)
 
 
-def _results_table(summary: Summary) -> Table:
+def _results_table(summary: Summary) -> FigureTable:
     both = "tuned" in summary
-    table = Table(
-        title="Results, per cent (95 % interval)", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
-    )
-    table.add_column("")
-    table.add_column("base" if both else "model", justify="right")
-    if both:
-        table.add_column("tuned", justify="right")
-        table.add_column("difference", justify="right")
+    headings = ["", "base", "tuned", "difference"] if both else ["", "model"]
+    rows = []
     for line in result_lines(summary):
         look = "bold" if line.is_headline else "dim"
         cells = [Text(line.title if line.is_headline else f"  {line.title}", style=look), Text(percent(line.base), style=look)]
@@ -74,33 +69,16 @@ def _results_table(summary: Summary) -> Table:
             color = _TONES[line.tone]
             cells.append(Text(percent(line.tuned), style=look))
             cells.append(Text(signed(line.difference), style=f"bold {color}" if line.is_headline else color))
-        table.add_row(*cells)
-    return table
+        rows.append(cells)
+    return FigureTable(headings, rows, title="Results, per cent (95 % interval)")
 
 
-def _health_table(summary: Summary) -> Table:
+def _health_table(summary: Summary) -> FigureTable:
     arrow = ", base → tuned" if "tuned" in summary else ""
-    table = Table(title=f"Outputs, per cent{arrow}", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    table.add_column("")
-    for metric in HEALTH:
-        table.add_column(HEALTH_TITLES[metric], justify="right")
-    for task, cells in health_lines(summary):
-        table.add_row(Text(task), *(Text(cell) for cell in cells))
-    return table
+    rows = [[task, *cells] for task, cells in health_lines(summary)]
+    return FigureTable(["", *(HEALTH_TITLES[metric] for metric in HEALTH)], rows, title=f"Outputs, per cent{arrow}")
 
 
-def _tax_line(tax: Mapping[str, Any]) -> Text:
+def _tax(tax: Mapping[str, Any]) -> str:
     points, relative = estimate_of(tax["points"]), estimate_of(tax["relative_percent"])
-    return Text.assemble(
-        ("safety tax  ", "bold"),
-        f"{signed(points, 1)} points of reasoning accuracy, {signed(relative, 1)} % of the base's",
-    )
-
-
-def _facts_table(summary: Summary) -> Table:
-    table = Table(title="The run", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_header=False)
-    table.add_column("", style="bold", no_wrap=True)
-    table.add_column("")
-    for name, text in run_facts(summary):
-        table.add_row(Text(name), Text(text))
-    return table
+    return f"{signed(points, 1)} points of reasoning accuracy, {signed(relative, 1)} % of the base's"

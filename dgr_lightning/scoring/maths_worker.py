@@ -1,33 +1,25 @@
-"""The process in which math-verify runs: reads pairs of LaTeX on standard input, writes whether they are equal.
+"""The process in which math-verify runs: is asked about pairs of LaTeX, and answers whether they are equal.
 
-`graders/maths` starts it as `python -m dgr_lightning.scoring.maths_worker` and kills it when a comparison takes too long. It is
-a separate process because nothing inside a process can stop a computation on huge numbers, and so that harmful model text runs
-into a limit on memory. It imports nothing heavy besides math-verify.
+`graders/maths` starts it (`limited_process`), because nothing inside a process can stop a computation on huge numbers, and so
+that harmful model text runs into a limit on memory. It imports nothing heavy besides math-verify.
 """
 
 from __future__ import annotations
 
-import json
-import logging
-import os
-import resource
-import sys
+from collections.abc import Callable
+from typing import Any
 
-from dgr_lightning.distributed.processes import die_with_parent
+from dgr_lightning.limited_process import serve
 
 MEMORY_BYTES = 4 * 2**30
 
 
 def main() -> None:
-    """Answers `{"answer", "gold"}` with `{"equal"}`, a line each, until its input ends."""
-    die_with_parent(int(sys.argv[1]))
-    if sys.platform.startswith("linux"):
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    # Replies have a separate stream: whatever a library prints to standard output goes nowhere.
-    replies = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    logging.disable(logging.CRITICAL)
+    """Answers `{"answer", "gold"}` with `{"equal"}`."""
+    serve(_prepare, MEMORY_BYTES)
 
+
+def _prepare() -> Callable[[dict[str, Any]], dict[str, bool]]:
     from math_verify import LatexExtractionConfig, parse, verify
 
     def equal(answer: str, gold: str) -> bool:
@@ -39,14 +31,14 @@ def main() -> None:
         ]
         return all(parsed) and verify(*parsed, timeout_seconds=None)
 
-    equal("\\frac{1}{2}", "0.5")  # builds the parser's tables, which takes longer than a grading may
-    replies.write("{}\n")
-    for line in sys.stdin:
+    def reply(pair: dict[str, Any]) -> dict[str, bool]:
         try:
-            result = bool(equal(**json.loads(line)))
+            return {"equal": bool(equal(**pair))}
         except Exception:  # LaTeX that breaks the parser is not the gold answer
-            result = False
-        replies.write(json.dumps({"equal": result}) + "\n")
+            return {"equal": False}
+
+    equal("\\frac{1}{2}", "0.5")  # builds the parser's tables, which takes longer than a grading may
+    return reply
 
 
 if __name__ == "__main__":

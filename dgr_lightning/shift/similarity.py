@@ -217,7 +217,7 @@ def _sentence_transformers(folder: Path) -> tuple[str, int | None]:
     """Returns pooling and maximum length by the files of sentence-transformers; `mean` and None where there are none.
 
     Raises:
-        UserError: it has a module or a pooling that is not supported.
+        UserError: they cannot be read, or name a module or a pooling that is not supported.
     """
 
     def read(name: str, shape: type) -> Any:
@@ -251,4 +251,7 @@ def _sentence_transformers(folder: Path) -> tuple[str, int | None]:
     if len(modes) > 1 or modes[0] not in _POOLING.values():
         known = ", ".join(_POOLING.values())
         raise UserError(f"shift.embedding={folder}: {place} pools by {', '.join(map(str, modes))}; supported: one of {known}.")
-    return modes[0], read("sentence_bert_config.json", dict).get("max_seq_length")
+    length = read("sentence_bert_config.json", dict).get("max_seq_length")
+    if not isinstance(length, int | None):
+        raise UserError(f"shift.embedding={folder}: sentence_bert_config.json: max_seq_length is {length!r}, no number.")
+    return modes[0], length

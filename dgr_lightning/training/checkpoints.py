@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,8 @@ from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from dgr_lightning.distributed.ranks import Ranks
-from dgr_lightning.files import PARTIAL, partial_of, put_in_place, read_json, write_json
+from dgr_lightning.files import PARTIAL, deleted_on_failure, partial_of, put_in_place, read_json, write_json
+from dgr_lightning.writing import writing
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -74,6 +76,9 @@ class Checkpoints:
             model: its trained weights are saved, sharded or not.
             optimizer: its states are saved.
             state: anything else to restore, as JSON.
+
+        Raises:
+            CannotWrite: there was no room for the checkpoint before, or there is none for this one.
         """
         import torch.distributed.checkpoint as dcp
         from torch.distributed.checkpoint import HuggingFaceStorageWriter
@@ -82,23 +87,34 @@ class Checkpoints:
         tensors, numbers = _tensors_and_numbers(model, optimizer)
         partial = partial_of(self.path(step))
         if self.ranks.is_first:
-            write_json(partial / _STATE, {"state": state, "optimizer": numbers})
+            with deleted_on_failure(partial):
+                write_json(partial / _STATE, {"state": state, "optimizer": numbers})
         if self.ranks.size > 1 and self._group is None:
             self._group = dist.new_group(backend="gloo")  # a separate group, since it communicates while training does
         self.ranks.broadcast(None)  # all ranks wait until the folder exists
         # Several files: each is assembled in memory before it is written, which blocks other threads.
         files = _file_numbers(tensors, self.ranks.size)
         writer = HuggingFaceStorageWriter(str(partial), fqn_to_index_mapping=files, save_distributed=True)
-        written = dcp.async_save(tensors, storage_writer=writer, process_group=self._group, no_dist=self.ranks.size == 1)
+        with _error_of_a_rank():
+            written = dcp.async_save(tensors, storage_writer=writer, process_group=self._group, no_dist=self.ranks.size == 1)
         assert not isinstance(written, dcp.state_dict_saver.AsyncSaveResponse)
         self._pending = self._publisher.submit(self._publish, step, written)
 
+    @property
+    def is_pending(self) -> bool:
+        """Whether a checkpoint is being written."""
+        return self._pending is not None and not self._pending.done()
+
     def wait(self, seconds: float | None = None) -> None:
-        """Waits until the latest checkpoint is complete, or gives up after `seconds`."""
-        if self._pending is not None:
+        """Waits until the latest checkpoint is complete, or gives up after `seconds`.
+
+        Raises:
+            CannotWrite: there is no room for it.
+        """
+        pending, self._pending = self._pending, None  # what it raises is raised once
+        if pending is not None:
             with suppress(TimeoutError) if seconds is not None else nullcontext():
-                self._pending.result(seconds)
-            self._pending = None
+                pending.result(seconds)
 
     def load(self, step: int, model: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
         """Restores a checkpoint's weights and optimizer states, whatever the number of ranks that wrote it. Collective.
@@ -113,7 +129,8 @@ class Checkpoints:
             _initialize_states(optimizer)
         tensors, _ = _tensors_and_numbers(model, optimizer)
         # In place: these are the model's and the optimizer's own tensors.
-        dcp.load(tensors, storage_reader=HuggingFaceStorageReader(str(self.path(step))), no_dist=self.ranks.size == 1)
+        with _error_of_a_rank():
+            dcp.load(tensors, storage_reader=HuggingFaceStorageReader(str(self.path(step))), no_dist=self.ranks.size == 1)
         stored = read_json(self.path(step) / _STATE)
         for name, weight in trained_parameters(model):
             optimizer.state[weight].update(stored["optimizer"].get(name, {}))
@@ -124,13 +141,28 @@ class Checkpoints:
 
     def _publish(self, step: int, written: Future[Any]) -> None:
         """Renames a checkpoint once all ranks have written it, and deletes old ones; runs in a thread."""
-        written.result()
-        if not self.ranks.is_first:
-            return
-        put_in_place(partial_of(self.path(step)), self.path(step))
+        partial = partial_of(self.path(step))
+        with writing(self.path(step)), deleted_on_failure(partial) if self.ranks.is_first else nullcontext():
+            with _error_of_a_rank():
+                written.result()
+            if not self.ranks.is_first:
+                return
+            put_in_place(partial, self.path(step))
         for old in self.steps()[: -self._keep]:
             if old != self.best:
                 shutil.rmtree(self.path(old))
+
+
+@contextmanager
+def _error_of_a_rank() -> Iterator[None]:
+    """Raises what a rank raised instead of torch's exception about it, which is not an Exception and quotes tracebacks."""
+    from torch.distributed.checkpoint import CheckpointException
+
+    try:
+        yield
+    except CheckpointException as failed:
+        (error, _), *_ = failed.failures.values()
+        raise error from failed
 
 
 def trained_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:

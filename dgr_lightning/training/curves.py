@@ -11,12 +11,14 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from dgr_lightning.errors import UserError
 from dgr_lightning.files import write_text
 from dgr_lightning.training.wandb import STEP, WandbSettings, finish_wandb, start_wandb
+from dgr_lightning.writing import writing
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -64,13 +66,15 @@ class Curves:
             self._file.close()
             self._file = self._rewritten()
         else:
-            self._file.write(self._line(step, row))
-            self._file.flush()
+            with writing(self._path):
+                self._file.write(self._line(step, row))
+                self._file.flush()
         self._log_to_wandb(step)
 
     def close(self, failed: bool = False) -> None:
         """Closes the file and finishes the W&B run, which sends the remaining rows."""
-        self._file.close()
+        with suppress(OSError) if failed else writing(self._path):  # a row that did not fit is tried once more
+            self._file.close()
         if self._wandb is not None and self._wandb_settings is not None:
             finish_wandb(self._wandb, self._wandb_settings, failed=failed)
             self._wandb = None
@@ -95,7 +99,8 @@ class Curves:
         """Writes the whole file atomically and returns it open for appending."""
         text = _csv_line(self._columns) + "".join(self._line(step, row) for step, row in self._rows.items())
         write_text(self._path, text)
-        return open(self._path, "a", encoding="utf-8", newline="\n")
+        with writing(self._path):
+            return open(self._path, "a", encoding="utf-8", newline="\n")
 
     def _line(self, step: int, row: Mapping[str, float]) -> str:
         return _csv_line([str(step), *(repr(row[name]) if name in row else "" for name in self._columns[1:])])

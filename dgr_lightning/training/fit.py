@@ -13,20 +13,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 
 from dgr_lightning.config import Config, SftConfig, TrainerConfig
 from dgr_lightning.console import progress, say
 from dgr_lightning.distributed import fsdp
-from dgr_lightning.distributed.processes import keep_freed_memory
 from dgr_lightning.distributed.ranks import Ranks, compute_device, init_group, lightning_strategy
 from dgr_lightning.errors import UserError
 from dgr_lightning.example import Example, RefinedExample
+from dgr_lightning.processes import keep_freed_memory
 from dgr_lightning.training import adapters, tuning
 from dgr_lightning.training.checkpoints import Checkpoints
 from dgr_lightning.training.curves import Curves
 from dgr_lightning.training.export import export
 from dgr_lightning.training.flops import peak_memory_bytes
+from dgr_lightning.training.interrupts import Interrupts
 from dgr_lightning.training.model_card import model_card
 from dgr_lightning.training.packing import StepLoader
 from dgr_lightning.training.recorder import Probe, Recorder, quiet_lightning
@@ -110,10 +111,11 @@ def fit(
         Curves(run_dir / "metrics.csv", start, settings) if ranks.is_first else nullcontext() as curves,
         progress("training", loader.num_steps, start) as advance,
         quiet_lightning(),
+        Interrupts() as interrupts,
     ):
         recorder = Recorder(cfg, checkpoints, curves, probe, advance, loader)
         try:
-            _trainer(cfg.trainer, ranks, recorder, run_dir).fit(module, loader)
+            _trainer(cfg.trainer, ranks, [interrupts, recorder], run_dir).fit(module, loader)
         except torch.OutOfMemoryError as error:
             raise _out_of_memory(error, loader, cfg) from error
     totals = module.totals
@@ -215,7 +217,7 @@ def _module(folder: Path, cfg: Config, num_steps: int, ranks: Ranks, device: tor
     return SafetySft(model, cfg.sft, num_steps, precision, ranks, shard if sharded else None)
 
 
-def _trainer(trainer: TrainerConfig, ranks: Ranks, recorder: Recorder, run_dir: Path) -> Trainer:
+def _trainer(trainer: TrainerConfig, ranks: Ranks, callbacks: list[Callback], run_dir: Path) -> Trainer:
     """Returns Lightning's trainer of one long epoch, whose batches are optimizer steps."""
     assert trainer.devices is not None, "trainer.devices is resolved before training"
     strategy, environment = lightning_strategy(trainer, ranks)
@@ -225,7 +227,7 @@ def _trainer(trainer: TrainerConfig, ranks: Ranks, recorder: Recorder, run_dir: 
         num_nodes=trainer.nodes,
         strategy=strategy,
         max_epochs=1,
-        callbacks=[recorder],
+        callbacks=callbacks,
         plugins=[environment],
         default_root_dir=run_dir,
         **BARE_TRAINER,

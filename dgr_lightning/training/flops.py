@@ -8,7 +8,6 @@ attention for the pairs of tokens within a document.
 from __future__ import annotations
 
 import re
-import resource
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -96,6 +95,8 @@ def peak_memory_bytes(device: torch.device) -> int:
     highest = re.search(r"VmHWM:\s*(\d+)", status.read_text(encoding="utf-8")) if status.exists() else None
     if highest:  # getrusage's figure includes the parent's memory at the fork
         return 1024 * int(highest[1])
+    import resource  # Windows has no such module
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

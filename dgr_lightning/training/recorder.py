@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +90,7 @@ class Recorder(Callback):
         step, done = module.totals.steps, module.totals.steps == module.num_steps
         row, note = self._row(module, batch)
         if self._probe is not None and _due(step, self._cfg.probes.every, done):
-            self._advance(0, f"{note}  probing")
+            self._advance(0, f"probing  {note}")
             row |= self._probe(module.model, step)
         self._write(step, row)
         # After the row, so that metrics.csv holds every step that a checkpoint includes.
@@ -112,7 +112,10 @@ class Recorder(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
         """Lets the checkpoint that is being written finish; not for ever, since ranks that write a part of it may be dead."""
-        self._checkpoints.wait(_SECONDS_TO_FINISH)
+        if isinstance(exception, KeyboardInterrupt) and self._checkpoints.is_pending:
+            say("stopping as soon as the latest checkpoint is written; Ctrl-C again stops at once")
+        with suppress(Exception):  # the training's own error is the one that counts
+            self._checkpoints.wait(_SECONDS_TO_FINISH)
 
     def _row(self, module: SafetySft, batch: Any) -> tuple[dict[str, float], str]:
         """Returns the latest step's row of the curves, and a short form of it for the progress bar."""

@@ -65,3 +65,25 @@ def test_a_warning_stands_at_the_top_of_the_page_escaped(tmp_path):
     ).read_text()
     assert '<p class="warning" role="alert">5 of 8 &lt;b&gt; fell back</p>' in html
     assert 'role="alert"' not in page.write_html(tmp_path, make_summary(), NOTE).read_text()
+
+
+def test_a_chart_that_is_alone_has_the_size_of_others_and_no_sentence_about_probes(tmp_path):
+    run = write_run(tmp_path)
+    write_text(run / "metrics.csv", "trainer/global_step,train/loss\n1,2.0\n2,1.0\n")
+    html = page.write_html(run, make_summary(), NOTE).read_text()
+    assert re.search(r"\.charts \{[^}]*repeat\(auto-fill, ", html), "auto-fit would stretch it over the page"
+    assert "Training loss" in html and "probes" not in html.split("<h2>Curves</h2>")[1].split("<h2>")[0].lower()
+
+
+def test_text_without_spaces_wraps_wherever_it_may_stand(tmp_path):
+    html = page.write_html(write_run(tmp_path), make_summary(), NOTE).read_text()
+    wrapping = " ".join(re.findall(r"([^{}]*)\{[^{}]*overflow-wrap: anywhere", html))
+    for place in ("h1", "h3", "p", "dt", "dd", "pre", "summary", ".card", ".tag", "td:first-child"):
+        assert place in wrapping, place
+
+
+def test_a_card_repeats_no_figure_and_breaks_no_interval(tmp_path):
+    html = page.write_html(write_run(tmp_path), make_summary(base=estimates(0.98, 0.1)), NOTE).read_text()
+    assert '<div class="big">98.0%</div>' in html and '<div class="faint">(89.5–99.6)</div>' in html
+    html = page.write_html(tmp_path, make_summary(), NOTE).read_text()
+    assert '<span class="whole">(+12.0, +28.0)</span>' in html and "+20.4 % of the base's" in html.replace("&#39;", "'")

@@ -134,7 +134,6 @@ def _engine_arguments(folder: Path, engine: EngineConfig, device: str, trust_rem
 
 def _num_positions(folder: Path, trust_remote_code: bool) -> int:
     """Returns the number of a model's positions."""
-    from transformers import AutoConfig
+    from dgr_lightning.models.weights import load_config
 
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code).get_text_config()
-    return int(config.max_position_embeddings)
+    return int(load_config(folder, trust_remote_code).get_text_config().max_position_embeddings)

@@ -7,7 +7,7 @@ from importlib import metadata
 
 from dgr_lightning.config import EngineConfig
 from dgr_lightning.errors import UserError
-from dgr_lightning.threads import chosen_by_user
+from dgr_lightning.threads import chosen_by_user, usable_cores
 
 COMMON = {
     "HF_HUB_OFFLINE": "1",  # the folder has everything
@@ -57,7 +57,7 @@ def cpu_environments(engine: EngineConfig) -> list[dict[str, str]]:
     num_engines = engine.replicas or 1
     environment = {"VLLM_CPU_KVCACHE_SPACE": str(engine.cpu_cache_gib), **_intel_openmp()}
     if num_engines > 1 and "OMP_NUM_THREADS" not in os.environ:
-        environment["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // num_engines))
+        environment["OMP_NUM_THREADS"] = str(max(1, usable_cores() // num_engines))
     return [environment] * num_engines
 
 

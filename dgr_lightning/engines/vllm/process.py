@@ -13,10 +13,10 @@ import tempfile
 from collections.abc import Sequence
 from multiprocessing import Pipe
 
-from dgr_lightning.distributed.processes import python_module
 from dgr_lightning.engines.vllm.environments import WORKER
 from dgr_lightning.engines.vllm.messages import Drop, Ready, Refused, Setup, VllmRequest, VllmResult
 from dgr_lightning.errors import UserError
+from dgr_lightning.processes import python_module
 
 _SECONDS_TO_END = 20.0
 _LOG_BYTES, _LOG_LINES, _LOG_COLUMNS = 2**16, 12, 300

@@ -16,7 +16,6 @@ from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import Any
 
-from dgr_lightning.distributed.processes import die_with_parent
 from dgr_lightning.engines.engine import LENGTH, STOP
 from dgr_lightning.engines.vllm.arguments import sampling_arguments, scoring_arguments
 from dgr_lightning.engines.vllm.messages import (
@@ -32,6 +31,7 @@ from dgr_lightning.engines.vllm.messages import (
     VllmResult,
 )
 from dgr_lightning.errors import one_line
+from dgr_lightning.processes import die_with_parent
 
 Messages = list[VllmRequest | Drop]
 

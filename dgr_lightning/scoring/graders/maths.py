@@ -7,24 +7,16 @@ could not be compared in time counts as wrong, and as a timeout.
 
 from __future__ import annotations
 
-import json
-import os
-import select
-import subprocess
 import sys
-from collections.abc import Mapping
-from time import monotonic
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-from dgr_lightning.distributed.processes import python_module
 from dgr_lightning.errors import UserError
+from dgr_lightning.limited_process import CannotStart, LimitedProcess, NoAnswer
 from dgr_lightning.scoring.final_answer import final_answer, is_words, normalise, numeral, parse_number
 
 MAX_CHARACTERS = 400
 """A longer final answer is wrong, unseen by math-verify; the longest gold of MATH-500 has 53 characters."""
-
-START_SECONDS = 120.0
 
 
 class MathsGrader:
@@ -46,7 +38,7 @@ class MathsGrader:
         self.timeouts = 0
         self._seconds = seconds
         self._known: dict[tuple[str, str], bool | None] = {}
-        self._worker: _Worker | None = None
+        self._worker = LimitedProcess("dgr_lightning.scoring.maths_worker")
 
     def __enter__(self) -> Self:
         """Returns itself."""
@@ -58,9 +50,7 @@ class MathsGrader:
 
     def close(self) -> None:
         """Ends the process, if one is running; a further grading may start another."""
-        if self._worker is not None:
-            self._worker.kill()
-            self._worker = None
+        self._worker.close()
 
     def grade(self, answer: str | None, gold: str) -> bool:
         """Returns whether an answer is right.
@@ -94,66 +84,22 @@ class MathsGrader:
     def _symbolic(self, answer: str, gold: str) -> bool:
         pair = (answer, gold)
         if pair not in self._known:
-            if self._worker is None:
-                self._worker = _Worker()
-            self._known[pair] = self._worker.ask({"answer": answer, "gold": gold}, self._seconds)
-            if self._known[pair] is None:
-                self.close()
+            self._known[pair] = self._compared(answer, gold)
         equal = self._known[pair]
         self.timeouts += equal is None
         return bool(equal)
 
-
-GRADER = MathsGrader
-
-
-class _Worker:
-    """The process that runs math-verify: JSON lines in and out. See `maths_worker`."""
-
-    def __init__(self) -> None:
-        command, environment = python_module("dgr_lightning.scoring.maths_worker", str(os.getpid()))
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            bufsize=0,
-            env=environment,
-        )
-        if self._reply(START_SECONDS) is None:
-            self.kill()
+    def _compared(self, answer: str, gold: str) -> bool | None:
+        """Returns whether a pair is equal; None: no reply in time, or the process died over it."""
+        try:
+            return bool(self._worker.ask({"answer": answer, "gold": gold}, self._seconds)["equal"])
+        except CannotStart as error:
             raise UserError(
                 f"Grading: math-verify cannot be started by {sys.executable}. Install what the project needs: "
                 "pip install -r requirements.txt."
-            )
-
-    def ask(self, pair: Mapping[str, str], seconds: float) -> bool | None:
-        """Returns whether a pair is equal; None: no reply in time, or the process died over it."""
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps(pair).encode() + b"\n")
-        except BrokenPipeError:
+            ) from error
+        except NoAnswer:
             return None
-        reply = self._reply(seconds)
-        return None if reply is None else bool(reply["equal"])
 
-    def kill(self) -> None:
-        """Ends the process, whatever it is doing."""
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
 
-    def _reply(self, seconds: float) -> dict[str, Any] | None:
-        """Returns the next line of the process; None where none comes in time, or the process has ended."""
-        assert self._process.stdout is not None
-        end, line = monotonic() + seconds, b""
-        while not line.endswith(b"\n"):
-            if not select.select([self._process.stdout], [], [], max(0.0, end - monotonic()))[0]:
-                return None
-            part = os.read(self._process.stdout.fileno(), 4096)
-            if not part:
-                return None
-            line += part
-        return json.loads(line)
+GRADER = MathsGrader
