@@ -13,7 +13,13 @@ CHARACTERS = st.one_of(st.sampled_from(TROUBLE), st.characters(exclude_categorie
 TEXTS = st.text(CHARACTERS, max_size=20)
 
 SCALARS = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.integers(10**400, 10**401), st.floats(), TEXTS, st.sampled_from(["\ud800", "<think>"])
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(10**400, 10**401),
+    st.floats(),
+    TEXTS,
+    st.sampled_from(["\ud800", "<think>"]),
 )
 VALUES = st.recursive(
     SCALARS,
@@ -32,5 +38,9 @@ def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
     """Draws what may become of bytes: cut off, overwritten, doubled, joined by others."""
     start = draw(st.integers(0, len(whole)))
     stop = draw(st.integers(start, min(len(whole), start + 40)))
-    middle = draw(st.one_of(st.binary(max_size=12), st.sampled_from([b"", b"\0" * 9, b"\n", b"}\n", b"{", b'"', b"\xff", b"\xed\xa0\x80"])))
+    middle = draw(
+        st.one_of(
+            st.binary(max_size=12), st.sampled_from([b"", b"\0" * 9, b"\n", b"}\n", b"{", b'"', b"\xff", b"\xed\xa0\x80"])
+        )
+    )
     return draw(st.sampled_from([whole[:start], whole[:start] + middle + whole[stop:], whole[:stop] + whole[start:]]))

@@ -12,11 +12,23 @@ from tests.fuzz.folders import CONFIG, FILES, SEEDS, check
 from tests.helpers.strategies import TEXTS, VALUES, damaged, encoded
 
 FIELDS = st.sampled_from(
-    [*CONFIG, "weight_map", "metadata", "chat_style", "think_marks", "system_prompt", "template_args", "eos_token_id", "auto_map"]
+    [
+        *CONFIG,
+        "weight_map",
+        "metadata",
+        "chat_style",
+        "think_marks",
+        "system_prompt",
+        "template_args",
+        "eos_token_id",
+        "auto_map",
+    ]
 )
 NAMES = st.sampled_from(["model-1.safetensors", "../x.safetensors", "w.bin", "", ".", "/etc/passwd", "a\0.safetensors"])
 MAPS = st.dictionaries(TEXTS, st.one_of(NAMES, VALUES), max_size=3)
-OBJECTS = st.dictionaries(FIELDS, st.one_of(VALUES, MAPS, st.sampled_from(["marks", "think", ["<a>", "</a>"], [1, 2]])), max_size=4)
+OBJECTS = st.dictionaries(
+    FIELDS, st.one_of(VALUES, MAPS, st.sampled_from(["marks", "think", ["<a>", "</a>"], [1, 2]])), max_size=4
+)
 
 
 @given(st.sampled_from(range(len(FILES))), st.one_of(OBJECTS, VALUES))

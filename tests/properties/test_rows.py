@@ -72,7 +72,11 @@ def test_separated_values_are_read_as_they_were_written(tmp_path_factory, cells)
     assert read_rows(file) == [{"one": one or None, "two": two or None} for one, two in cells]
 
 
-@given(st.lists(st.fixed_dictionaries({"prompt": TEXT, "trace": TEXT, "answer": st.one_of(TEXT, st.none())}), min_size=1, max_size=4))
+@given(
+    st.lists(
+        st.fixed_dictionaries({"prompt": TEXT, "trace": TEXT, "answer": st.one_of(TEXT, st.none())}), min_size=1, max_size=4
+    )
+)
 def test_a_table_is_examples_or_one_message(tmp_path_factory, rows):
     file = tmp_path_factory.mktemp("table", numbered=True) / "rows.parquet"
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), file)

@@ -8,7 +8,9 @@ from dgr_lightning.generation.completions import CompletionStore, StoredCompleti
 from tests.fuzz.store import HEADER, NAME, SEEDS, SHARD, check, line, read_all, row, write_one
 from tests.helpers.strategies import TEXTS, damaged
 
-COMPLETIONS = st.lists(st.builds(StoredCompletion, TEXTS, st.integers(0, 10**9), st.sampled_from(["stop", "length"])), max_size=5)
+COMPLETIONS = st.lists(
+    st.builds(StoredCompletion, TEXTS, st.integers(0, 10**9), st.sampled_from(["stop", "length"])), max_size=5
+)
 
 
 def written(folder, completions):
@@ -37,7 +39,9 @@ def test_a_store_is_read_as_it_was_written(tmp_path_factory, completions):
 
 
 # What a process or a machine that dies leaves at the end of a file, and what somebody may append to it.
-ENDS = st.one_of(st.just(b""), st.binary(max_size=30), st.integers(1, 5000).map(lambda size: b"\0" * size), TEXTS.map(str.encode))
+ENDS = st.one_of(
+    st.just(b""), st.binary(max_size=30), st.integers(1, 5000).map(lambda size: b"\0" * size), TEXTS.map(str.encode)
+)
 
 
 @given(COMPLETIONS, st.data(), ENDS)

@@ -8,7 +8,9 @@ from tests.helpers.strategies import TEXTS, damaged
 
 NAMES = st.sampled_from(["trace", "question", "answer", "loop", "namespace", "range(3)", "self", "x"])
 ATOMS = st.one_of(NAMES, st.sampled_from(["1", "0", "-7", "2.5", "'a'", "''", "[1, 2]", "{'a': 1}", "none", "true"]))
-FILTERS = st.sampled_from("upper trim length first last list sort join replace('a','b') int float tojson indent wordwrap random".split())
+FILTERS = st.sampled_from(
+    "upper trim length first last list sort join replace('a','b') int float tojson indent wordwrap random".split()
+)
 MEMBERS = st.sampled_from(["__class__", "format", "upper()", "a", "items()", "split()", "0"])
 
 
@@ -57,7 +59,9 @@ def test_any_list_of_phrases_is_taken_or_one_message(text):
     check_text(1, text)
 
 
-PIECES = st.sampled_from(r"a b \w \b [a-z] [^x] (?:a|b) (a) (?P<n>a) (?=a) (?<!a) {name} * + ? {2,3} | . ^ $ \1 ( ) [ ] / \ ’".split(" "))
+PIECES = st.sampled_from(
+    r"a b \w \b [a-z] [^x] (?:a|b) (a) (?P<n>a) (?=a) (?<!a) {name} * + ? {2,3} | . ^ $ \1 ( ) [ ] / \ ’".split(" ")
+)
 
 
 @given(st.lists(st.one_of(PIECES, TEXTS), max_size=8).map("".join), st.booleans())

@@ -59,7 +59,9 @@ def test_a_row_that_a_crash_cut_short_is_dropped(tmp_path: Path) -> None:
     assert path.read_text() == whole + "3,,0.25\n"
 
 
-@pytest.mark.parametrize("content", ["a,b\n1,2\n", f"{STEP},x\none,two\n", f"{STEP},x\n1,2,3\n", f"{STEP},x\n\n", f"{STEP},x,x\n"])
+@pytest.mark.parametrize(
+    "content", ["a,b\n1,2\n", f"{STEP},x\none,two\n", f"{STEP},x\n1,2,3\n", f"{STEP},x\n\n", f"{STEP},x,x\n"]
+)
 def test_damaged_curves_are_one_message_for_who_resumes_and_for_who_reads(content: str, tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     path.write_text(content)
