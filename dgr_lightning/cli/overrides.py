@@ -19,7 +19,7 @@ from typing import Any
 from dgr_lightning.cli import hints
 from dgr_lightning.config import schema
 from dgr_lightning.config.keys import keys
-from dgr_lightning.errors import UserError
+from dgr_lightning.errors import UserError, one_line
 from dgr_lightning.files import exists, local_path
 from dgr_lightning.installation import CONF, script_name
 from dgr_lightning.models.folder import language
@@ -93,7 +93,8 @@ def read_command_line(arguments: list[str], command: str) -> CommandLine:
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     try:
-        known, unknown = _flags().parse_known_args(arguments)
+        # Intermixed: overrides may stand on both sides of a flag.
+        known, unknown = _flags().parse_known_intermixed_args(arguments)
     except argparse.ArgumentError as error:
         raise UserError(f"{error.argument_name}: {error.message}.") from error
     if unknown:
@@ -154,6 +155,8 @@ def _checked(override: Any, command: str, line: CommandLine, folders: tuple[Path
             yield text
         return
     if key.startswith(("hydra.", "hydra/")):
+        if key.endswith("._target_"):
+            raise UserError(f"{text}: a launcher or a sweeper is chosen by its file, such as hydra/launcher=joblib.")
         yield text
         return
     if override.is_delete():
@@ -266,15 +269,25 @@ def _implied(parsed: list[Any], command: str, given: frozenset[str], folders: tu
 
 def _experiments(override: Any, folders: tuple[Path, ...]) -> list[dict[str, Any]]:
     """Returns the YAML of the chosen experiments."""
-    import yaml
-
     names = _values(override) if override is not None else []
     files = [file for name in names for folder in folders if (file := folder / "experiment" / f"{name}.yaml").is_file()]
-    return [yaml.safe_load(file.read_text(encoding="utf-8")) or {} for file in files]
+    return [_read_experiment(file) for file in files]
+
+
+def _read_experiment(file: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        found = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
+        raise UserError(f"experiment={file.stem}: {file} cannot be read ({one_line(error, 200)}).") from error
+    if not isinstance(found, dict) or not isinstance(found.get("defaults") or [], list):
+        raise UserError(f"experiment={file.stem}: {file} holds no keys with values, or its defaults are no list.")
+    return found
 
 
 def _groups_decided(experiments: list[dict[str, Any]]) -> set[str]:
     """Returns the groups that experiments decide by themselves."""
-    entries = [entry for experiment in experiments for entry in experiment.get("defaults", [])]
+    entries = [entry for experiment in experiments for entry in experiment.get("defaults") or []]
     names = [key for entry in entries if isinstance(entry, dict) for key in entry]
     return {name.removeprefix("override").strip().lstrip("/") for name in names}

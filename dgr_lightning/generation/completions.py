@@ -23,16 +23,20 @@ class StoredCompletion:
     finish_reason: str
 
 
+_TYPES = {"text": str, "num_tokens": int, "finish_reason": str}
+
+
 class CompletionStore(ShardedRows):
     """The completions in one folder, by key; a shard has to be claimed before anything is appended to it."""
 
     def get(self, key: str) -> StoredCompletion | None:
         """Returns a completion, or None where it is not stored."""
         row = self.row(key)
-        try:
-            return None if row is None else StoredCompletion(**row)
-        except TypeError:
-            raise UserError(f"{self.folder}: the row {key} is damaged. Delete its shard; its rows are made again.") from None
+        if row is None:
+            return None
+        if {name: type(value) for name, value in row.items()} != _TYPES:
+            raise UserError(f"{self.folder}: the row {key} is damaged. Delete its shard; its rows are made again.")
+        return StoredCompletion(**row)
 
     def append(self, key: str, completion: StoredCompletion) -> None:
         """Stores a completion; when this returns, it survives the death of this process.

@@ -42,6 +42,10 @@ def shard_of(key: str) -> int:
     return _shard_of_name(key.partition("/")[0])
 
 
+def _file_name(number: int) -> str:
+    return f"shard-{number:02d}-of-{NUM_SHARDS}.jsonl"
+
+
 @lru_cache(maxsize=1024)  # the keys of an example are looked up one after the other
 def _shard_of_name(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little") % NUM_SHARDS
@@ -90,7 +94,7 @@ class ShardedRows:
         self.num_torn = 0
         self._header: dict[str, Any] = json.loads(json.dumps(header, allow_nan=False))
         self._synced = monotonic()
-        self._shards = [_Shard(self.folder / f"shard-{number:02d}-of-{NUM_SHARDS}.jsonl") for number in range(NUM_SHARDS)]
+        self._shards = [_Shard(self.folder / _file_name(number)) for number in range(NUM_SHARDS)]
         for shard in self._shards:
             self._read(shard)
 
@@ -219,6 +223,8 @@ class ShardedRows:
         """Reads the offsets of a shard's file again, up to its last complete line."""
         shard.offsets, shard.size = {}, 0
         if not shard.path.is_file():
+            if os.path.lexists(shard.path):
+                raise UserError(f"{shard.path}: no file, where rows are stored. Delete it, or move it away.")
             return
         position, torn = 0, False
         with open(shard.path, "rb") as file:
@@ -245,9 +251,13 @@ class ShardedRows:
     def _key(self, path: Path, number: int, quoted: bytes) -> str:
         try:
             plain = quoted[1:-1].decode()
-            return str(json.loads(quoted)) if "\\" in plain else plain
+            key = str(json.loads(quoted)) if "\\" in plain else plain
+            belongs = path.name == _file_name(shard_of(key))
         except ValueError:
-            raise UserError(f"{path}, line {number}: unreadable. Delete the file; its rows are then generated again.") from None
+            belongs = False
+        if not belongs:  # nobody who looks for that key would find it here
+            raise UserError(f"{path}, line {number}: unreadable. Delete the file; its rows are then generated again.")
+        return key
 
     def _check_header(self, path: Path, line: bytes) -> None:
         try:

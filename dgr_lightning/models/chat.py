@@ -105,6 +105,10 @@ class Chat:
         self._any_mark = re.compile("|".join(map(re.escape, self.marks)) or "(?!)")
 
         prompt_end = self._template.render("?")
+        if "?" not in prompt_end:
+            raise UserError(
+                f"{name}: its chat template never shows the user's message. Put a chat_template.jinja into it that does."
+            )
         if system_prompt is not None and system_prompt.strip() not in prompt_end:
             raise UserError(f"{name}: its chat template drops a system message. Write model.system_prompt=null.")
         check_prompt_end(name, self._format, prompt_end)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dgr_lightning.errors import UserError, one_line
+from dgr_lightning.files import check_plain
 from dgr_lightning.json_text import BadJson, parse_json
 
 WEIGHTS = "model.safetensors"
@@ -62,6 +63,9 @@ def check_folder(folder: Path, named: str, *, weights: bool = True) -> None:
     """
     if not folder.is_dir():
         raise UserError(f"{named}: there is no such folder. Name a Hugging Face model folder.")
+    for file in sorted(folder.iterdir()):
+        if file.exists():
+            check_plain(file, f"{named}: {file.name}")  # before a pipe is waited for
     config = read_object(folder / "config.json", named)
     if not isinstance(config.get("model_type"), str):
         raise UserError(f"{named}: config.json has no model_type. Copy config.json from the model's repository.")
@@ -91,8 +95,9 @@ def check_unquantised(folder: Path) -> None:
 
 def language(folder: Path) -> str:
     """Returns the language of a model by its config.json; `natural` if that does not state one or does not exist."""
+    file = folder / "config.json"
     try:
-        return str(parse_json((folder / "config.json").read_text(encoding="utf-8"))[LANGUAGE])
+        return str(parse_json(file.read_text(encoding="utf-8"))[LANGUAGE]) if file.is_file() else "natural"
     except (OSError, ValueError, TypeError, KeyError):
         return "natural"
 

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from dgr_lightning.errors import UserError
+from dgr_lightning.errors import UserError, one_line
 from dgr_lightning.prompts.templates import SHIPPED
 from dgr_lightning.text_files import read_lines
 
@@ -32,6 +32,8 @@ _DEFINITION = re.compile(r"\{([a-z_]+)\}\s*=\s*(\S.*)")
 _PIECE = re.compile(r"(\\.)|(\[\^?\]?(?:\\.|[^\]\\])*\])|(\(\?(?:P[<=>]|<?[=!]|[:#(]))|( +)|(.)", re.DOTALL)
 _TRIAL_SECONDS = 2.0
 _TRIALS = ("a" * 40, "word " * 40, "the reasoning explains that, and then it says that. " * 20, "\n" * 40, "1, 2, 3. " * 40)
+_LONGEST = 100_000  # characters of a pattern, which names in names would make any number of
+_SHOWN = 80
 _LONG_WORD = re.compile(r"\w{6,}")
 _NAME = re.compile(r"\{([a-z_]+)\}")
 
@@ -156,8 +158,10 @@ def _entry(place: str, line: str, names: dict[str, str]) -> str:
     entry = _named(place, line, _spaced(line[1:-1]), names)
     try:
         matches_nothing = _whole_words(entry).search("") is not None
-    except re.error as error:
-        raise UserError(f"{place}: {line} is not a regular expression ({error}); a phrase stands without slashes.") from error
+    except (re.error, OverflowError, RecursionError) as error:
+        raise UserError(
+            f"{place}: {one_line(line, _SHOWN)} is not a regular expression ({error}); a phrase stands without slashes."
+        ) from error
     if matches_nothing:
         raise UserError(f"{place}: {line} matches where there is no text; write what it should find.")
     return entry
@@ -169,7 +173,12 @@ def _named(place: str, line: str, text: str, names: dict[str, str]) -> str:
             raise UserError(f"{place}: {line}: no line above it says what {match[0]} is; write {match[0]} = one|another.")
         return names[match[1]]
 
-    return _NAME.sub(named, text)
+    whole = _NAME.sub(named, text)
+    if len(whole) > _LONGEST:
+        raise UserError(
+            f"{place}: {one_line(line, _SHOWN)}: with its names replaced it has {len(whole):,} characters; shorten it."
+        )
+    return whole
 
 
 def _spaced(text: str) -> str:

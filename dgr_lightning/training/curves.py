@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from dgr_lightning.errors import UserError
 from dgr_lightning.files import write_text
 from dgr_lightning.training.wandb import STEP, WandbSettings, finish_wandb, start_wandb
 from dgr_lightning.writing import writing
@@ -91,14 +92,8 @@ class Curves:
             self._wandb.log({**self._rows[step], STEP: step})
 
     def _read(self, resumed_step: int) -> None:
-        whole_lines = self._path.read_text(encoding="utf-8").rpartition("\n")[0].splitlines()
-        header, *lines = list(csv.reader(whole_lines)) or [[STEP]]
-        self._columns = header
-        for cells in lines:
-            step = int(cells[0])
-            if step <= resumed_step:
-                named = zip(header[1:], cells[1:], strict=True)
-                self._rows[step] = {name: float(cell) for name, cell in named if cell}
+        self._columns, rows = _read_table(self._path)
+        self._rows = {step: row for step, row in rows if step <= resumed_step}
 
     def _rewritten(self) -> IO[str]:
         """Writes the whole file atomically and returns it open for appending."""
@@ -122,13 +117,35 @@ def read_curves(path: Path) -> dict[str, list[tuple[float, float]]]:
 
     Args:
         path: metrics.csv.
+
+    Raises:
+        UserError: it is damaged.
     """
     curves: dict[str, list[tuple[float, float]]] = {}
     if not path.exists():
         return curves
-    with open(path, encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            for name, cell in row.items():
-                if name != STEP and cell:
-                    curves.setdefault(name, []).append((float(row[STEP]), float(cell)))
+    for step, row in _read_table(path)[1]:
+        for name, value in row.items():
+            curves.setdefault(name, []).append((float(step), value))
     return curves
+
+
+def _read_table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, float]]]]:
+    """Returns the columns and the (step, values) rows of a metrics.csv, without a last line that a crash cut short.
+
+    Raises:
+        UserError: something else has damaged it; the message names the line.
+    """
+    number = 1
+    try:
+        whole = path.read_text(encoding="utf-8").rpartition("\n")[0]
+        header, *lines = list(csv.reader(whole.split("\n"))) if whole else [[STEP]]
+        if header[:1] != [STEP] or len(set(header)) < len(header):
+            raise ValueError
+        rows = []
+        for number, cells in enumerate(lines, start=2):
+            named = zip(header[1:], cells[1:], strict=True)
+            rows.append((int(cells[0]), {name: float(cell) for name, cell in named if cell}))
+    except (OSError, ValueError, IndexError, csv.Error) as error:
+        raise UserError(f"{path}, line {number}: damaged. Write overwrite=true to begin the run anew.") from error
+    return header, rows

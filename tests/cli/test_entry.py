@@ -1,5 +1,6 @@
 """How a command line ends: runs, sweeps, failures and interrupts, each with its exit code."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -10,6 +11,8 @@ import pytest
 
 from dgr_lightning.cli.failures import BAD_CONFIG, FAILED
 from dgr_lightning.errors import UserError
+from dgr_lightning.writing import CannotWrite
+from tests.helpers.full_disks import only_message
 from tests.helpers.runs import ROOT
 
 
@@ -55,6 +58,48 @@ def test_a_failed_run_shows_its_traceback_and_ends_with_1(run_script, capsys):
     assert "hydra" not in error
 
 
+class Odd(BaseException):
+    """Such as torch's CheckpointException, or pyo3's PanicException."""
+
+
+def test_a_failure_that_is_no_exception_ends_like_one_and_the_sweep_goes_on(run_script, capsys):
+    def fail(cfg):
+        if cfg.seed == 1:
+            raise Odd("Traceback (most recent call last): (RANK 0)\nValueError: odd")
+
+    code, _ = run_script("seed=1", main=fail)
+    assert code == FAILED
+    assert "the run failed: ValueError: odd (traceback above)" in capsys.readouterr().err
+    code, seen = run_script("-m", "seed=1,2", main=fail)
+    assert code == FAILED and [cfg.seed for cfg, _ in seen] == [1, 2]
+    assert "1 of 2 points failed; the others are done.\n  point 1 (seed=1): ValueError: odd" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), MemoryError()])
+def test_a_full_disk_or_memory_is_one_message_without_a_traceback(error, run_script, capsys):
+    def fail(cfg):
+        raise error
+
+    code, _ = run_script(main=fail)
+    message = only_message(capsys.readouterr().err)
+    assert code == FAILED and message.startswith("the run failed: ") and "the same command continues" in message
+
+
+def test_points_of_a_sweep_are_counted_where_the_cache_has_no_room_for_their_outcomes(run_script, capsys, monkeypatch):
+    def no_room(path, value):
+        raise CannotWrite(f"{path} could not be written")
+
+    monkeypatch.setattr("dgr_lightning.cli.sweep_points.write_json", no_room)
+
+    def fail_on_1(cfg):
+        if cfg.seed == 1:
+            raise RuntimeError("out of luck")
+
+    code, _ = run_script("-m", "seed=1,2,-3", main=fail_on_1)
+    assert code == FAILED
+    assert "2 of 3 points failed; the others are done.\n  point 1 (seed=1): RuntimeError" in capsys.readouterr().err
+
+
 def test_a_user_error_of_a_stage_ends_with_2(run_script, capsys):
     def refuse(cfg):
         raise UserError("row 3 has no answer")
@@ -64,8 +109,9 @@ def test_a_user_error_of_a_stage_ends_with_2(run_script, capsys):
     assert capsys.readouterr().err.strip() == "error: row 3 has no answer"
 
 
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "kill"])
 @pytest.mark.parametrize("arguments", [[], ["-m", "seed=1,2"]], ids=["run", "sweep"])
-def test_an_interrupt_ends_cleanly(arguments, tmp_path):
+def test_an_interrupt_ends_cleanly(arguments, number, code, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
         "import signal, sys, time\n"
@@ -84,9 +130,9 @@ def test_an_interrupt_ends_cleanly(arguments, tmp_path):
     assert process.stdout is not None
     while "started" not in process.stdout.readline():
         assert process.poll() is None
-    os.kill(process.pid, signal.SIGINT)
+    os.kill(process.pid, number)
     _, error = process.communicate(timeout=30)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert error.startswith("stopped: ") and "Traceback" not in error
 
 

@@ -12,6 +12,8 @@ from dgr_lightning.engines.engine import LENGTH, STOP
 from dgr_lightning.errors import UserError
 from dgr_lightning.generation.completions import CompletionStore, StoredCompletion
 from dgr_lightning.generation.shards import NUM_SHARDS, shard_of
+from dgr_lightning.writing import CannotWrite
+from tests.helpers.full_disks import files_no_larger_than
 
 HEADER = {"model": "abc", "temperature": 0.6, "stop_ids": (1, 2)}
 HELLO = StoredCompletion('Hello <think>\n\u2028 \N{LLAMA} "x"', 3, STOP)
@@ -198,3 +200,25 @@ def test_a_killed_writer_loses_nothing_and_its_locks_die_with_it(tmp_path):
     for path in tmp_path.iterdir():
         for line in path.read_bytes().split(b"\n")[:-1]:
             json.loads(line)
+
+
+def test_a_row_that_does_not_fit_leaves_no_part_and_what_is_stored_is_kept(tmp_path):
+    """Nor does closing the store try it again, which would hide the first error, or keep the locks."""
+    long = StoredCompletion("x" * 5000, 5000, STOP)
+    fails = pytest.raises(CannotWrite, match=r"shard-\d\d-of-64.jsonl could not be written")
+    with fails, CompletionStore(tmp_path, HEADER) as store, files_no_larger_than(4096):
+        put(store, "a/1")
+        size = shard_file(tmp_path, "a/1").stat().st_size
+        put(store, "a/2", completion=long)
+    assert shard_file(tmp_path, "a/1").stat().st_size == size and not shard_file(tmp_path, "a/2").read_bytes()[size:]
+    with CompletionStore(tmp_path, HEADER) as store:
+        put(store, "a/2", completion=long)
+        assert store.num_torn == 0 and store.get("a/1") == HELLO and store.get("a/2") == long
+
+
+def test_a_store_without_room_for_its_header_is_begun_again(tmp_path):
+    with pytest.raises(CannotWrite), CompletionStore(tmp_path, HEADER) as store, files_no_larger_than(10):
+        put(store, "a/1")
+    with CompletionStore(tmp_path, HEADER) as store:
+        put(store, "a/1")
+        assert store.get("a/1") == HELLO

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dgr_lightning.errors import UserError
-from dgr_lightning.models.weights import load_model
+from dgr_lightning.models.weights import load_model, outline
 from tests.helpers.models import change_config, change_weights
 
 pytestmark = pytest.mark.usefixtures("own_cache", "no_network")
@@ -70,6 +70,44 @@ def test_models_that_transformers_cannot_make_are_refused(folder, changes, messa
     change_config(folder, **changes)
     with pytest.raises(UserError, match=message):
         load_model(folder, "fp32", "cpu")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"hidden_size": "large"},
+        {"hidden_size": None},
+        {"hidden_size": -5},
+        {"vocab_size": -1},
+        {"num_attention_heads": 0},
+        {"layer_types": 5},
+        {"rope_parameters": {"rope_type": "nonesuch"}},
+        {"auto_map": 5},
+        {"quantization_config": 5},
+        {"hidden_act": "nonesuch"},
+    ],
+    ids=str,
+)
+def test_a_config_of_wrong_values_is_one_message(folder, changes):
+    change_config(folder, **changes)
+    with pytest.raises(UserError) as refusal:
+        load_model(folder, "fp32", "cpu")
+    message = str(refusal.value)
+    assert message.startswith(f"{folder}: cannot be loaded as a ") and "\n" not in message
+    outline(folder)  # None where there is none, for checks that come before a model is loaded
+
+
+def test_a_lack_of_memory_is_not_the_folders_fault(folder, monkeypatch):
+    from transformers import AutoModelForCausalLM
+
+    for lack in (torch.OutOfMemoryError("CUDA out of memory"), MemoryError()):
+
+        def fail(*_, lack=lack, **__):
+            raise lack
+
+        monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", fail)
+        with pytest.raises(type(lack)):
+            load_model(folder, "fp32", "cpu")
 
 
 def test_torn_weights_are_refused(folder):

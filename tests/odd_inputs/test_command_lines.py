@@ -121,6 +121,7 @@ ODD: dict[str, list[str]] = {
     "another searchpath": ["hydra.searchpath=[file:///nowhere]", "model=nowhere"],
     "a launcher that is not there": ["-m", "hydra/launcher=slurm", "seed=1,2"],
     "a sweeper that is not there": ["-m", "hydra/sweeper=optuna2", "seed=1,2"],
+    "a sweeper by its class": ["-m", "hydra.sweeper._target_=os.system", "seed=1,2"],
     "a class of Hydra's own": ["hydra.launcher._target_=os.system", "-m", "seed=1,2"],
     "a flag that is none": ["--rm", "-rf"],
     "a flag without its value": ["--config-dir"],
@@ -221,6 +222,7 @@ FINE = {
     "a name in full-stop style": ["name=a.b-c_d"],
     "an environment variable that is a name": ["name=${oc.env:DGR_NAME}"],
     "a sweep of one": ["-m", "seed=1"],
+    "overrides on both sides of a flag": ["refine=vanilla", "-m", "seed=1", "hydra.sweep.dir=x"],
     "a sweep that is shuffled": ["-m", "seed=shuffle(1,2)"],
 }
 

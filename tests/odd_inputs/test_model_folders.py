@@ -31,11 +31,6 @@ BROKEN = {
     "UTF-16": '{"a": 1}'.encode("utf-16"),
     "NUL": b"\0" * 64,
 }
-# Broken in a way that changes nothing: what the tokenizer or the template needs is not in these.
-FINE = {
-    ("generation_config.json", "half a pair"),
-    ("tokenizer_config.json", "half a pair"),
-}
 
 
 @pytest.fixture
@@ -64,10 +59,7 @@ def change(file, **fields):
 def test_a_broken_json_file_is_one_message(file, content, folder, plan_ends):
     written = BROKEN[content]
     (folder / file).write_bytes(written.encode() if isinstance(written, str) else written)
-    # A plan may look no further than it needs; what it does not read, it does not judge.
-    outcome = plan_ends(code=0 if (file, content) in FINE else 2)
-    if (file, content) not in FINE:
-        assert str(folder) in outcome.err, outcome.err
+    plan_ends(parts=(str(folder),))
 
 
 ODD_FIELDS = {
@@ -131,6 +123,8 @@ CASES = [(file, name) for file, cases in ODD_FIELDS.items() for name in cases]
 
 @pytest.mark.parametrize(("file", "name"), CASES, ids=map(": ".join, CASES))
 def test_a_field_of_the_wrong_type_is_one_message(file, name, folder, plan_ends):
+    if "chat_template" in ODD_FIELDS[file][name]:
+        (folder / "chat_template.jinja").unlink()  # which would come first
     change(folder / file, **ODD_FIELDS[file][name])
     plan_ends(code=0 if name in FINE_FIELDS else 2)
 
@@ -138,7 +132,7 @@ def test_a_field_of_the_wrong_type_is_one_message(file, name, folder, plan_ends)
 @pytest.mark.parametrize("name", ODD_RECORDS)
 def test_an_odd_record_of_the_chat_format_is_one_message(name, folder, plan_ends):
     (folder / "dgr_chat.json").write_text(json.dumps(ODD_RECORDS[name]))
-    plan_ends(parts=(str(folder),))
+    plan_ends(parts=(str(folder),) if name != "arguments that the template has" else ("model.template_args",))
 
 
 ODD_TEMPLATES: dict[str, bytes | str] = {
@@ -168,7 +162,7 @@ ODD_TEMPLATES: dict[str, bytes | str] = {
     "{% endfor %}",
     "nested ranges of text": "{% for a in range(99999) %}{% for b in range(99999) %}xxxxxxxxxx{% endfor %}{% endfor %}",
     "list that grows": "{% set ns = namespace(x=[1]) %}{% for a in range(99999) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
-    "power": "{{ 9 ** 9 ** 9 }}",
+    "power": "{{ 9 ** (9 ** 9) }}",
     "format": "{{ '%999999999999d' % 1 }}",
     "centre": "{{ 'x' | center(10 ** 13) }}",
     "indent": "{{ 'x\\n' | indent(10 ** 13) }}",
@@ -183,7 +177,7 @@ ODD_TEMPLATES: dict[str, bytes | str] = {
 def test_an_odd_chat_template_is_one_message(name, folder, plan_ends):
     written = ODD_TEMPLATES[name]
     (folder / "chat_template.jinja").write_bytes(written.encode() if isinstance(written, str) else written)
-    plan_ends(parts=("model" if name != "drops the prompt" else "",))
+    plan_ends(parts=(str(folder),))
 
 
 MISSING = {
@@ -309,6 +303,8 @@ SIZES = {
     "a model without a head for text": {"model_type": "clip"},
     "an id of a token of text": {"eos_token_id": "x", "pad_token_id": "y"},
 }
+# Fields that are not read: the type is the one that the run computes in, the class that of the model type.
+UNREAD = {"type of weights unknown", "type of weights of a list", "architectures of a number"}
 ENDLESS = {
     "a billion layers"
 }  # that many modules are made before anything can be compared: nobody's folder, and no test's time
@@ -319,4 +315,8 @@ def test_sizes_of_a_config_that_cannot_be_are_one_message(name, world, folder, e
     shutil.copy(SHIPPED / "model.safetensors", folder)
     change(folder / "config.json", **SIZES[name])
     (folder / "own.py").write_text("raise SystemExit('code of a folder ran')\n")
-    ends("refine", [f"model.path={folder}", f"data.path={world.rows(GOOD_ROW)}", "refine=vanilla", "data.limit=1"])
+    ends(
+        "refine",
+        [f"model.path={folder}", f"data.path={world.rows(GOOD_ROW)}", "refine=vanilla", "data.limit=1"],
+        0 if name in UNREAD else 2,
+    )

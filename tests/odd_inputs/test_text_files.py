@@ -34,7 +34,7 @@ TEMPLATES: dict[str, bytes | str] = {
     "nested ranges": "{{ trace }}{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}"
     "{% endfor %}{% endfor %}{% endfor %}",
     "list that grows": "{{ trace }}{% set ns = namespace(x=[1]) %}{% for a in range(999) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
-    "power": "{{ trace }}{{ 9 ** 9 ** 9 }}",
+    "power": "{{ trace }}{{ 9 ** (9 ** 9) }}",
     "format": "{{ trace }}{{ '%999999999999d' % 1 }}",
     "centre": "{{ trace | center(10 ** 13) }}",
     "deep brackets": "{{ " + "(" * 5000 + "trace" + ")" * 5000 + " }}",
@@ -73,7 +73,7 @@ PATTERNS: dict[str, bytes | str] = {
     "group that is not there": r"/\9/" + "\n",
     "flags in the middle": "/a(?i)b/\n",
     "exponential": "/(a+)+!/\n",
-    "exponential in words": "/(\\w+ ?)+!/\n",
+    "exponential in words": "/(\\w+)+!/\n",
     "deep brackets": "/" + "(" * 5000 + "a" + ")" * 5000 + "/\n",
     "a name that grows": "{a} = xxxxxxxxxx\n"
     + "".join(f"{{{b}}} = {f'{{{a}}}' * 10}\n" for a, b in zip("abcdefgh", "bcdefghi"))
@@ -107,7 +107,6 @@ TASKS: dict[str, list[object] | str] = {
     "question of null": [{"question": None, "answer": "#### 2"}],
     "question of a list": [{"question": ["a"], "answer": "#### 2"}],
     "question of white space": [{"question": " ", "answer": "#### 2"}],
-    "gold of escapes": [{"question": "q", "answer": "#### \x1b[2J"}],
     "one bad row": [GSM8K, {"question": "q", "answer": ""}],
     "half a pair": '{"question": "\\ud800", "answer": "#### 2"}\n',
     "deep": '{"question": ' + "[" * 100_000 + "]" * 100_000 + ', "answer": "#### 2"}\n',
@@ -132,8 +131,6 @@ EXPERIMENTS = {
     "defaults of numbers": "defaults: [1]\n",
     "defaults of nothing known": "defaults:\n  - override /nothing: x\n",
     "a class": "seed: !!python/object/apply:os.system ['true']\n",
-    "aliases that grow": "a: &a [x,x,x,x,x,x,x,x,x]\n"
-    + "".join(f"{c}: &{c} [{','.join([f'*{p}'] * 9)}]\n" for p, c in zip("abcdefg", "bcdefgh")),
     "an alias of itself": "seed: &a [*a]\n",
     "a date": "# @package _global_\nseed: 2026-01-01\n",
     "a tab": "# @package _global_\n\tseed: 1\n",

@@ -108,9 +108,11 @@ def test_what_would_be_embedded_otherwise_is_refused(folder, tmp_path, pooling, 
         ("modules.json", "[1]"),
         ("modules.json", '[{"type": 3, "path": ""}]'),
         ("sentence_bert_config.json", "[]"),
+        ("sentence_bert_config.json", '{"max_seq_length": "long"}'),
         ("1_Pooling/config.json", "9" * 5_000),
+        ("1_Pooling/config.json", "[]"),
     ],
-    ids=range(7),
+    ids=range(9),
 )
 def test_a_damaged_file_of_sentence_transformers_is_named(folder, tmp_path, name, content):
     damaged = with_pooling(folder, tmp_path, {"pooling_mode_cls_token": True}, None)

@@ -8,6 +8,8 @@ from torch import nn
 
 from dgr_lightning.distributed.ranks import Ranks
 from dgr_lightning.training.checkpoints import Checkpoints
+from dgr_lightning.writing import CannotWrite
+from tests.helpers.full_disks import files_no_larger_than
 
 
 def trained(steps: int, optimizer: type[torch.optim.Optimizer] = torch.optim.AdamW) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -101,3 +103,20 @@ def test_frozen_weights_are_left_out_and_nothing_is_a_pickle(tmp_path: Path) -> 
     with safe_open(checkpoints.path(1) / files[0], framework="pt") as file:
         names = {name.removeprefix("optimizer.1.weight.") for name in file.keys()}  # noqa: SIM118 (no mapping)
     assert names == {"model.1.weight", "step", "exp_avg", "exp_avg_sq"}
+
+
+def test_without_room_it_is_said_once_and_the_one_before_is_kept(tmp_path: Path) -> None:
+    """torch's own exception is none that `except Exception` catches, and quotes its tracebacks."""
+    model, optimizer = trained(1)
+    checkpoints = Checkpoints(tmp_path, Ranks())
+    checkpoints.save(1, model, optimizer, {})
+    checkpoints.wait()
+    with files_no_larger_than(500):
+        checkpoints.save(2, model, optimizer, {})
+        with pytest.raises(CannotWrite, match=f"{checkpoints.path(2)} could not be written: no file may become larger"):
+            checkpoints.wait()
+        checkpoints.wait()
+    with files_no_larger_than(10), pytest.raises(CannotWrite):
+        checkpoints.save(3, model, optimizer, {"text": "x" * 100})
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+    assert checkpoints.load(1, model, optimizer) == {}

@@ -3,8 +3,12 @@
 from pathlib import Path
 
 import pandas
+import pytest
 
-from dgr_lightning.training.curves import STEP, Curves
+from dgr_lightning.errors import UserError
+from dgr_lightning.training.curves import STEP, Curves, read_curves
+from dgr_lightning.writing import CannotWrite
+from tests.helpers.full_disks import files_no_larger_than
 
 THIRD = 1 / 3
 
@@ -55,3 +59,25 @@ def test_a_row_that_a_crash_cut_short_is_dropped(tmp_path: Path) -> None:
         assert 3 not in curves
         curves.write(3, {"train/loss": 0.25})
     assert path.read_text() == whole + "3,,0.25\n"
+
+
+def test_a_row_that_does_not_fit_is_said_and_made_again(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    with pytest.raises(CannotWrite, match=f"{path} could not be written"), Curves(path) as curves, files_no_larger_than(100):
+        for step in range(1, 20):
+            curves.write(step, {"train/loss": THIRD})
+    last = step - 1
+    with Curves(path, last) as curves:
+        curves.write(last + 1, {"train/loss": 0.5})
+    assert list(pandas.read_csv(path)[STEP]) == list(range(1, last + 2))
+
+
+@pytest.mark.parametrize(
+    "content", ["a,b\n1,2\n", f"{STEP},x\none,two\n", f"{STEP},x\n1,2,3\n", f"{STEP},x\n\n", f"{STEP},x,x\n"]
+)
+def test_damaged_curves_are_one_message_for_who_resumes_and_for_who_reads(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text(content)
+    for read in (Curves, read_curves):
+        with pytest.raises(UserError, match=r"metrics.csv, line \d: damaged. Write overwrite=true"):
+            read(path)

@@ -47,7 +47,12 @@ class KeywordJudge:
         """
         file = SHIPPED_PHRASES if phrases is None else Path(phrases).expanduser()
         place = f"judge.phrases={file}"
-        found = [_plain(line) for line in read_lines(place, file)]
+        lines = read_lines(place, file)
+        found = [_plain(line) for line in lines]
+        if "" in found:  # it would stand in every answer
+            raise UserError(
+                f"{place}: {lines[found.index('')]!r} holds marks alone; write a phrase a line, or # before a note."
+            )
         if not found:
             raise UserError(f"{place}: holds no phrase; write one a line, or give null for the shipped list.")
         self.content: list[str] = found
