@@ -15,8 +15,13 @@ SMALL = ["data.limit=48", "evaluation.limit=8", "probes.size=8", "probes.every=0
 GREEDY = ["engine.precision=fp32", "refine.temperature=0", "engine.batch_size=4"]
 
 
+def last_of_each(*overrides: str) -> list[str]:
+    """Overrides in which a later one takes the place of an earlier one of its key, which a command line refuses."""
+    return list({override.partition("=")[0]: override for override in overrides}.values())
+
+
 def command(run_dir: Path, *overrides: str, script: str = "train.py") -> list[str]:
-    return [sys.executable, str(ROOT / script), f"hydra.run.dir={run_dir}", *overrides]
+    return [sys.executable, str(ROOT / script), *last_of_each(f"hydra.run.dir={run_dir}", *overrides)]
 
 
 def environment(cache: Path) -> dict[str, str]:

@@ -10,9 +10,9 @@ import pandas
 import pytest
 
 from tests.helpers.full_disks import SmallDisk, files_no_larger_than, only_message
-from tests.helpers.runs import GREEDY, ROOT, SMALL, command, environment, run, stored_lines
+from tests.helpers.runs import GREEDY, ROOT, SMALL, command, environment, last_of_each, run, stored_lines
 
-TINY = [*SMALL, *GREEDY, "data.limit=8", "evaluation.limit=2", "evaluation.tasks=[micro-short]", "sft.max_steps=2"]
+TINY = last_of_each(*SMALL, *GREEDY, "data.limit=8", "evaluation.limit=2", "evaluation.tasks=[micro-short]", "sft.max_steps=2")
 TINY += ["sft.max_tokens=64", "probes.tasks=[]", "shift.prompts=0", "trainer.checkpoint_every=0"]
 
 pytestmark = pytest.mark.slow

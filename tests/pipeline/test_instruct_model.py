@@ -11,6 +11,7 @@ from dgr_lightning.cli.failures import BAD_CONFIG, DONE
 from dgr_lightning.files import read_jsonl, write_jsonl
 from dgr_lightning.pipeline import commands
 from tests.helpers.instruct_model import WORDS, save_instruct_model
+from tests.helpers.runs import last_of_each
 
 SAID = " ".join(WORDS)
 NONE = "model.chat_style=none"
@@ -34,7 +35,7 @@ def start(tmp_path, monkeypatch, instruct):
     common += [f"evaluation.path.{task}={tmp_path / task}.jsonl" for task in ("gsm8k", "strongreject")]
 
     def start(command: str, *overrides: str) -> int:
-        lines = [f"model.path={instruct}", f"hydra.run.dir={tmp_path / 'run'}", *common, *overrides]
+        lines = last_of_each(f"model.path={instruct}", f"hydra.run.dir={tmp_path / 'run'}", *common, *overrides)
         return entry.run(getattr(commands, command), command, lines)
 
     return start

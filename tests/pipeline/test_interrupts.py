@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.full_disks import only_message
-from tests.helpers.runs import GREEDY, ROOT, SMALL, environment, rank_processes, run
+from tests.helpers.runs import GREEDY, ROOT, SMALL, environment, last_of_each, rank_processes, run
 
-TINY = [*SMALL, *GREEDY, "data.limit=8", "evaluation.limit=2", "evaluation.tasks=[micro-short]", "probes.tasks=[]"]
+TINY = last_of_each(*SMALL, *GREEDY, "data.limit=8", "evaluation.limit=2", "evaluation.tasks=[micro-short]", "probes.tasks=[]")
 TINY += ["sft.batch_size=4", "sft.max_tokens=64", "sft.epochs=50", "shift.prompts=0", "trainer.checkpoint_every=5"]
 RANKS = ["trainer.strategy=fsdp", "trainer.devices=2"]
 
