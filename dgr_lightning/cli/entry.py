@@ -16,6 +16,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from dgr_lightning import __version__
@@ -37,6 +38,7 @@ from dgr_lightning.cli.failures import (
 )
 from dgr_lightning.cli.overrides import CommandLine, read_command_line
 from dgr_lightning.cli.resolve import resolve
+from dgr_lightning.cli.sweep_table import show_points
 from dgr_lightning.config import Config
 from dgr_lightning.distributed import torchrun
 from dgr_lightning.errors import UserError
@@ -120,7 +122,7 @@ def _single(main: Main, command: str, line: CommandLine) -> int:
 
     def point(composed: Any) -> None:
         try:
-            _run_point(main, command, line, composed)
+            _run_point(main, command, line, composed, [])
         except NO_FAILURES:
             raise
         except BaseException as error:
@@ -143,8 +145,11 @@ def _sweep(main: Main, command: str, line: CommandLine) -> int:
             return _sweep_point(main, command, line, note, composed)
 
         code, failed = DONE, False
+        root = Path(line.directory or "runs")  # where Hydra writes a file of its own
+        was_there = root.exists()
         try:
-            _through_hydra(point, command, line)
+            with sweep_points.failures_shown_once():
+                _through_hydra(point, command, line)
         except sweep_points.PointFailed:
             failed = True  # it is among the outcomes, unless it ran in a process that had no room for them
         except Exception as error:
@@ -152,9 +157,13 @@ def _sweep(main: Main, command: str, line: CommandLine) -> int:
                 raise
             show_failure(error)
             code = FAILED
+        finally:
+            if not was_there:
+                sweep_points.remove_unused(root)
         outcomes = sorted([*sweep_points.read_outcomes(folder), *unwritten], key=lambda outcome: outcome.number)
         if failed and all(outcome.code == DONE for outcome in outcomes):
             code = FAILED
+        show_points(outcomes)
         return max(code, sweep_points.sweep_exit_code(outcomes), key=_SEVERITY.index)
 
 
@@ -168,24 +177,32 @@ def _sweep_point(
     from dgr_lightning.console import console
 
     hydra_cfg = HydraConfig.get()
-    number, overrides = int(hydra_cfg.job.num), " ".join(override.lstrip("+") for override in hydra_cfg.overrides.task)
-    console.rule(f"point {number + 1}: {escape(overrides)}", align="left")
+    number, overrides = int(hydra_cfg.job.num), [override.lstrip("+") for override in hydra_cfg.overrides.task]
+    console.rule(f"point {number + 1}: {escape(' '.join(overrides))}", align="left")
+    places: list[Place] = []
+
+    def outcome(code: int, message: str = "") -> sweep_points.PointOutcome:
+        run = places[0] if places else Place()
+        directory = "" if run.directory is None else str(run.directory)
+        return sweep_points.PointOutcome(number, overrides, code, message, directory, run.shown)
+
     try:
-        objective = _run_point(main, command, line, composed)
+        objective = _run_point(main, command, line, composed, places)
     except NO_FAILURES:
         raise
     except BaseException as error:
         show_failure(error)
         summary = in_short(error)
-        note(sweep_points.PointOutcome(number, overrides, exit_code(error), summary[:300]))
+        note(outcome(exit_code(error), summary[:300]))
         raise sweep_points.PointFailed(summary) from error
-    note(sweep_points.PointOutcome(number, overrides, DONE))
+    note(outcome(DONE))
     return objective
 
 
-def _run_point(main: Main, command: str, line: CommandLine, composed: Any) -> Any:
+def _run_point(main: Main, command: str, line: CommandLine, composed: Any, places: list[Place]) -> Any:
+    """Runs a point and returns its objective; `places` receives where it goes, which the run then fills in."""
     cfg = typed(composed, command, line.folders)
-    place = place_of(composed, line)
+    places.append(place := place_of(composed, line))
     if cfg.plan:
         from dgr_lightning.pipeline.plan import plan
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from dgr_lightning.cache import cache_dir, require_cache
 from dgr_lightning.cli.failures import BAD_CONFIG, DONE, FAILED, show_error
@@ -30,12 +31,46 @@ class PointOutcome:
         overrides: that tell it from the others.
         code: the exit code that it would have had by itself.
         message: why it failed, in a line; empty where it did not.
+        directory: of its run; empty where it did not come as far as that.
+        shown: whether its run was finished before, and has only been shown.
     """
 
     number: int
-    overrides: str
+    overrides: list[str]
     code: int
     message: str = ""
+    directory: str = ""
+    shown: bool = False
+
+    @property
+    def values(self) -> dict[str, str]:
+        """The values of its keys and groups, as they are written."""
+        return {key: value for key, _, value in (override.partition("=") for override in self.overrides)}
+
+    @property
+    def status(self) -> str:
+        """`done`, `shown`, or `failed`."""
+        return "failed" if self.code != DONE else "shown" if self.shown else "done"
+
+
+@contextmanager
+def failures_shown_once() -> Iterator[None]:
+    """Keeps Hydra from printing that a job raised, with its overrides as a Python list: the point has shown why."""
+    from hydra.core import utils
+
+    job_return: Any = utils.JobReturn
+    printing: property = job_return.return_value
+
+    def value(job: Any) -> Any:
+        if job.status is utils.JobStatus.FAILED:
+            raise job._return_value
+        return job._return_value
+
+    job_return.return_value = property(value, printing.fset)
+    try:
+        yield
+    finally:
+        job_return.return_value = printing
 
 
 @contextmanager
@@ -76,6 +111,15 @@ def sweep_exit_code(outcomes: list[PointOutcome]) -> int:
     failed = [outcome for outcome in outcomes if outcome.code != DONE]
     if not failed:
         return DONE
-    listed = "".join(f"\n  point {outcome.number + 1} ({outcome.overrides}): {outcome.message}" for outcome in failed)
-    show_error(f"{len(failed)} of {len(outcomes)} points failed; the others are done.{listed}", "sweep")
+    listed = "".join(f"\n  point {outcome.number + 1} ({' '.join(outcome.overrides)}): {outcome.message}" for outcome in failed)
+    others = "; the others are done" if len(failed) < len(outcomes) else ""
+    show_error(f"{len(failed)} of {len(outcomes)} points failed{others}.{listed}", "sweep")
     return BAD_CONFIG if all(outcome.code == BAD_CONFIG for outcome in failed) else FAILED
+
+
+def remove_unused(root: Path) -> None:
+    """Deletes the folder of a sweep that nothing but Hydra's own file lies in, since no point came as far as a run."""
+    import shutil
+
+    if root.is_dir() and {entry.name for entry in root.iterdir()} <= {"multirun.yaml"}:
+        shutil.rmtree(root, ignore_errors=True)

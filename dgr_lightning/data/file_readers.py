@@ -14,6 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
+
+from dgr_lightning.console import say
 from dgr_lightning.errors import UserError, one_line
 from dgr_lightning.files import check_plain, exists
 from dgr_lightning.json_text import why_bad
@@ -23,6 +26,7 @@ Row = dict[str, Any]
 FORMATS = (
     ".jsonl, .json, .csv, .tsv, .parquet, a folder of parquet files or one saved by datasets.save_to_disk, or a run's directory"
 )
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _REFINED = "refined.jsonl"  # what a run trained on, in its directory
 
 
@@ -162,10 +166,14 @@ def _kind(value: Any) -> str:
     return {list: "a list", str: "a string", type(None): "null", bool: "a boolean"}.get(type(value), "a number")
 
 
-def _read_separated(path: Path, delimiter: str) -> list[Row]:
+def _read_separated(path: Path, usual: str) -> list[Row]:
+    """Reads rows of cells; what separates them is the format's usual character, or the one that the header goes by."""
     text = _read_text(path)
     limit = csv.field_size_limit(sys.maxsize)  # The default of 128 KiB is shorter than some traces.
     try:
+        delimiter = _delimiter(text, usual)
+        if delimiter != usual:
+            say(f"{escape(str(path))}: its columns are separated by {_SEPARATORS[delimiter]}, and are read so")
         # strict: otherwise a stray quote swallows all rows up to the next quote.
         reader = csv.reader(_lines(text), delimiter=delimiter, strict=True)
         header = [name.strip() or f"Unnamed: {index}" for index, name in enumerate(next(reader, []))]
@@ -184,6 +192,24 @@ def _read_separated(path: Path, delimiter: str) -> list[Row]:
         raise UserError(f"{path}, line {reader.line_num}: {error}.") from error
     finally:
         csv.field_size_limit(limit)
+
+
+def _delimiter(text: str, usual: str) -> str:
+    """Returns what separates the cells: another character than the usual one where the header is one cell with that only.
+
+    Spreadsheets of countries that write 0,5 for 0.5 save semicolons as CSV. A header whose only cell holds no other separator
+    is a single column.
+    """
+    lines = _lines(text)
+
+    def num_columns(delimiter: str) -> int:
+        try:
+            return len(next(csv.reader(lines, delimiter=delimiter, strict=True), []))
+        except csv.Error:
+            return 0
+
+    counts = {delimiter: num_columns(delimiter) for delimiter in (usual, *_SEPARATORS)}
+    return usual if counts[usual] > 1 else max(counts, key=lambda delimiter: counts[delimiter])
 
 
 def _lines(text: str) -> list[str]:

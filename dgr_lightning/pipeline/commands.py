@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from dgr_lightning.cache import cache_dir
 from dgr_lightning.config import Config, Kind
-from dgr_lightning.console import console, say
+from dgr_lightning.console import console, say, silence
 from dgr_lightning.data import sources
 from dgr_lightning.engines.model_handle import ModelHandle
 from dgr_lightning.evaluation.subjects import BASE, TUNED, outputs_folder
@@ -29,8 +29,9 @@ from dgr_lightning.pipeline.execution import Stage, compute, execute
 from dgr_lightning.pipeline.identity import evaluation_hash, identify
 from dgr_lightning.pipeline.locate_model import locate
 from dgr_lightning.pipeline.measurements import Measured, divergence_hash, shift_hash
-from dgr_lightning.pipeline.overlap import measured_hashes, measured_prompts, overlap
+from dgr_lightning.pipeline.overlap import load_sources, measured_hashes, measured_prompts, overlap
 from dgr_lightning.pipeline.place import Place
+from dgr_lightning.pipeline.row_checks import check_rows
 from dgr_lightning.pipeline.run_directory import RunDir
 from dgr_lightning.pipeline.sweep_objective import objective
 from dgr_lightning.refinement.outcome import RefinementStats, fallback_warning
@@ -55,7 +56,7 @@ def train(cfg: Config, place: Place) -> float | tuple[float, float] | None:
         evaluation = evaluation_hash(cfg, {"evaluation": _task_hashes(cfg, EVALUATION)})
         measured = Measured(run.path, evaluation, shift_hash(cfg), divergence_hash(cfg, None))
         if run.done and measured.is_current:
-            _show_finished(run, cfg)
+            _show_finished(run, cfg, place)
             return objective(run.path / "metrics.csv")
         _announce(run, cfg, base)
         _check_model(cfg, base)
@@ -94,7 +95,7 @@ def refine(cfg: Config, place: Place) -> None:
         tuned_hash = None if tuned_folder is None else model_hash(tuned_folder)
         measured = Measured(run.path, shift_hash(cfg), divergence_hash(cfg, tuned_hash))
         if run.done and measured.is_current:
-            return _show_finished(run, cfg)
+            return _show_finished(run, cfg, place)
         _announce(run, cfg, base)
         check_thinking(cfg.refine, base.chat)
         measured.forget()
@@ -115,7 +116,7 @@ def evaluate(cfg: Config, place: Place) -> None:
     """Measures one model: any Hugging Face folder."""
     with ModelHandle(locate(cfg.model), cfg) as model, _open(cfg, model, place, "evaluate") as run:
         if run.done:
-            return _show_finished(run, cfg)
+            return _show_finished(run, cfg, place)
         _announce(run, cfg, model)
         seconds: dict[str, float] = {}
         estimates = _measure(run, cfg, model, BASE, seconds)
@@ -132,7 +133,19 @@ def _open(cfg: Config, model: ModelHandle, place: Place, kind: Kind) -> RunDir:
             contents["data"] = content_hash(contents["data"], measured_hashes(cfg))
     if kind == "train":
         contents["probes"] = _task_hashes(cfg, PROBE) if cfg.probes.every else []
-    return RunDir.open(cfg, identify(cfg, contents, kind), model.model_hash, place)
+    read_source = None if kind == "evaluate" else partial(_read_source, cfg, model, measures=kind == "train")
+    return RunDir.open(cfg, identify(cfg, contents, kind), model.model_hash, place, before_new=read_source)
+
+
+def _read_source(cfg: Config, target: ModelHandle, *, measures: bool) -> None:
+    """Reads the source set once before anything is made for it; the stage, which reads it again, says what there is to say.
+
+    Raises:
+        UserError: it cannot be read, or not be written in the target's chat format.
+    """
+    with silence():
+        source = load_sources(cfg, measured_prompts(cfg) if measures and cfg.data.drop_overlap else {})
+        check_rows(source.examples, target.chat)
 
 
 def _task_hashes(cfg: Config, split: str) -> list[str]:
@@ -215,7 +228,8 @@ def _announce(run: RunDir, cfg: Config, model: ModelHandle) -> None:
     say(f"[dim]chat style: {model.chat.style}[/]")
 
 
-def _show_finished(run: RunDir, cfg: Config) -> None:
+def _show_finished(run: RunDir, cfg: Config, place: Place) -> None:
+    place.shown = True
     run.note_asked()  # by that a study knows the runs of its command
     say(f"{escape(str(run.path))} is done; overwrite=true starts it from the beginning.")
     terminal.show(run.path, judge_note(cfg.judge))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -50,7 +51,15 @@ class RunDir:
         self.path, self.hash, self._lock = path, run_hash, lock
 
     @classmethod
-    def open(cls, cfg: Config, identity: RunIdentity, model_hash: str, place: Place, wait_seconds: float = 10.0) -> RunDir:
+    def open(
+        cls,
+        cfg: Config,
+        identity: RunIdentity,
+        model_hash: str,
+        place: Place,
+        wait_seconds: float = 10.0,
+        before_new: Callable[[], None] | None = None,
+    ) -> RunDir:
         """Makes or takes up the directory of a run, locks it, and writes the resolved config into it.
 
         With `cfg.overwrite` everything that an earlier run of the same hash left there is deleted first.
@@ -59,8 +68,9 @@ class RunDir:
             cfg: the checked config, `auto` values resolved.
             identity: of the run.
             model_hash: content hash of the target model, which the identity of a grown one does not hold.
-            place: where it goes.
+            place: where it goes; it is told the directory.
             wait_seconds: how long to wait for another process that owns the directory.
+            before_new: called where there is no such directory yet, before it is made: what it refuses leaves none behind.
 
         Raises:
             UserError: the directory holds another run, one begun on other weights, or something else, or its owner does not let
@@ -69,6 +79,8 @@ class RunDir:
         path = place.exact or place.root / cfg.name / identity.directory
         begun_on = None if cfg.overwrite else model_hash
         _check_holds(path, identity, begun_on)
+        if before_new is not None and not path.exists():
+            before_new()
         try:
             with writing(path, refused=False):
                 path.mkdir(parents=True, exist_ok=True)
@@ -88,6 +100,7 @@ class RunDir:
             with suppress(OSError):  # what did not fit is tried once more
                 lock.close()
             raise
+        place.directory = path
         return cls(path, identity.hash, lock)
 
     @property

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from dgr_lightning.data.file_readers import columns, read_rows
 from dgr_lightning.errors import UserError
@@ -53,6 +54,35 @@ def test_csv_with_quotes_line_breaks_empty_cells_and_long_cells(tmp_path):
         {"Unnamed: 0": "0", "prompt": 'a, "b"\r\nc', "trace": None},
         {"Unnamed: 0": "1", "prompt": "d", "trace": long},
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.csv", 'a;b\n"1;5";x, y\n', "semicolons"),
+        ("a.csv", '"a";"b"\r\n"1;5";"x, y"\r\n', "semicolons"),
+        ("a.csv", "a\tb\n1;5\tx, y\n", "tabs"),
+        ("a.tsv", 'a,b\n1;5,"x, y"\n', "commas"),
+        ("a.tsv", 'a;b\n"1;5";x, y\n', "semicolons"),
+    ],
+)
+def test_other_separators_are_read_and_said(tmp_path, capsys, monkeypatch, name, text, said):
+    monkeypatch.setattr("dgr_lightning.console.console", Console(width=300))
+    assert read_rows(write(tmp_path / name, text)) == [{"a": "1;5", "b": "x, y"}]
+    assert f"separated by {said}, and are read so" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("a;b,c\n1,2\n", [{"a;b": "1", "c": "2"}]),
+        ("a\n1;5\n", [{"a": "1;5"}]),
+        ('"a;b"\n1\n', [{"a;b": "1"}]),
+    ],
+)
+def test_a_header_with_commas_or_of_one_column_is_read_as_csv(tmp_path, capsys, text, rows):
+    assert read_rows(write(tmp_path / "a.csv", text)) == rows
+    assert capsys.readouterr().out == ""
 
 
 def test_tsv(tmp_path):
