@@ -5,6 +5,7 @@ A row is a command line, an argument each; the few that are in truth fine are in
 
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -274,7 +275,7 @@ def under_a_file(path):
 
 
 def unix_socket(path):
-    there = os.getcwd()
+    there = Path.cwd()
     os.chdir(path.parent)  # the address of a socket may have 107 characters
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(path.name)
