@@ -223,7 +223,7 @@ FINE = {
     "a name in full-stop style": ["name=a.b-c_d"],
     "an environment variable that is a name": ["name=${oc.env:DGR_NAME}"],
     "a sweep of one": ["-m", "seed=1"],
-    "overrides on both sides of a flag": ["refine=vanilla", "-m", "seed=1", "hydra.sweep.dir=x"],
+    "overrides on both sides of a flag": ["refine=vanilla", "-m", "seed=1", "hydra.sweep.dir=runs/x"],
     "a sweep that is shuffled": ["-m", "seed=shuffle(1,2)"],
 }
 
