@@ -113,6 +113,10 @@ def read_refined(path: Path) -> list[RefinedExample]:
         UserError: something else has damaged it.
     """
     try:
-        return [RefinedExample(**row) for row in read_jsonl(path)]
+        examples = [RefinedExample(**row) for row in read_jsonl(path)]
+        for example in examples:
+            if not all(isinstance(getattr(example, field.name), str) for field in fields(Example)):
+                raise TypeError(f"of {example.id!r}, a part is no text")
+        return examples
     except TypeError as error:
         raise UserError(f"{path}: a row is no example of a refined set ({error}); overwrite=true makes it again.") from error

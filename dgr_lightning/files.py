@@ -130,16 +130,27 @@ def check_plain(path: Path, place: str) -> None:
         raise UserError(f"{place}: neither a file nor a folder but a device, a pipe or a socket; copy its content to a file.")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, *keys: str) -> Any:
     """Returns the JSON value in a file that this project wrote.
+
+    Args:
+        path: of the file.
+        keys: that the value, an object, must have.
 
     Raises:
         UserError: something else has damaged it.
+        FileNotFoundError: there is none.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: damaged ({_why(error)}). Delete it; the same command then makes it again.") from error
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        why = error.strerror if isinstance(error, OSError) else _why(error)
+        raise UserError(f"{path}: damaged ({why}). Delete it; the same command then makes it again.") from error
+    if keys and (not isinstance(value, dict) or not all(key in value for key in keys)):
+        raise UserError(f"{path}: damaged (no {', '.join(keys)} in it). Delete it; the same command then makes it again.")
+    return value
 
 
 def _why(error: ValueError | RecursionError) -> str:
@@ -158,9 +169,13 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """Yields the rows of a JSONL file.
 
     Raises:
-        UserError: a line is not a JSON object; the message names the file and the line.
+        UserError: the file cannot be read, or a line is not a JSON object; the message names the file and the line.
     """
-    with open(path, "rb") as file:
+    try:
+        file = open(path, "rb")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
+    with file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue

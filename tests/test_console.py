@@ -83,11 +83,11 @@ def test_a_description_longer_than_the_terminal_is_all_that_is_cut(monkeypatch):
 def test_a_bar_leaves_room_for_what_a_terminal_writes_at_ctrl_c(monkeypatch):
     """A line that is full to its end would be followed by ^C on the next one, and the bar drawn once more there."""
     file = StringIO()
-    monkeypatch.setattr(console, "console", Console(file=file, width=60, force_terminal=True, color_system=None))
+    monkeypatch.setattr(console, "console", Console(file=file, width=100, force_terminal=True, color_system=None))
     with console.progress("training", total=4) as advance:
         advance(3, "loss 0.5  lr 1.0e-03  12,345 tokens/s  MFU 30%")
     lines = [re.sub(r"\x1b\[[?0-9]*[a-zA-Z]", "", line) for line in re.split(r"[\r\n]", file.getvalue())]
-    assert "3/4" in "".join(lines) and max(map(cell_len, lines)) == 58
+    assert "3/4" in "".join(lines) and 90 < max(map(cell_len, lines)) <= 98
 
 
 def test_lines_are_not_wrapped(output):

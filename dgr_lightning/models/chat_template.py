@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from dgr_lightning.errors import UserError, one_line
+from dgr_lightning.errors import UserError
 from dgr_lightning.prompts.rendering import RenderingFailure, render_chat
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class ChatTemplate:
             if system:  # a template says so itself where it does not take a role
                 remedies.insert(0, "write model.system_prompt=null")
             raise UserError(
-                f"{self._name}: its chat template {failure}, for a prompt that begins {one_line(prompt, 40)!r}; "
+                f"{self._name}: its chat template {failure}, for a prompt of {len(prompt):,} characters; "
                 f"{', or '.join(remedies)}."
             ) from failure
 

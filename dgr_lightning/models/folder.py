@@ -146,12 +146,13 @@ def _shard_names(index: Mapping[str, Any], named: str) -> list[str]:
     for weight, name in weight_map.items():
         if not isinstance(name, str):
             raise UserError(
-                f"{named}: the weight_map of {INDEX} has no file name for {one_line(weight, 60)}, but {type(name).__name__}. "
-                f"{remedy}"
+                f"{named}: the weight_map of {INDEX} has no file name for {one_line(repr(weight), 60)}, but "
+                f"{type(name).__name__}. {remedy}"
             )
         names.add(name)
     for name in sorted(names):
-        if not name.endswith(".safetensors") or set(name) & set("/\\\0:") or len(name.encode()) > 255:
+        plain = name.isprintable() and not set(name) & set("/\\:") and len(name.encode()) < 256
+        if not plain or not name.endswith(".safetensors"):
             raise UserError(
                 f"{named}: {INDEX} names {one_line(repr(name), 80)}. Weights are *.safetensors files in the folder itself: "
                 "others could run code when they are loaded, or lie anywhere. Save it again: model.save_pretrained(folder)."

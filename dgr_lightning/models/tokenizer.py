@@ -44,7 +44,8 @@ def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedT
         else:
             from transformers import AutoTokenizer  # imports torch, which takes seconds
 
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+            with quiet_transformers():
+                tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except UserError:
         raise
     except BaseException as error:

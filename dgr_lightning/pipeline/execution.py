@@ -50,7 +50,7 @@ def execute(stage: Stage, run_dir: Path, cfg: Config) -> dict[str, Any]:
     """Returns a stage's record: the one on disk, or what its work returns with the seconds that it took."""
     path = run_dir / "stages" / f"{stage.name}.json"
     if path.exists():
-        record: dict[str, Any] = read_json(path)
+        record: dict[str, Any] = read_json(path, "seconds")
         if record.get("measured") == stage.measured:
             say(f"[dim]{stage.title}: done before[/]")
             return record

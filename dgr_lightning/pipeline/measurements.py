@@ -49,7 +49,7 @@ class Measured:
     @property
     def is_current(self) -> bool:
         """Whether the summary on disk is of these measurements."""
-        return self._path.exists() and bool(read_json(self._path)["hashes"] == self._hashes)
+        return self._path.exists() and bool(read_json(self._path, "hashes")["hashes"] == self._hashes)
 
     def forget(self) -> None:
         """Says that outputs are being written again: until `mark`, the summary on disk is of no measurements."""

@@ -132,7 +132,7 @@ def last_asked(directory: Path) -> float:
 
 def read_described(directory: Path) -> dict[str, Any]:
     """Returns what the hash of a run directory's run is made of: `RunIdentity.described`."""
-    described: dict[str, Any] = read_json(directory / _RUN)["described"]
+    described: dict[str, Any] = read_json(directory / _RUN, "described")["described"]
     return described
 
 
@@ -146,7 +146,7 @@ def _check_holds(path: Path, identity: RunIdentity, model_hash: str | None) -> N
         if any(entry.name != _LOCK for entry in path.iterdir()):
             raise UserError(f"{path}: holds files, but no run of this project; give a new or an empty directory.")
         return
-    there = read_json(path / _RUN)
+    there = read_json(path / _RUN, "hash", "described")
     if there["hash"] == identity.hash:
         if model_hash is not None and there.get("model", model_hash) != model_hash:
             raise UserError(

@@ -81,15 +81,20 @@ def _failure(error: Exception) -> str:
     from jinja2 import TemplateError, TemplateSyntaxError
 
     if isinstance(error, TemplateSyntaxError):
-        return f"is not a Jinja2 template (line {error.lineno}: {one_line(error.message, 200)})"
+        return f"is not a Jinja2 template (line {error.lineno}: {_words(error.message)})"
     if isinstance(error, MemoryError):
         return f"takes more than {MEMORY_BYTES // 2**30} GiB of memory"
     if isinstance(error, RecursionError):
         return "fails when it is rendered (it calls itself without an end, or is nested too deeply)"
-    words = one_line(str(error)[:1000], 200)
+    words = _words(error)
     if type(error) is TemplateError:  # what a chat template raises itself
         return f"refuses a message ({words})"
     return f"fails when it is rendered ({type(error).__name__}: {words})"
+
+
+def _words(message: object) -> str:
+    """Returns the beginning of a message, which a template may have made up, without what a terminal would act on."""
+    return "".join(character if character.isprintable() else "?" for character in one_line(str(message)[:1000], 200))
 
 
 def _transformers_rendering() -> Callable[..., tuple[list[str], Any]]:

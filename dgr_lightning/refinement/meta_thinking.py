@@ -159,9 +159,8 @@ def _entry(place: str, line: str, names: dict[str, str]) -> str:
     try:
         matches_nothing = _whole_words(entry).search("") is not None
     except (re.error, OverflowError, RecursionError) as error:
-        raise UserError(
-            f"{place}: {one_line(line, _SHOWN)} is not a regular expression ({error}); a phrase stands without slashes."
-        ) from error
+        shown = one_line(line, _SHOWN)
+        raise UserError(f"{place}: {shown} is not a regular expression ({error}); a phrase stands without slashes.") from error
     if matches_nothing:
         raise UserError(f"{place}: {line} matches where there is no text; write what it should find.")
     return entry
@@ -175,9 +174,8 @@ def _named(place: str, line: str, text: str, names: dict[str, str]) -> str:
 
     whole = _NAME.sub(named, text)
     if len(whole) > _LONGEST:
-        raise UserError(
-            f"{place}: {one_line(line, _SHOWN)}: with its names replaced it has {len(whole):,} characters; shorten it."
-        )
+        shown = one_line(line, _SHOWN)
+        raise UserError(f"{place}: {shown}: with its names replaced it has {len(whole):,} characters; shorten it.")
     return whole
 
 

@@ -32,7 +32,7 @@ def write(run_dir: Path, summary: Summary, judge_note: str) -> None:
 
 def show(run_dir: Path, judge_note: str) -> None:
     """Prints the result of a finished run and the path of its report."""
-    show_summary(read_json(run_dir / SUMMARY), judge_note)
+    show_summary(read_json(run_dir / SUMMARY, "schema", "wall_seconds"), judge_note)
     console.print(Text.assemble(("report  ", "bold"), str(run_dir / "report.html")), soft_wrap=True)
 
 

@@ -23,6 +23,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from dgr_lightning.distributed.ranks import Ranks
+from dgr_lightning.errors import UserError, one_line
 from dgr_lightning.files import PARTIAL, deleted_on_failure, partial_of, put_in_place, read_json, write_json
 from dgr_lightning.writing import writing
 
@@ -55,6 +56,8 @@ class Checkpoints:
         self._publisher = ThreadPoolExecutor(1, "checkpoints")
         self._pending: Future[None] | None = None
         self._group: Any = None
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"{folder}: a file, where checkpoints go. Delete it, or move it away.")
         if ranks.is_first:
             for leftover in folder.glob(f"*{PARTIAL}"):
                 shutil.rmtree(leftover)
@@ -121,23 +124,39 @@ class Checkpoints:
 
         Returns:
             The `state` that was saved with it.
-        """
-        import torch.distributed.checkpoint as dcp
-        from torch.distributed.checkpoint import HuggingFaceStorageReader
 
+        Raises:
+            UserError: something has damaged it.
+        """
         if not optimizer.state:
             _initialize_states(optimizer)
         tensors, _ = _tensors_and_numbers(model, optimizer)
-        # In place: these are the model's and the optimizer's own tensors.
-        with _error_of_a_rank():
-            dcp.load(tensors, storage_reader=HuggingFaceStorageReader(str(self.path(step))), no_dist=self.ranks.size == 1)
-        stored = read_json(self.path(step) / _STATE)
+        stored = self._read(step, tensors)
         for name, weight in trained_parameters(model):
             optimizer.state[weight].update(stored["optimizer"].get(name, {}))
             for key, value in optimizer.state[weight].items():
                 if isinstance(value, Tensor) and _local_8bit(value) is not None:
                     value.copy_(tensors[f"optimizer.{name}.{key}"])
         return dict(stored["state"])
+
+    def _read(self, step: int, tensors: dict[str, Tensor]) -> dict[str, Any]:
+        """Fills tensors with what a checkpoint holds of them, in place, and returns its JSON."""
+        import torch.distributed.checkpoint as dcp
+        from torch.distributed.checkpoint import HuggingFaceStorageReader
+
+        folder = self.path(step)
+        try:
+            with _error_of_a_rank():
+                dcp.load(tensors, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=self.ranks.size == 1)
+            stored: dict[str, Any] = read_json(folder / _STATE, "state", "optimizer")
+        except torch.OutOfMemoryError:
+            raise
+        except (UserError, OSError, ValueError, LookupError, AssertionError, RuntimeError) as error:
+            raise UserError(
+                f"{folder}: damaged ({one_line(error, 200)}). Delete that folder; the same command continues from the "
+                "checkpoint before it, or begins training anew."
+            ) from error
+        return stored
 
     def _publish(self, step: int, written: Future[Any]) -> None:
         """Renames a checkpoint once all ranks have written it, and deletes old ones; runs in a thread."""

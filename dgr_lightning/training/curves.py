@@ -136,16 +136,17 @@ def _read_table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, float]
     Raises:
         UserError: something else has damaged it; the message names the line.
     """
-    number = 1
+    rows: list[tuple[int, dict[str, float]]] = []
     try:
         whole = path.read_text(encoding="utf-8").rpartition("\n")[0]
         header, *lines = list(csv.reader(whole.split("\n"))) if whole else [[STEP]]
         if header[:1] != [STEP] or len(set(header)) < len(header):
             raise ValueError
-        rows = []
-        for number, cells in enumerate(lines, start=2):
+        for cells in lines:
             named = zip(header[1:], cells[1:], strict=True)
             rows.append((int(cells[0]), {name: float(cell) for name, cell in named if cell}))
     except (OSError, ValueError, IndexError, csv.Error) as error:
-        raise UserError(f"{path}, line {number}: damaged. Write overwrite=true to begin the run anew.") from error
+        raise UserError(
+            f"{path}, behind {len(rows)} whole rows: damaged. Write overwrite=true to begin the run anew."
+        ) from error
     return header, rows

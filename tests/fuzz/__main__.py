@@ -3,8 +3,8 @@
     python -m tests.fuzz 60            # every target in turn, a minute in all
     python -m tests.fuzz rows 600      # one of them, for ten minutes
 
-A target is a file of this folder: seeds, and a function of bytes that raises where something other than a UserError comes out, or
-where what it read is not what was there. libFuzzer (atheris) changes the seeds so that they reach more of the package's code. A
+A target is a file of this folder: seeds, and a function of bytes that raises where something other than a UserError comes out,
+or where what it read is not what was there. libFuzzer (atheris) changes the seeds so that they reach more of the code. A
 finding ends it with an exit code other than 0; the bytes that made it lie in a folder whose name is printed, and
 
     python -m tests.fuzz rows --replay FILE

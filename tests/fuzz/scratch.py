@@ -1,4 +1,4 @@
-"""A folder for the files that a target reads, in memory where the system has such a place, and a console that prints nothing."""
+"""A folder for the files that a target reads, in memory where the system has one, and a console that prints nothing."""
 
 from __future__ import annotations
 

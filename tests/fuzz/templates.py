@@ -1,4 +1,4 @@
-"""Text files of a user's own: rewriting templates, phrases, patterns of meta-thinking. Each is taken, or refused by one message."""
+"""Text files of a user's own: rewriting templates, phrases, patterns. Each is taken, or refused by one message."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """What the tables of odd inputs have in common: a small world to run a command in, and what must hold when it has ended.
 
-Whatever is asked of it, a command ends in time, with one message and the exit code that belongs to it, and nothing that lay there
-before has changed: not the inputs, not a finished run beside it, not what the cache held. New files lie in `runs/` and in the
-cache alone.
+Whatever is asked of it, a command ends in time, with one message and the exit code that belongs to it, and nothing that lay
+there before has changed: not the inputs, not a finished run beside it, not what the cache held. New files lie in `runs/` and in
+the cache alone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import faulthandler
 import getpass
 import hashlib
 import json
-import os
 import re
 import signal
 import sys
@@ -85,7 +84,7 @@ class World:
         found = {}
         for path in sorted(self.root.rglob("*")):
             if path.is_symlink():
-                what = f"link to {os.readlink(path)}"
+                what = f"link to {path.readlink()}"
             elif path.is_file():
                 what = hashlib.sha256(path.read_bytes()).hexdigest()
             else:

@@ -88,7 +88,7 @@ def test_of_several_templates_the_one_that_transformers_takes_is_rendered(args):
         ("{{ ''.__class__.__mro__ }}", r"fails when it is rendered \(SecurityError"),
         ("{{ nothing.more }}", r"fails when it is rendered \(UndefinedError: 'nothing' is undefined\)"),
         ("{{ messages.count() }}", r"fails when it is rendered \(TypeError"),
-        ("{{ raise_exception('no users') }}", r"refuses a message \(no users\), for a prompt that begins '\?'"),
+        ("{{ raise_exception('no users') }}", r"refuses a message \(no users\), for a prompt of 1 characters"),
         ("{{ 1 / 0 }}", r"fails when it is rendered \(ZeroDivisionError"),
         ("{% for i in range(99999) %}{{ 'a' * 3000 }}{% endfor %}", "writes more than 4,"),
     ],
@@ -107,7 +107,7 @@ def test_a_template_that_hangs_on_some_prompt_alone_is_refused_there(monkeypatch
     plain = chat.prompt_ids("a")
     monkeypatch.setattr(rendering, "SECONDS", 1.0)
     for ids in (chat.prompt_ids, chat.template_ids):
-        with pytest.raises(UserError, match=r"does not come to an end within 1 s, for a prompt that begins 'magic words'"):
+        with pytest.raises(UserError, match=r"does not come to an end within 1 s, for a prompt of 11 characters"):
             ids("magic words")
     assert chat.prompt_ids("a") == plain
 

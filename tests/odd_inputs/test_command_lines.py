@@ -5,6 +5,7 @@ A row is a command line, an argument each; the few that are in truth fine are in
 
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -222,7 +223,7 @@ FINE = {
     "a name in full-stop style": ["name=a.b-c_d"],
     "an environment variable that is a name": ["name=${oc.env:DGR_NAME}"],
     "a sweep of one": ["-m", "seed=1"],
-    "overrides on both sides of a flag": ["refine=vanilla", "-m", "seed=1", "hydra.sweep.dir=x"],
+    "overrides on both sides of a flag": ["refine=vanilla", "-m", "seed=1", "hydra.sweep.dir=runs/x"],
     "a sweep that is shuffled": ["-m", "seed=shuffle(1,2)"],
 }
 
@@ -274,7 +275,7 @@ def under_a_file(path):
 
 
 def unix_socket(path):
-    there = os.getcwd()
+    there = Path.cwd()
     os.chdir(path.parent)  # the address of a socket may have 107 characters
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(path.name)

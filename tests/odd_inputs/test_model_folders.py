@@ -1,6 +1,6 @@
-"""Odd model folders: files that are missing, broken or of the wrong type, indexes and weights that lie, templates that misbehave.
+"""Odd model folders: files that are missing, broken or of the wrong type, indexes and weights that lie, odd templates.
 
-Each ends with one message that names the folder. Config, tokenizer and template are read by `plan=true`, which loads no weights.
+Each ends with one message that names the folder. Config, tokenizer and template are read by `plan=true`, without weights.
 """
 
 import json

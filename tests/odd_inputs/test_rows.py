@@ -273,8 +273,8 @@ FOLDERS = {
     ),
     "saved set: broken arrow": lambda world: saved(
         world,
-        state_json='{"_data_files": [{"filename": "a.arrow"}], "_fingerprint": "x", "_format_type": null, "_format_kwargs": {}, '
-        '"_format_columns": null, "_output_all_columns": false, "_split": null}',
+        state_json='{"_data_files": [{"filename": "a.arrow"}], "_fingerprint": "x", "_format_type": null, '
+        '"_format_kwargs": {}, "_format_columns": null, "_output_all_columns": false, "_split": null}',
         dataset_info_json="{}",
         a_arrow=b"ARROW1\0\0rubbish",
     ),

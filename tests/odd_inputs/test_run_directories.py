@@ -203,7 +203,7 @@ def lines_changed(change):
 
 STORES = {
     "empty": (each_shard(lambda file: write(file, "")), 0),
-    "torn last line": (lines_changed(lambda header, rows: [header, rows[0], rows[-1][:-5]]), 0),
+    "torn last line": (lines_changed(lambda header, rows: [header, *rows, *(row[:-5] for row in rows[:1])]), 0),
     "torn header": (lines_changed(lambda header, rows: [header[:-5]]), 0),
     "torn header before rows": (lines_changed(lambda header, rows: [header[:-5] + b"\n", *rows]), 2),
     "header of a list": (lines_changed(lambda header, rows: [b'{"header": []}\n', *rows]), 2),

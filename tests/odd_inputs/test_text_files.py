@@ -33,7 +33,8 @@ TEMPLATES: dict[str, bytes | str] = {
     "long range": "{% for a in range(10 ** 12) %}{{ trace }}{% endfor %}",
     "nested ranges": "{{ trace }}{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}"
     "{% endfor %}{% endfor %}{% endfor %}",
-    "list that grows": "{{ trace }}{% set ns = namespace(x=[1]) %}{% for a in range(999) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
+    "list that grows": "{{ trace }}{% set ns = namespace(x=[1]) %}{% for a in range(999) %}{% set ns.x = ns.x + ns.x %}"
+    "{% endfor %}",
     "power": "{{ trace }}{{ 9 ** (9 ** 9) }}",
     "format": "{{ trace }}{{ '%999999999999d' % 1 }}",
     "centre": "{{ trace | center(10 ** 13) }}",
@@ -76,7 +77,7 @@ PATTERNS: dict[str, bytes | str] = {
     "exponential in words": "/(\\w+)+!/\n",
     "deep brackets": "/" + "(" * 5000 + "a" + ")" * 5000 + "/\n",
     "a name that grows": "{a} = xxxxxxxxxx\n"
-    + "".join(f"{{{b}}} = {f'{{{a}}}' * 10}\n" for a, b in zip("abcdefgh", "bcdefghi"))
+    + "".join(f"{{{b}}} = {f'{{{a}}}' * 10}\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
     + "/{i}/\n",
     "not UTF-8": b"word\xff",
     "NUL in brackets": "/[\0/\n",

@@ -26,7 +26,9 @@ def interrupt_when(condition, cache: Path, *arguments: str, number: signal.Signa
     A terminal sends the signal to all processes of the run; `kill` sends it to the first alone.
     """
     heeds = "import signal, runpy, sys; signal.signal(signal.SIGINT, signal.default_int_handler); sys.argv.pop(0); "
-    heeds += "runpy.run_path(sys.argv[0], run_name='__main__')"  # a background shell has it ignored
+    heeds += (
+        f"sys.path.insert(0, {str(ROOT)!r}); runpy.run_path(sys.argv[0], run_name='__main__')"  # a background shell ignores it
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", heeds, str(ROOT / "train.py"), *arguments],
         env=environment(cache),

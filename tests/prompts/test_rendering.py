@@ -73,8 +73,8 @@ def test_a_chat_template_that_cannot_be_rendered_fails_with_the_same_words(templ
 
 
 def test_what_a_chat_template_raises_is_quoted():
-    with pytest.raises(RenderingFailure, match=r"^refuses a message \(no, thanks\)$"):
-        render_chat("{{ raise_exception('no,\n thanks') }}", MESSAGES, {})
+    with pytest.raises(RenderingFailure, match=r"^refuses a message \(no, thanks\?\]0;title\)$"):
+        render_chat("{{ raise_exception('no,\n thanks\x1b]0;title') }}", MESSAGES, {})
 
 
 def test_a_template_that_hangs_on_some_row_alone_is_the_users_error_too(tmp_path, monkeypatch):

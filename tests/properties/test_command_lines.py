@@ -11,39 +11,12 @@ from dgr_lightning.errors import UserError
 from tests.fuzz.overrides import SEEDS, check, check_line
 from tests.helpers.strategies import TEXTS, damaged
 
-KEYS = st.one_of(
-    st.sampled_from(sorted(keys())), st.sampled_from(["model", "data", "refine", "tuning", "sft", "data.keep.a", "hydra.x"])
+GROUPS = st.sampled_from(["model", "data", "refine", "tuning", "sft", "data.keep.a", "hydra.x"])
+KEYS = st.one_of(st.sampled_from(sorted(keys())), GROUPS)
+_PLAIN = (
+    "1 0 -1 1e-3 .5 1e999 nan inf true null '' a [] [1,2] [a] {} {a:1} {a:{b:c}} ??? ${seed} ${name} 1,2 range(3) choice(1)"
 )
-PLAIN = st.sampled_from(
-    [
-        "1",
-        "0",
-        "-1",
-        "1e-3",
-        ".5",
-        "1e999",
-        "nan",
-        "inf",
-        "true",
-        "null",
-        "''",
-        "a",
-        "[]",
-        "[1,2]",
-        "[a]",
-        "{}",
-        "{a:1}",
-        "{a:{b:c}}",
-        "???",
-        "${seed}",
-        "${name}",
-        "1,2",
-        "range(3)",
-        "choice(1)",
-        "'a",
-        "b'",
-    ]
-)
+PLAIN = st.sampled_from(_PLAIN.split(" "))
 NUMBERS = st.one_of(st.integers(), st.floats()).map(str)
 OVERRIDES = st.tuples(st.sampled_from(["", "+", "++", "~"]), KEYS, st.just("="), st.one_of(PLAIN, NUMBERS, TEXTS)).map("".join)
 

@@ -8,9 +8,8 @@ from tests.helpers.strategies import TEXTS, damaged
 
 NAMES = st.sampled_from(["trace", "question", "answer", "loop", "namespace", "range(3)", "self", "x"])
 ATOMS = st.one_of(NAMES, st.sampled_from(["1", "0", "-7", "2.5", "'a'", "''", "[1, 2]", "{'a': 1}", "none", "true"]))
-FILTERS = st.sampled_from(
-    "upper trim length first last list sort join replace('a','b') int float tojson indent wordwrap random".split()
-)
+_FILTERS = "upper trim length first last list sort join replace('a','b') int float tojson indent wordwrap random"
+FILTERS = st.sampled_from(_FILTERS.split(" "))
 MEMBERS = st.sampled_from(["__class__", "format", "upper()", "a", "items()", "split()", "0"])
 
 
@@ -28,15 +27,25 @@ def _larger(inner):
 EXPRESSIONS = st.recursive(ATOMS, _larger, max_leaves=5)
 
 
+# [e] stands for an expression, [t] and [u] for templates.
+BLOCKS = st.sampled_from(
+    [
+        "{% if [e] %}[t]{% else %}[u]{% endif %}",
+        "{% for x in [e] %}[t]{% endfor %}",
+        "{% set x = [e] %}[t]",
+        "{% macro f(x) %}[t]{% endmacro %}{{ f(1) }}",
+        "{% filter upper %}[t]{% endfilter %}",
+        "[t][u]",
+    ]
+)
+
+
 def _nested(inner):
-    return st.one_of(
-        st.tuples(EXPRESSIONS, inner, inner).map(lambda parts: "{%% if %s %%}%s{%% else %%}%s{%% endif %%}" % parts),
-        st.tuples(EXPRESSIONS, inner).map(lambda parts: "{%% for x in %s %%}%s{%% endfor %%}" % parts),
-        st.tuples(EXPRESSIONS, inner).map(lambda parts: "{%% set x = %s %%}%s" % parts),
-        inner.map(lambda part: "{%% macro f(x) %%}%s{%% endmacro %%}{{ f(1) }}" % part),
-        inner.map(lambda part: "{%% filter upper %%}%s{%% endfilter %%}" % part),
-        st.tuples(inner, inner).map("".join),
-    )
+    def filled(parts):
+        block, expression, one, other = parts
+        return block.replace("[e]", expression).replace("[t]", one).replace("[u]", other)
+
+    return st.tuples(BLOCKS, EXPRESSIONS, inner, inner).map(filled)
 
 
 TEMPLATES = st.recursive(st.one_of(EXPRESSIONS.map(lambda e: f"{{{{ {e} }}}}"), TEXTS), _nested, max_leaves=4)
@@ -59,9 +68,8 @@ def test_any_list_of_phrases_is_taken_or_one_message(text):
     check_text(1, text)
 
 
-PIECES = st.sampled_from(
-    r"a b \w \b [a-z] [^x] (?:a|b) (a) (?P<n>a) (?=a) (?<!a) {name} * + ? {2,3} | . ^ $ \1 ( ) [ ] / \ ’".split(" ")
-)
+_PIECES = r"a b \w \b [a-z] [^x] (?:a|b) (a) (?P<n>a) (?=a) (?<!a) {name} * + ? {2,3} | . ^ $ \1 ( ) [ ] / \ ’"
+PIECES = st.sampled_from(_PIECES.split(" "))
 
 
 @given(st.lists(st.one_of(PIECES, TEXTS), max_size=8).map("".join), st.booleans())

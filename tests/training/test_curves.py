@@ -79,5 +79,5 @@ def test_damaged_curves_are_one_message_for_who_resumes_and_for_who_reads(conten
     path = tmp_path / "metrics.csv"
     path.write_text(content)
     for read in (Curves, read_curves):
-        with pytest.raises(UserError, match=r"metrics.csv, line \d: damaged. Write overwrite=true"):
+        with pytest.raises(UserError, match=r"metrics.csv, behind \d whole rows: damaged. Write overwrite=true"):
             read(path)

@@ -50,9 +50,8 @@ class KeywordJudge:
         lines = read_lines(place, file)
         found = [_plain(line) for line in lines]
         if "" in found:  # it would stand in every answer
-            raise UserError(
-                f"{place}: {lines[found.index('')]!r} holds marks alone; write a phrase a line, or # before a note."
-            )
+            marks = lines[found.index("")]
+            raise UserError(f"{place}: {marks!r} holds marks alone; write a phrase a line, or # before a note.")
         if not found:
             raise UserError(f"{place}: holds no phrase; write one a line, or give null for the shipped list.")
         self.content: list[str] = found
