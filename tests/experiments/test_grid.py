@@ -1,7 +1,8 @@
 """A grid: one sweep a base, in processes that share the bases; finished runs read back."""
 
 import os
-import subprocess
+import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,6 +10,11 @@ from dgr_lightning.config import StudyConfig
 from dgr_lightning.experiments import grid
 from tests.helpers.runs import ROOT
 from tests.helpers.study_runs import finished_run
+
+
+def ended(code: int) -> SimpleNamespace:
+    """A process that has ended."""
+    return SimpleNamespace(wait=lambda: code)
 
 
 def test_finished_trainings_are_read_in_the_order_in_which_they_finished(tmp_path):
@@ -34,12 +40,12 @@ def test_every_base_is_a_sweep_of_train_with_its_share_of_the_cores(tmp_path, mo
     def run(command, env, **options):
         commands.append(command)
         environments.append(env.get("OMP_NUM_THREADS"))
-        return subprocess.CompletedProcess(command, 1 if "model.seed=4" in command else 0)
+        return ended(1 if "model.seed=4" in command else 0)
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(grid.os, "sched_getaffinity", lambda _: {0, 1})
-    monkeypatch.setattr(grid.subprocess, "run", run)
+    monkeypatch.setattr(grid.subprocess, "Popen", run)
     study = StudyConfig(bases=[3, 4], seeds=[1, 2], workers=workers)
     assert grid.sweep(study, "name", [grid.override("sft.lr", (1e-5, 0.001))], 4) is False
     expected = [["-m", "name=name", f"model.seed={base}", "seed=1,2", "sft.lr=1e-05,0.001"] for base in (3, 4)]
@@ -52,9 +58,7 @@ def test_every_base_is_a_sweep_of_train_with_its_share_of_the_cores(tmp_path, mo
 def test_of_two_overrides_of_one_key_the_last_one_counts(tmp_path, monkeypatch):
     commands = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(
-        grid.subprocess, "run", lambda command, **options: commands.append(command) or subprocess.CompletedProcess(command, 0)
-    )
+    monkeypatch.setattr(grid.subprocess, "Popen", lambda command, **options: commands.append(command) or ended(0))
     assert grid.sweep(StudyConfig(bases=[0], workers=1), "name", ["sft.lr=1", "data.limit=8", "sft.lr=2,3"], 1)
     assert commands[0][-2:] == ["sft.lr=2,3", "data.limit=8"]
 
@@ -64,11 +68,11 @@ def test_the_users_own_number_of_threads_stays(tmp_path, monkeypatch):
 
     def run(command, env, **options):
         environments.append(env["OMP_NUM_THREADS"])
-        return subprocess.CompletedProcess(command, 0)
+        return ended(0)
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    monkeypatch.setattr(grid.subprocess, "run", run)
+    monkeypatch.setattr(grid.subprocess, "Popen", run)
     assert grid.sweep(StudyConfig(bases=[0, 1], workers=2), "name", [], 1)
     assert environments == ["3", "3"]
 
@@ -78,10 +82,31 @@ def test_the_project_is_found_beside_the_users_own_python_path(tmp_path, monkeyp
 
     def run(command, env, **options):
         paths.append(env["PYTHONPATH"].split(grid.os.pathsep))
-        return subprocess.CompletedProcess(command, 0)
+        return ended(0)
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", "/elsewhere")
-    monkeypatch.setattr(grid.subprocess, "run", run)
+    monkeypatch.setattr(grid.subprocess, "Popen", run)
     assert grid.sweep(StudyConfig(bases=[0], workers=1), "name", [], 1)
     assert paths == [[str(ROOT), "/elsewhere"]]
+
+
+def test_a_study_that_is_stopped_ends_its_sweeps_and_begins_no_other(tmp_path, monkeypatch):
+    begun, stopped = threading.Event(), threading.Event()
+    commands = []
+
+    def run(command, **options):
+        commands.append(command)
+        begun.set()
+        return SimpleNamespace(wait=lambda: stopped.wait() and 143, terminate=stopped.set)
+
+    def interrupted(*arguments, **options):
+        assert begun.wait(60)
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(grid.subprocess, "Popen", run)
+    monkeypatch.setattr(grid, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        grid.sweep(StudyConfig(bases=[0, 1, 2], workers=1), "name", [], 1)
+    assert stopped.is_set() and len(commands) == 1
