@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from time import time
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import yaml
 from rich.markup import escape
@@ -120,11 +120,11 @@ def sweep(study: StudyConfig, name: str, overrides: Sequence[str], num_runs: int
     last_of_each = {text.partition("=")[0]: text for text in overrides}
     total, start = num_runs * len(study.bases), now()
 
-    running: list[subprocess.Popen[bytes]] = []
+    sweeps = _Processes()
 
     def of_base(base: int) -> bool:
         arguments = [f"name={name}", f"model.seed={base}", override("seed", study.seeds), *last_of_each.values()]
-        return _train(["-m", *arguments], threads, folder / f"base-{base}.log", running)
+        return _train(["-m", *arguments], threads, folder / f"base-{base}.log", sweeps)
 
     # The kernel ends a child with the thread that started it: the pool's threads live until all of them are done.
     with ThreadPoolExecutor(workers) as pool, progress(f"{name}: runs", total) as advance:
@@ -139,8 +139,7 @@ def sweep(study: StudyConfig, name: str, overrides: Sequence[str], num_runs: int
                 shown = found
         except BaseException:  # stopped: nothing more is started, and what runs ends as if it had been stopped itself
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in running:
-                process.terminate()
+            sweeps.stop()
             raise
     return all(finished)
 
@@ -172,25 +171,45 @@ def output_folder(cfg: Config, overrides: Sequence[str], *, complete: bool) -> P
     return Path(study.out) if complete and (elsewhere or is_published(study, overrides)) else Path("runs", cfg.name)
 
 
-def _train(arguments: Sequence[str], defaults: Mapping[str, str], log: Path, running: list[subprocess.Popen[bytes]]) -> bool:
+class _Processes:
+    """Processes that several threads run, and that end together when the user stops the study."""
+
+    def __init__(self) -> None:
+        self._begun: list[subprocess.Popen[bytes]] = []
+        self._stopped = False
+
+    def run(self, command: Sequence[str], environment: Mapping[str, str], output: IO[bytes]) -> int:
+        """Runs a command to its end and returns its exit code."""
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        self._begun.append(process)
+        if self._stopped:  # while it was started
+            process.terminate()
+        return process.wait()
+
+    def stop(self) -> None:
+        """Ends those that run."""
+        self._stopped = True
+        for process in self._begun:
+            process.terminate()
+
+
+def _train(arguments: Sequence[str], defaults: Mapping[str, str], log: Path, sweeps: _Processes) -> bool:
     """Trains to the end of a sweep, its output appended to a log; returns whether it succeeded.
 
     Args:
         arguments: of the command.
         defaults: environment variables for it where the user has set none.
         log: receives its output.
-        running: receives the process.
+        sweeps: runs it.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     started, parent = script_name("train"), str(os.getpid())
     command, environment = python_module("dgr_lightning.cli.sweep_process", parent, started, *arguments)
     with open(log, "ab") as output:
-        process = subprocess.Popen(command, env={**defaults, **environment}, stdout=output, stderr=subprocess.STDOUT)
-        running.append(process)
-        process.wait()
-    if process.returncode:
-        say(f"[red]a sweep ended with exit code {process.returncode}; its output is in {escape(str(log))}[/]")
-    return process.returncode == 0
+        code = sweeps.run(command, {**defaults, **environment}, output)
+    if code:
+        say(f"[red]a sweep ended with exit code {code}; its output is in {escape(str(log))}[/]")
+    return code == 0
 
 
 def finished_runs(folder: Path, since: float = 0.0) -> list[FinishedRun]:

@@ -1,6 +1,7 @@
 """A grid: one sweep a base, in processes that share the bases; finished runs read back."""
 
 import os
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -11,9 +12,9 @@ from tests.helpers.runs import ROOT
 from tests.helpers.study_runs import finished_run
 
 
-def ended(returncode=0):
+def ended(code: int) -> SimpleNamespace:
     """A process that has ended."""
-    return SimpleNamespace(returncode=returncode, wait=lambda: returncode)
+    return SimpleNamespace(wait=lambda: code)
 
 
 def test_finished_trainings_are_read_in_the_order_in_which_they_finished(tmp_path):
@@ -57,7 +58,7 @@ def test_every_base_is_a_sweep_of_train_with_its_share_of_the_cores(tmp_path, mo
 def test_of_two_overrides_of_one_key_the_last_one_counts(tmp_path, monkeypatch):
     commands = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(grid.subprocess, "Popen", lambda command, **options: commands.append(command) or ended())
+    monkeypatch.setattr(grid.subprocess, "Popen", lambda command, **options: commands.append(command) or ended(0))
     assert grid.sweep(StudyConfig(bases=[0], workers=1), "name", ["sft.lr=1", "data.limit=8", "sft.lr=2,3"], 1)
     assert commands[0][-2:] == ["sft.lr=2,3", "data.limit=8"]
 
@@ -67,7 +68,7 @@ def test_the_users_own_number_of_threads_stays(tmp_path, monkeypatch):
 
     def run(command, env, **options):
         environments.append(env["OMP_NUM_THREADS"])
-        return ended()
+        return ended(0)
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
@@ -81,10 +82,31 @@ def test_the_project_is_found_beside_the_users_own_python_path(tmp_path, monkeyp
 
     def run(command, env, **options):
         paths.append(env["PYTHONPATH"].split(grid.os.pathsep))
-        return ended()
+        return ended(0)
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", "/elsewhere")
     monkeypatch.setattr(grid.subprocess, "Popen", run)
     assert grid.sweep(StudyConfig(bases=[0], workers=1), "name", [], 1)
     assert paths == [[str(ROOT), "/elsewhere"]]
+
+
+def test_a_study_that_is_stopped_ends_its_sweeps_and_begins_no_other(tmp_path, monkeypatch):
+    begun, stopped = threading.Event(), threading.Event()
+    commands = []
+
+    def run(command, **options):
+        commands.append(command)
+        begun.set()
+        return SimpleNamespace(wait=lambda: stopped.wait() and 143, terminate=stopped.set)
+
+    def interrupted(*arguments, **options):
+        assert begun.wait(60)
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(grid.subprocess, "Popen", run)
+    monkeypatch.setattr(grid, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        grid.sweep(StudyConfig(bases=[0, 1, 2], workers=1), "name", [], 1)
+    assert stopped.is_set() and len(commands) == 1
