@@ -50,7 +50,11 @@ def _target(name: str) -> ModuleType:
 
 
 def _fuzz(name: str, seconds: int) -> int:
-    import atheris
+    try:
+        import atheris
+    except ImportError:
+        print("atheris is not installed: requirements-dev.txt has it for Linux on x86-64 and Python below 3.14")
+        return 2
 
     with atheris.instrument_imports(include=["dgr_lightning"]):
         target = _target(name)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from dgr_lightning.prompts import rendering
 from tests.helpers.odd_inputs import World, check_ending, check_nothing_lost, enter, run
 
 
@@ -10,6 +11,16 @@ def world(tmp_path, monkeypatch):
     world = World(tmp_path)
     enter(world, monkeypatch)
     return world
+
+
+ENDLESS = ("ranges", "grows", "power")
+
+
+@pytest.fixture(autouse=True)
+def _little_patience(request, monkeypatch):
+    """Has templates that never end cut off sooner than a user's."""
+    if any(word in request.node.name for word in ENDLESS):
+        monkeypatch.setattr(rendering, "SECONDS", 2.0)
 
 
 @pytest.fixture

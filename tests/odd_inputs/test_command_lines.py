@@ -311,6 +311,7 @@ FOR_EVERY_KEY = ("missing", "folder", "fifo", "loop of links", "device without e
 CASES = [(key, kind) for key in KEYS for kind in (*PLACES, *TOLD) if key == "data.path" or kind in FOR_EVERY_KEY]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("key", "kind"), CASES, ids=map(" ".join, CASES))
 def test_an_odd_path_is_one_message(key, kind, world, ends):
     if key.startswith("evaluation"):

@@ -13,6 +13,8 @@ import pytest
 from dgr_lightning.micro.build import SHIPPED
 from tests.helpers.odd_inputs import GOOD_ROW
 
+pytestmark = pytest.mark.slow  # a run of the command a row, some hundred rows
+
 DEEP = "[" * 100_000 + "]" * 100_000
 DIGITS = "9" * 5000
 JSON_FILES = ("config.json", "tokenizer_config.json", "tokenizer.json", "generation_config.json", "dgr_chat.json")

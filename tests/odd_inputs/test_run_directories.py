@@ -11,6 +11,8 @@ import pytest
 
 from tests.helpers.odd_inputs import World, enter, run
 
+pytestmark = pytest.mark.slow  # a run of the command a row, some hundred rows
+
 DEEP = "[" * 100_000 + "]" * 100_000
 COMMAND = [
     "name=mine",
