@@ -46,7 +46,11 @@ def main(arguments: list[str]) -> int:
 
 
 def _target(name: str) -> ModuleType:
-    return import_module(f"tests.fuzz.{name}")
+    target = import_module(f"tests.fuzz.{name}")
+    from dgr_lightning.console import console  # not before: a target's modules are instrumented as they are imported
+
+    console.quiet = True  # what it says of a run would be said for every input
+    return target
 
 
 def _fuzz(name: str, seconds: int) -> int:

@@ -1,4 +1,4 @@
-"""A folder for the files that a target reads, in memory where the system has one, and a console that prints nothing."""
+"""A folder for the files that a target reads, in memory where the system has one."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from dgr_lightning.console import console
-
 _MEMORY = Path("/dev/shm")
 
 
 def scratch_folder() -> Path:
-    """Returns an empty folder that is deleted when the process ends; from here on nothing is printed about a run."""
-    console.quiet = True
+    """Returns an empty folder that is deleted when the process ends."""
     folder = Path(tempfile.mkdtemp(prefix="dgr-fuzz-", dir=_MEMORY if _MEMORY.is_dir() else None))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
