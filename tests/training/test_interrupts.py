@@ -5,8 +5,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from dgr_lightning.processes import Terminated, sigterm_raises
 
+from dgr_lightning.processes import Terminated, sigterm_raises
 from tests.helpers.trainings import assert_same_weights, curve, exported, train
 
 
