@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -76,7 +77,8 @@ def parse(text: str, parser: Any, *, sweep: bool) -> Any:
     except HydraException as error:
         key, _, value = text.partition("=")
         if takes_text(key.lstrip("+")) and value == value.strip() and not _STRUCTURE.search(value.translate(_TYPOGRAPHIC)):
-            return parser.parse_override(f'{key}="{value}"')
+            with suppress(HydraException):  # it may be the key that cannot be read
+                return parser.parse_override(f'{key}="{value}"')
         cause = str(error).partition("\n")[0].partition(" expecting {")[0]
         for meant in _readings(key, value, sweep=sweep):
             try:

@@ -107,7 +107,7 @@ def read_command_line(arguments: list[str], command: str) -> CommandLine:
         raise UserError(f"--package {known.package}: {schema.unknown_key(known.package)}")
     line = CommandLine(sweep=bool(known.multirun))
     line.flags = [argument for argument in arguments if argument not in known.overrides]
-    folders = (CONF,) if known.config_dir is None else (CONF, Path(known.config_dir).expanduser())
+    folders = (CONF,) if known.config_dir is None else (CONF, local_path(known.config_dir))
     line.folders = folders
     parser, parsed = OverridesParser.create(), []
     for index, text in enumerate(known.overrides):
