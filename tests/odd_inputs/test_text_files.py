@@ -6,6 +6,8 @@ import pytest
 
 from tests.helpers.odd_inputs import GOOD_ROW
 
+pytestmark = pytest.mark.slow  # a run of the command a row, some hundred rows
+
 TEMPLATES: dict[str, bytes | str] = {
     "empty": "",
     "white space": " \n ",
