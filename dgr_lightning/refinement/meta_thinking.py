@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 import signal
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -192,7 +193,9 @@ def _spaced(text: str) -> str:
 
 
 def _whole_words(pattern: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<!\w)(?:{pattern})(?!\w)")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of what "[[" may mean to a later Python
+        return re.compile(rf"(?<!\w)(?:{pattern})(?!\w)")
 
 
 def _casefolded(text: str) -> str:
