@@ -70,7 +70,8 @@ sft_throughput._run_worker()
 """
 
 
-@pytest.mark.parametrize("checkpointing", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("checkpointing", [False, True])
 def test_our_side_trains_where_hydra_datasets_and_trl_are_missing(tmp_path: Path, checkpointing: bool) -> None:
     rows = tmp_path / "rows.json"
     rows.write_text(json.dumps(sft_throughput._rows(Namespace(rows=None, tokenizer=None), TINY, 12)), encoding="utf-8")
