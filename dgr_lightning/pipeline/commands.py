@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from dgr_lightning.cache import cache_dir
 from dgr_lightning.config import Config, Kind
-from dgr_lightning.console import console, say, silence
+from dgr_lightning.console import console, say
 from dgr_lightning.data import sources
 from dgr_lightning.engines.model_handle import ModelHandle
 from dgr_lightning.evaluation.subjects import BASE, TUNED, outputs_folder
@@ -29,9 +29,8 @@ from dgr_lightning.pipeline.execution import Stage, compute, execute
 from dgr_lightning.pipeline.identity import evaluation_hash, identify
 from dgr_lightning.pipeline.locate_model import locate
 from dgr_lightning.pipeline.measurements import Measured, divergence_hash, shift_hash
-from dgr_lightning.pipeline.overlap import load_sources, measured_hashes, measured_prompts, overlap
+from dgr_lightning.pipeline.overlap import measured_hashes, measured_prompts, overlap
 from dgr_lightning.pipeline.place import Place
-from dgr_lightning.pipeline.row_checks import check_rows
 from dgr_lightning.pipeline.run_directory import RunDir
 from dgr_lightning.pipeline.sweep_objective import objective
 from dgr_lightning.refinement.outcome import RefinementStats, fallback_warning
@@ -133,19 +132,7 @@ def _open(cfg: Config, model: ModelHandle, place: Place, kind: Kind) -> RunDir:
             contents["data"] = content_hash(contents["data"], measured_hashes(cfg))
     if kind == "train":
         contents["probes"] = _task_hashes(cfg, PROBE) if cfg.probes.every else []
-    read_source = None if kind == "evaluate" else partial(_read_source, cfg, model, measures=kind == "train")
-    return RunDir.open(cfg, identify(cfg, contents, kind), model.model_hash, place, before_new=read_source)
-
-
-def _read_source(cfg: Config, target: ModelHandle, *, measures: bool) -> None:
-    """Reads the source set once before anything is made for it; the stage, which reads it again, says what there is to say.
-
-    Raises:
-        UserError: it cannot be read, or not be written in the target's chat format.
-    """
-    with silence():
-        source = load_sources(cfg, measured_prompts(cfg) if measures and cfg.data.drop_overlap else {})
-        check_rows(source.examples, target.chat)
+    return RunDir.open(cfg, identify(cfg, contents, kind), model.model_hash, place)
 
 
 def _task_hashes(cfg: Config, split: str) -> list[str]:

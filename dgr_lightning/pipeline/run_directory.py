@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -34,6 +33,7 @@ from dgr_lightning.writing import writing
 _RUN = ".run.json"
 _LOCK = ".lock"
 _ASKED = ".asked"
+_CONFIG = "config.yaml"
 _POLL_SECONDS = 0.1
 _SHOWN_DIFFERENCES = 12
 
@@ -46,9 +46,9 @@ class RunDir:
         hash: the run hash that it holds.
     """
 
-    def __init__(self, path: Path, run_hash: str, lock: IO[str]) -> None:
+    def __init__(self, path: Path, run_hash: str, lock: IO[str], place: Place, made: Path | None) -> None:
         """Use `open`."""
-        self.path, self.hash, self._lock = path, run_hash, lock
+        self.path, self.hash, self._lock, self._place, self._made = path, run_hash, lock, place, made
 
     @classmethod
     def open(
@@ -58,7 +58,6 @@ class RunDir:
         model_hash: str,
         place: Place,
         wait_seconds: float = 10.0,
-        before_new: Callable[[], None] | None = None,
     ) -> RunDir:
         """Makes or takes up the directory of a run, locks it, and writes the resolved config into it.
 
@@ -70,7 +69,6 @@ class RunDir:
             model_hash: content hash of the target model, which the identity of a grown one does not hold.
             place: where it goes; it is told the directory.
             wait_seconds: how long to wait for another process that owns the directory.
-            before_new: called where there is no such directory yet, before it is made: what it refuses leaves none behind.
 
         Raises:
             UserError: the directory holds another run, one begun on other weights, or something else, or its owner does not let
@@ -79,8 +77,7 @@ class RunDir:
         path = place.exact or place.root / cfg.name / identity.directory
         begun_on = None if cfg.overwrite else model_hash
         _check_holds(path, identity, begun_on)
-        if before_new is not None and not path.exists():
-            before_new()
+        made = next((folder for folder in (*reversed(path.parents), path) if not exists(folder)), None)
         try:
             with writing(path, refused=False):
                 path.mkdir(parents=True, exist_ok=True)
@@ -95,13 +92,13 @@ class RunDir:
             if cfg.overwrite:
                 _empty(path)
             write_json(path / _RUN, {"hash": identity.hash, "model": model_hash, "described": identity.described})
-            write_text(path / "config.yaml", f"# run {identity.hash}, resolved\n{yaml.safe_dump(asdict(cfg), sort_keys=False)}")
+            write_text(path / _CONFIG, f"# run {identity.hash}, resolved\n{yaml.safe_dump(asdict(cfg), sort_keys=False)}")
         except BaseException:
             with suppress(OSError):  # what did not fit is tried once more
                 lock.close()
             raise
         place.directory = path
-        return cls(path, identity.hash, lock)
+        return cls(path, identity.hash, lock, place, made)
 
     @property
     def done(self) -> bool:
@@ -120,9 +117,23 @@ class RunDir:
         """Returns itself."""
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        """Releases the directory."""
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        """Releases the directory; one that was made for a run that is refused before anything is in it is deleted."""
+        if kind is not None and issubclass(kind, UserError):
+            self._delete_unused()
         self.close()
+
+    def _delete_unused(self) -> None:
+        """Deletes a directory that this process made and that holds this module's files alone, and parents made for it."""
+        if self._made is None or {entry.name for entry in self.path.iterdir()} - {_LOCK, _RUN, _CONFIG}:
+            return
+        shutil.rmtree(self.path, ignore_errors=True)
+        self._place.directory = None
+        for parent in self.path.parents:
+            if not parent.is_relative_to(self._made):
+                return
+            with suppress(OSError):  # other runs lie in it
+                parent.rmdir()
 
 
 def last_asked(directory: Path) -> float:

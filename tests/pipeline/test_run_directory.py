@@ -145,3 +145,24 @@ def test_a_waiting_process_goes_on_when_the_owner_ends(holder, tmp_path, capsys,
     with open_run(Config(), Place(exact=tmp_path / "run"), wait_seconds=60):
         pass
     assert f"process {holder.pid}" in capsys.readouterr().out
+
+
+def test_a_run_that_is_refused_before_anything_is_in_it_leaves_no_directory(tmp_path):
+    place = Place(tmp_path / "runs")
+    with pytest.raises(UserError, match="rows"), open_run(config(), place):
+        raise UserError("no such rows")
+    assert place.directory is None and not list(tmp_path.iterdir())
+
+
+def test_what_a_refused_run_holds_stays_and_so_does_a_directory_of_before(tmp_path):
+    with pytest.raises(UserError), open_run(config(), Place(tmp_path / "runs")) as run:
+        (run.path / "refined.jsonl").write_text("x")
+        raise UserError("too long")
+    assert (run.path / "refined.jsonl").exists()
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(UserError), open_run(config(), Place(exact=tmp_path / "mine")):
+        raise UserError("no such rows")
+    assert (tmp_path / "mine").is_dir()
+    with pytest.raises(RuntimeError), open_run(config(), Place(tmp_path / "failed")):
+        raise RuntimeError
+    assert list((tmp_path / "failed" / "test").iterdir())
