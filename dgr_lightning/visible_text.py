@@ -25,12 +25,15 @@ def _escape(match: re.Match[str]) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
+KEY_BEGINNINGS = r"hf_|sk-|gh[pousr]_|glpat-|xox[a-z]-|AKIA|AIza"
+"""How access keys of the hub, model servers, GitHub and others begin, as a part of a pattern."""
+
 _KEY_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY", "OPENAI_API_KEY")
 _SHORTEST_KEY = 12
 _SECRETS = re.compile(
     r"(?P<user>://)[^\s/@]+@"  # user and password of an address
     r"|(?P<name>[?&](?:access_?|api_?|auth_?)?(?:token|key|secret|password|signature|sig)=)[^\s&#'\")]+"
-    r"|(?P<kind>\b(?:hf_|sk-|gh[pousr]_|glpat-))[\w-]{16,}",
+    rf"|(?P<kind>\b(?:{KEY_BEGINNINGS}))[\w-]{{16,}}",
     re.IGNORECASE,
 )
 

@@ -335,8 +335,6 @@ def _check_sampling(section: str, count: int, key: str, temperature: float) -> N
 def _check_folder(key: str, path: str, *, weights: bool = True) -> None:
     from dgr_lightning.models.folder import check_folder
 
-    if not exists(local_path(path)):
-        raise UserError(f"{key}={path}: there is no such folder. Name a Hugging Face model folder.")
     refuse_run(local_path(path), key)
     check_folder(local_path(path), f"{key}={path}", weights=weights)
 

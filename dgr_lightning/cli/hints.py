@@ -215,7 +215,7 @@ def refuse_run(path: Path, key: str) -> None:
         path: a folder, or nothing.
         key: that the user set.
     """
-    if (path / "config.json").exists() or not (path / ".run.json").is_file():
+    if exists(path / "config.json") or not exists(path / ".run.json"):
         return
     named = f"{key}={path}"
     if (path / "stages" / "train.json").is_file() and (path / "model").is_dir():

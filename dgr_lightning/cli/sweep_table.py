@@ -59,7 +59,9 @@ def _differing(points: Sequence[Mapping[str, str]]) -> list[str]:
 
 def _summary(outcome: PointOutcome) -> dict[str, Any]:
     """Returns the summary of a point's run; empty where it has none, or lies where this process cannot read it."""
-    path = Path(outcome.directory) / "summary.json"
+    from dgr_lightning.report.summary import SUMMARY
+
+    path = Path(outcome.directory) / SUMMARY
     if outcome.code != DONE or not outcome.directory or not path.is_file():
         return {}
     summary: dict[str, Any] = read_json(path)

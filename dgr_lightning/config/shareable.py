@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from dgr_lightning.visible_text import KEY_BEGINNINGS
+
 WITHHELD = "withheld"
 """Stands in the place of a value that must not leave the machine."""
 
@@ -21,8 +23,8 @@ _TELLING = re.compile(
     | :// | ^\s*localhost\b | :\d{2,5}$                                # an address
     | (?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w.]) | \[[0-9a-fA-F]*:[0-9a-fA-F:]+\]  # an IP address
     | [\w.+-]+@[\w-]+\.\w                                             # a mail address
-    | (?:hf_|sk-|gh[pousr]_|glpat-|xox[a-z]-|AKIA|AIza)[\w-]{12,}       # keys of the hub, model servers, GitHub and others
-    """,
+    """
+    rf"| (?:{KEY_BEGINNINGS})[\w-]{{12,}}",
     re.VERBOSE,
 )
 

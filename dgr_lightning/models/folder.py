@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dgr_lightning.errors import UserError, one_line
-from dgr_lightning.files import check_plain
+from dgr_lightning.files import check_plain, exists
 from dgr_lightning.json_text import BadJson, parse_json
 
 WEIGHTS = "model.safetensors"
@@ -61,7 +61,7 @@ def check_folder(folder: Path, named: str, *, weights: bool = True) -> None:
     Raises:
         UserError: something is missing or cannot be read; the message begins with `named` and says what.
     """
-    if not folder.is_dir():
+    if not (exists(folder) and folder.is_dir()):
         raise UserError(f"{named}: there is no such folder. Name a Hugging Face model folder.")
     for file in sorted(folder.iterdir()):
         if file.exists():
