@@ -153,6 +153,7 @@ def parent(script: str) -> tuple[subprocess.Popen[str], psutil.Process]:
     """Starts a process that has a child and prints its id; returns both."""
     process = subprocess.Popen(
         [sys.executable, "-c", f"from dgr_lightning.limited_process import LimitedProcess\n{script}"],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONPATH": str(Path.cwd())},
@@ -166,7 +167,8 @@ def test_no_child_outlives_a_parent_that_exits():
         f"p = LimitedProcess('{CHILD}'); p.ask({{'do': 'echo', 'text': 'a'}}, 60); print(p.pid, flush=True); input()"
     )
     with process:
-        assert process.wait(60) is not None
+        process.communicate("\n", timeout=60)  # not before its child was looked up, which would be gone
+        assert process.returncode == 0
     assert ended(child)
 
 
