@@ -106,6 +106,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["basic", "joblib"])
 def test_the_table_survives_its_launcher_and_hydra_adds_no_line(launcher, tmp_path):
     launched = []

@@ -39,6 +39,7 @@ def same(tokenizer: PreTrainedTokenizerFast, system: str | None, args: dict[str,
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "args", [{}, {"enable_thinking": False}, {"tools": [TOOL]}, {"documents": [{"title": "a", "text": "b"}]}]
 )

@@ -11,6 +11,8 @@ import pytest
 
 from tests.helpers.odd_inputs import run
 
+pytestmark = pytest.mark.slow  # a run of the command a row, some two hundred rows
+
 NESTED = "[" * 3000 + "]" * 3000
 DIGITS = "9" * 5000
 
@@ -313,7 +315,6 @@ FOR_EVERY_KEY = ("missing", "folder", "fifo", "loop of links", "device without e
 CASES = [(key, kind) for key in KEYS for kind in (*PLACES, *TOLD) if key == "data.path" or kind in FOR_EVERY_KEY]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("key", "kind"), CASES, ids=map(" ".join, CASES))
 def test_an_odd_path_is_one_message(key, kind, world, ends):
     if key.startswith("evaluation"):

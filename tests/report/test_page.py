@@ -75,6 +75,7 @@ def test_a_chart_that_is_alone_has_the_size_of_others_and_no_sentence_about_prob
     assert "Training loss" in html and "probes" not in html.split("<h2>Curves</h2>")[1].split("<h2>")[0].lower()
 
 
+@pytest.mark.slow
 def test_text_without_spaces_wraps_wherever_it_may_stand(tmp_path):
     html = page.write_html(write_run(tmp_path), make_summary(), NOTE).read_text()
     wrapping = " ".join(re.findall(r"([^{}]*)\{[^{}]*overflow-wrap: anywhere", html))

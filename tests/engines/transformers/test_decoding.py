@@ -58,6 +58,7 @@ def test_learned_positions_hold_up_to_the_last_one():
     }
 
 
+@pytest.mark.slow
 def test_requests_are_taken_when_there_is_room(model):
     taken = []
 
