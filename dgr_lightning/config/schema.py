@@ -15,6 +15,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from dgr_lightning.config.keys import Key, keys
 from dgr_lightning.config.run import Config
+from dgr_lightning.config.setting import AUTO, Auto
 from dgr_lightning.errors import UserError
 
 Members = Mapping[str, tuple[str, ...]]
@@ -75,7 +76,8 @@ def expected(key: str, known: Key, members: Members) -> str:
     bounds = [f"above {limits['above']:g}"] if limits["above"] is not None else []
     bounds += [f"at least {limits['low']:g}"] if limits["low"] is not None else []
     bounds += [f"at most {limits['high']:g}"] if limits["high"] is not None else []
-    return text + (f" {' and '.join(bounds)}" if bounds else "") + (", or null" if optional else "")
+    text += f" {' and '.join(bounds)}" if bounds else ""
+    return text + (", or auto" if _takes_auto(known.hint) else "") + (", or null" if optional else "")
 
 
 def _choices(key: str, known: Key, members: Members) -> tuple[str, ...]:
@@ -133,11 +135,15 @@ def section(schema: type, plain: Any, prefix: str, members: Members) -> Any:
 
 
 def _unwrap(hint: Any) -> tuple[Any, bool]:
-    """Returns a type without its Optional, and whether there was one."""
+    """Returns a type without its Optional and its `auto`, and whether it takes null."""
     if get_origin(hint) in (Union, types.UnionType):
-        (inner,) = (arg for arg in get_args(hint) if arg is not type(None))
-        return inner, True
+        (inner,) = (arg for arg in get_args(hint) if arg not in (type(None), Auto))
+        return inner, type(None) in get_args(hint)
     return hint, False
+
+
+def _takes_auto(hint: Any) -> bool:
+    return Auto in get_args(hint)
 
 
 def _value(key: str, value: Any, known: Key, members: Members) -> Any:
@@ -145,6 +151,8 @@ def _value(key: str, value: Any, known: Key, members: Members) -> Any:
     kind, optional = _unwrap(known.hint)
     if value is None and optional:
         return None
+    if value == AUTO and _takes_auto(known.hint):
+        return AUTO
     if value is None and get_origin(kind) is dict:
         return {}  # a mapping on the command line is merged into the present one: null empties it
     try:

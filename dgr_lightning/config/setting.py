@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import Field, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 Kind = Literal["train", "refine", "evaluate"]
 """A kind of run: the entry point that it belongs to."""
+
+AUTO: Final = "auto"
+Auto = Literal["auto"]
+"""Beside a number in the type of a key: what the project chooses, `every: int | Auto`."""
 
 NEVER: tuple[Kind, ...] = ()
 TRAINING: tuple[Kind, ...] = ("train",)
