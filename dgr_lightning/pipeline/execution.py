@@ -6,7 +6,6 @@ work runs in this process, elsewhere in child processes: a process that ends giv
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +18,7 @@ from dgr_lightning.console import console, say
 from dgr_lightning.distributed import torchrun
 from dgr_lightning.files import read_json, write_json
 from dgr_lightning.pipeline import stages
+from dgr_lightning.threads import usable_cores
 
 T = TypeVar("T")
 
@@ -78,7 +78,7 @@ def compute(work: Callable[[Path], T], out: Path, cfg: Config, processes: Proces
     from dgr_lightning.distributed.launch import run_ranks
 
     assert trainer.devices is not None, "cli/resolve.py gives trainer.devices a value"
-    num_threads = max(1, (os.cpu_count() or 1) // trainer.devices)
+    num_threads = max(1, usable_cores() // trainer.devices)
     here = partial(work, out)
     if torchrun.is_active():
         if processes == "ranks":
