@@ -16,6 +16,7 @@ from dgr_lightning.cache import cache_dir
 from dgr_lightning.config import Config, Kind
 from dgr_lightning.console import console, say
 from dgr_lightning.data import sources
+from dgr_lightning.distributed import torchrun
 from dgr_lightning.engines.model_handle import ModelHandle
 from dgr_lightning.evaluation.subjects import BASE, TUNED, outputs_folder
 from dgr_lightning.evaluation.tax import tax
@@ -210,9 +211,16 @@ def _measure(run: RunDir, cfg: Config, model: ModelHandle, subject: str, seconds
 
 
 def _announce(run: RunDir, cfg: Config, model: ModelHandle) -> None:
-    """Says what runs where, and how the model marks thinking; a model whose files do not tell is refused by that."""
+    """Says what runs where, and how the model marks thinking; a model whose files do not tell is refused by that.
+
+    So are nodes that do not share the run's folders.
+    """
     say(f"[bold]{escape(cfg.model.name)}[/] · {escape(cfg.data.name)} · {escape(cfg.refine.name)} → {escape(str(run.path))}")
     say(f"[dim]chat style: {model.chat.style}[/]")
+    if torchrun.is_active():
+        from dgr_lightning.distributed.shared_folders import require_shared_folders
+
+        require_shared_folders(run.path, model.folder)
 
 
 def _show_finished(run: RunDir, cfg: Config, place: Place) -> None:
