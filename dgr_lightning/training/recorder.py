@@ -88,6 +88,7 @@ class Recorder(Callback):
         """Records an optimizer step: its row of the curves, then a probe and a checkpoint if they are due."""
         module: SafetySft = pl_module
         step, done = module.totals.steps, module.totals.steps == module.num_steps
+        self._checkpoints.check()  # that the latest one has failed is said now, and not by the next one
         row, note = self._row(module, batch)
         if self._probe is not None and _due(step, self._cfg.probes.every, done):
             self._advance(0, f"probing  {note}")
@@ -96,7 +97,9 @@ class Recorder(Callback):
         # After the row, so that metrics.csv holds every step that a checkpoint includes.
         self._checkpoints.best = self._best_step()
         if _due(step, self._cfg.trainer.checkpoint_every, done) or step == self._checkpoints.best:
-            self._checkpoints.save(step, module.model, _optimizer(trainer), module.totals.state_dict())
+            # No step follows the last one, which would need the optimizer's states, or change what is being written.
+            optimizer = None if done else _optimizer(trainer)
+            self._checkpoints.save(step, module.model, optimizer, module.totals.state_dict(), copied=not done)
         self._advance(1, note)
         self._ended = perf_counter()
 
