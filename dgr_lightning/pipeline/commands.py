@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from dgr_lightning.cache import cache_dir
 from dgr_lightning.config import Config, Kind
+from dgr_lightning.config.setting import AUTO
 from dgr_lightning.console import console, say
 from dgr_lightning.data import sources
 from dgr_lightning.distributed import torchrun
@@ -32,6 +33,7 @@ from dgr_lightning.pipeline.locate_model import locate
 from dgr_lightning.pipeline.measurements import Measured, divergence_hash, shift_hash
 from dgr_lightning.pipeline.overlap import measured_hashes, measured_prompts, overlap
 from dgr_lightning.pipeline.place import Place
+from dgr_lightning.pipeline.probe_settings import drop_unused_cadence, num_examples, settle_cadence, settle_sampling
 from dgr_lightning.pipeline.run_directory import RunDir
 from dgr_lightning.pipeline.sweep_objective import objective
 from dgr_lightning.refinement.outcome import RefinementStats, fallback_warning
@@ -125,6 +127,8 @@ def evaluate(cfg: Config, place: Place) -> None:
 
 def _open(cfg: Config, model: ModelHandle, place: Place, kind: Kind) -> RunDir:
     contents: dict[str, Any] = {"model": model.identity_hash}
+    if kind == "train":
+        drop_unused_cadence(cfg)
     if kind == "evaluate":
         contents["evaluation"] = _task_hashes(cfg, EVALUATION)
     else:
@@ -133,6 +137,9 @@ def _open(cfg: Config, model: ModelHandle, place: Place, kind: Kind) -> RunDir:
             contents["data"] = content_hash(contents["data"], measured_hashes(cfg))
     if kind == "train":
         contents["probes"] = _task_hashes(cfg, PROBE) if cfg.probes.every else []
+        if cfg.probes.every == AUTO:
+            settle_cadence(cfg, num_examples(cfg, contents["data"]))
+        settle_sampling(cfg, model.folder)
     return RunDir.open(cfg, identify(cfg, contents, kind), model.model_hash, place)
 
 
