@@ -81,6 +81,7 @@ def test_probes_decode_a_frozen_bf16_model_whatever_the_engine_computes_in(wide_
 
     cfg = config()
     cfg.engine.precision, cfg.probes.tasks, cfg.probes.size, cfg.probes.max_new_tokens = "fp32", ["micro-short"], 2, 3
+    cfg.probes.temperature, cfg.probes.top_p, cfg.probes.top_k = 0.0, 1.0, 0
     model = load(wide_base, TuningConfig(method="lora"), "bf16", "cpu", seed=1)
     assert Probes(cfg, Chat.load(wide_base), Refuses())(model, 0)["probe/reasoning_accuracy"] == 0.0
 
