@@ -82,7 +82,7 @@ class Probes:
         with unsharded(model, self._precision) as whole, stance:
             # Weights that are bf16 (frozen ones, or shards gathered in it) gain nothing from fp32.
             precision = "bf16" if whole.dtype == torch.bfloat16 else wanted
-            engine = TransformersEngine(whole, self._chat, precision, self._engine.batch_size)
+            engine = TransformersEngine(whole, self._chat, precision, self._engine.num_sequences)
             own = {
                 completion.key: self._chat.parse(completion.text, finished=completion.finish_reason == STOP).answer
                 for completion in engine.generate(self._requests[ranks.rank :: ranks.size], self._sampling)
