@@ -16,7 +16,8 @@ class TrainerConfig:
     accelerator: str = setting("auto", "auto: a CUDA device where there is one", choices=("auto", "cpu", "cuda"), hashed=NEVER)
     strategy: str = setting(
         "auto",
-        "single: one device; ddp: each device has the whole model; fsdp: each has a shard of it; auto: fsdp on several",
+        "single: one device; ddp: each device has the whole model; fsdp: each has a shard of it; auto: on several fsdp, or ddp "
+        "for adapters whose model takes at most half of a device",
         choices=("auto", "single", "ddp", "fsdp"),
         hashed=NEVER,
     )

@@ -30,6 +30,7 @@ from dgr_lightning.training.flops import peak_memory_bytes
 from dgr_lightning.training.interrupts import Interrupts
 from dgr_lightning.training.model_card import model_card
 from dgr_lightning.training.packing import StepLoader
+from dgr_lightning.training.probe_schedule import probe_share, share_warning
 from dgr_lightning.training.recorder import Probe, Recorder, quiet_lightning
 from dgr_lightning.training.sft import BARE_TRAINER, SafetySft
 from dgr_lightning.training.wandb import wandb_settings
@@ -58,6 +59,8 @@ class TrainingResult:
         loss_first: loss of the first optimizer step.
         loss_last: loss of the last one.
         resumed_from_step: 0 for an undisturbed run.
+        probe_seconds: seconds in probes, those before a resume included.
+        probe_share: their share of the time in probes and optimizer steps.
     """
 
     steps: int
@@ -67,6 +70,8 @@ class TrainingResult:
     loss_first: float
     loss_last: float
     resumed_from_step: int
+    probe_seconds: float
+    probe_share: float
 
 
 def fit(
@@ -127,7 +132,11 @@ def fit(
         loss_first=totals.loss_first,
         loss_last=totals.loss_last,
         resumed_from_step=recorder.resumed_from_step,
+        probe_seconds=totals.probe_seconds,
+        probe_share=probe_share(totals.probe_seconds, totals.seconds),
     )
+    if warning := share_warning(totals.probe_seconds, totals.seconds, cfg.probes.size, cfg.probes.max_new_tokens):
+        say(f"[yellow]{warning}[/]")
     rewritten = any(isinstance(example, RefinedExample) and example.refined for example in examples)
     card = model_card(cfg, run_hash or run_dir.name, asdict(result), rewritten=rewritten)
     export(module.model, model_folder, run_dir / "model", ranks, card, chat.identity)

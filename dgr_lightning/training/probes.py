@@ -1,4 +1,4 @@
-"""In-training evaluation (`probes`): the current weights answer, greedily, problems that evaluation never uses.
+"""In-training evaluation (`probes`): the current weights answer problems that evaluation never uses.
 
 The same code scores the answers as in the evaluation, so that a curve and a result mean the same; a curve rests on fewer
 problems. What is the answer of an output is as there (`evaluation/evaluate.py`).
@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections import defaultdict
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from dgr_lightning.config import Config
+from dgr_lightning.config import Config, ProbesConfig
+from dgr_lightning.config.setting import AUTO
 from dgr_lightning.distributed.devices import resolve_precision
 from dgr_lightning.distributed.fsdp import unsharded
 from dgr_lightning.distributed.ranks import Ranks
@@ -55,7 +56,11 @@ class Probes:
             for problem in problems
         ]
         self._sampling = Sampling(
-            temperature=0.0, top_p=1.0, max_new_tokens=cfg.probes.max_new_tokens, seed=0, stop_ids=chat.stop_ids
+            # The noise of a problem is the same at every step and in every run: curves differ by their weights.
+            seed=0,
+            max_new_tokens=cfg.probes.max_new_tokens,
+            stop_ids=chat.stop_ids,
+            **_settled(cfg.probes),
         )
         self._engine, self._precision, self._compiled = cfg.engine, cfg.trainer.precision, cfg.trainer.compile
         self._chat = chat
@@ -127,6 +132,12 @@ def _load_tasks(cfg: Config) -> list[tuple[Task, list[Problem]]]:
         (task, load_problems(name, split=PROBE, path=cfg.probes.path.get(task.name), limit=cfg.probes.size))
         for name, task in tasks.items()
     ]
+
+
+def _settled(probes: ProbesConfig) -> dict[str, Any]:
+    chosen = {name: getattr(probes, name) for name in ("temperature", "top_p", "top_k")}
+    assert AUTO not in chosen.values(), "pipeline/probe_settings.py gives probes.temperature a value"
+    return chosen
 
 
 def _key(task: Task, problem: Problem) -> str:

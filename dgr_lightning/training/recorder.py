@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch import Callback, Trainer
 
 from dgr_lightning.config import Config
+from dgr_lightning.config.setting import AUTO
 from dgr_lightning.console import Advance, say
 from dgr_lightning.training.checkpoints import Checkpoints
 from dgr_lightning.training.curves import Curves
@@ -58,6 +59,8 @@ class Recorder(Callback):
         """
         self._cfg, self._ranks, self._loader = cfg, checkpoints.ranks, loader
         self._checkpoints, self._curves, self._probe, self._advance = checkpoints, curves, probe, advance
+        assert probe is None or cfg.probes.every != AUTO, "pipeline/probe_settings.py gives probes.every a value"
+        self._every = 0 if cfg.probes.every == AUTO else cfg.probes.every
         self._ended = self._began = perf_counter()
         self.resumed_from_step = 0
 
@@ -76,7 +79,7 @@ class Recorder(Callback):
             say(f"resuming from step {self.resumed_from_step} of {module.num_steps}")
         elif self._probe is not None and self._ranks.broadcast(self._curves is None or 0 not in self._curves):
             self._advance(0, "probing")
-            self._write(0, self._probe(module.model, 0))
+            self._write(0, self._probed(module, 0))
         self._flops, self._peak = ModelFlops.of(module.model), peak_flops(module.device, module.precision)
         self._ended = perf_counter()
 
@@ -88,15 +91,18 @@ class Recorder(Callback):
         """Records an optimizer step: its row of the curves, then a probe and a checkpoint if they are due."""
         module: SafetySft = pl_module
         step, done = module.totals.steps, module.totals.steps == module.num_steps
+        self._checkpoints.check()  # that the latest one has failed is said now, and not by the next one
         row, note = self._row(module, batch)
-        if self._probe is not None and _due(step, self._cfg.probes.every, done):
+        if self._probe is not None and _due(step, self._every, done):
             self._advance(0, f"probing  {note}")
-            row |= self._probe(module.model, step)
+            row |= self._probed(module, step)
         self._write(step, row)
         # After the row, so that metrics.csv holds every step that a checkpoint includes.
         self._checkpoints.best = self._best_step()
         if _due(step, self._cfg.trainer.checkpoint_every, done) or step == self._checkpoints.best:
-            self._checkpoints.save(step, module.model, _optimizer(trainer), module.totals.state_dict())
+            # No step follows the last one, which would need the optimizer's states, or change what is being written.
+            optimizer = None if done else _optimizer(trainer)
+            self._checkpoints.save(step, module.model, optimizer, module.totals.state_dict(), copied=not done)
         self._advance(1, note)
         self._ended = perf_counter()
 
@@ -116,6 +122,14 @@ class Recorder(Callback):
             say("stopping as soon as the latest checkpoint is written; Ctrl-C again stops at once")
         with suppress(Exception):  # the training's own error is the one that counts
             self._checkpoints.wait(_SECONDS_TO_FINISH)
+
+    def _probed(self, module: SafetySft, step: int) -> Mapping[str, float]:
+        """Probes, and counts the seconds that it takes."""
+        assert self._probe is not None
+        start = perf_counter()
+        points = self._probe(module.model, step)
+        module.totals.probe_seconds += perf_counter() - start
+        return points
 
     def _row(self, module: SafetySft, batch: Any) -> tuple[dict[str, float], str]:
         """Returns the latest step's row of the curves, and a short form of it for the progress bar."""

@@ -66,10 +66,10 @@ class StepReport:
 
 @dataclass
 class Totals:
-    """Sums over the optimizer steps so far; `seconds` are those spent in them.
+    """Sums over the optimizer steps so far; `seconds` are those spent in them, `probe_seconds` those in probes up to there.
 
     The names of the fields are stored in checkpoints (`places`, tokens with padding, among them): a run of an earlier version
-    resumes only as long as they stay.
+    resumes only as long as they stay, and new ones have a default.
     """
 
     steps: int = 0
@@ -79,6 +79,7 @@ class Totals:
     seconds: float = 0.0
     loss_first: float = math.nan
     loss_last: float = math.nan
+    probe_seconds: float = 0.0
 
     def add(self, step: StepReport) -> None:
         """Counts one more step."""

@@ -57,7 +57,7 @@ def results(run_dir: Path) -> dict:
     curves = pandas.read_csv(run_dir / "metrics.csv")
     left["curves"] = curves[["trainer/global_step", "train/loss", "train/lr", "train/grad_norm"]].to_csv()
     summary = json.loads((run_dir / "summary.json").read_text())
-    for key in ("tokens_per_second", "peak_memory_bytes", "resumed_from_step"):
+    for key in ("tokens_per_second", "peak_memory_bytes", "resumed_from_step", "probe_seconds", "probe_share"):
         summary["training"].pop(key)
     left |= {f"summary {key}": value for key, value in summary.items() if key not in ("wall_seconds", "shift")}
     return left

@@ -31,6 +31,7 @@ def chat() -> Chat:
 def config(tasks: list[str] = TASKS, size: int = 8) -> Config:
     cfg = Config()
     cfg.probes.tasks, cfg.probes.size, cfg.probes.max_new_tokens = tasks, size, 24
+    cfg.probes.temperature, cfg.probes.top_p, cfg.probes.top_k = 0.0, 1.0, 0
     cfg.engine.precision = "fp32"
     return cfg
 
