@@ -27,23 +27,31 @@ class TimedCheckpoints(Checkpoints):
     """Checkpoints with a clock.
 
     Attributes:
-        begun: when the latest `save` was called.
-        blocked: seconds of every `save`.
+        lines: one for every `save`.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Has saved nothing yet."""
+    def __init__(self, folder: Path, num_weights: int) -> None:
+        """Takes the number of weights, each of which is 4 bytes, and 8 more with its moments."""
         super().__init__(folder, Ranks())
-        self.begun = 0.0
-        self.blocked: list[float] = []
+        self._num_weights = num_weights
+        self.lines: list[Line] = []
 
-    def save(self, *args: Any, **kwargs: Any) -> None:
+    def save(self, step: int, model: Any, optimizer: Any, *args: Any, **kwargs: Any) -> None:
         """Times the original, behind whatever the device still computes."""
         self.wait()  # for the one before: that it is still being written is the disk's doing
         synchronize()
-        self.begun = perf_counter()
-        super().save(*args, **kwargs)
-        self.blocked.append(perf_counter() - self.begun)
+        start = perf_counter()
+        super().save(step, model, optimizer, *args, **kwargs)
+        what, each = ("weights and moments", 12) if optimizer is not None else ("weights alone", 4)
+        self.lines.append({"case": f"step {step}, {what}", "bytes": each * self._num_weights})
+        self.lines[-1]["blocking_seconds"] = perf_counter() - start
+
+    def wait(self, seconds: float | None = None) -> None:
+        """Waits, and notes how long the one that was waited for has taken in all."""
+        super().wait(seconds)
+        if self.lines and "seconds" not in self.lines[-1]:
+            line, whole = self.lines[-1], self.seconds_to_write
+            line |= {"seconds": whole, "gb_per_second": line["bytes"] / whole / 1e9}
 
 
 class TimedRecorder(Recorder):
@@ -63,26 +71,24 @@ class TimedRecorder(Recorder):
 
 
 def prove(setup: Setup) -> Iterator[Line]:
-    """Yields the sizes, then the times."""
-    training = Training(DRY if setup.dry else SHAPES["1.5B"], max_tokens=1024 if setup.dry else 8192, steps=2 * _EVERY)
+    """Yields the sizes, a line a checkpoint, and what steps took."""
+    # A checkpoint at two steps, and the last one, of the weights alone.
+    training = Training(DRY if setup.dry else SHAPES["1.5B"], max_tokens=1024 if setup.dry else 8192, steps=2 * _EVERY + 1)
     module, loader = training.module(setup), training.loader()
-    # Weights and two moments in fp32. Two checkpoints exist at once, before the older one is deleted.
-    size = 12 * sum(weight.numel() for weight in module.model.parameters())
-    free = shutil.disk_usage(setup.folder).free
-    yield {"case": "sizes", "checkpoint_bytes": size, "free_bytes": free}
-    if free < 2.1 * size:
-        raise OSError(f"{2.1 * size / 1e9:.0f} GB are needed and {free / 1e9:.0f} GB are free; --folder names another disk")
+    num_weights = sum(weight.numel() for weight in module.model.parameters())
+    # Two checkpoints exist at once, before the older one is deleted.
+    needed, free = 25 * num_weights, shutil.disk_usage(setup.folder).free
+    yield {"case": "disk", "needed_bytes": needed, "free_bytes": free}
+    if free < needed:
+        raise OSError(f"{needed / 1e9:.0f} GB are needed and {free / 1e9:.0f} GB are free; --folder names another disk")
     cfg = Config()
     cfg.trainer.checkpoint_every, cfg.probes.every = _EVERY, 0
-    checkpoints = TimedCheckpoints(setup.folder / "checkpoints")
+    checkpoints = TimedCheckpoints(setup.folder / "checkpoints", num_weights)
     recorder = TimedRecorder(cfg, checkpoints, loader)
     run(setup, module, loader, [recorder])
-    seconds = perf_counter() - checkpoints.begun  # the last one is waited for as the training ends
+    yield from checkpoints.lines
     yield {
-        "case": "checkpoints",
-        "blocking_seconds": checkpoints.blocked,
-        "whole_seconds": seconds,
-        "gb_per_second": size / seconds / 1e9,
+        "case": "steps",
         "step_seconds": statistics.median(recorder.steps[False]),
         "step_seconds_while_writing": statistics.median(recorder.steps[True]) if recorder.steps[True] else None,
     }

@@ -50,7 +50,10 @@ def test_every_part_runs_dry_where_the_command_lines_packages_are_missing(tmp_pa
     assert all(line["equal_losses"] and line["export_reloads"] for line in by_part["fits"]) and len(by_part["fits"]) == 8
     assert [line["resumed_from_step"] > 0 for line in by_part["fits"]] == [False] * 7 + [True]
     assert by_part["decoding"][0]["step_ms"] > 0
-    assert len(by_part["checkpoint"][1]["blocking_seconds"]) == 2
+    _, *saves, steps = by_part["checkpoint"]
+    assert [line["case"].split(", ")[1] for line in saves] == ["weights and moments"] * 2 + ["weights alone"]
+    assert all(line["gb_per_second"] > 0 and line["blocking_seconds"] <= line["seconds"] for line in saves[:2])
+    assert steps["step_seconds"] > 0
     assert not list(tmp_path.glob("dgr-proof-*"))
 
 
