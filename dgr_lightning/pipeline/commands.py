@@ -25,6 +25,7 @@ from dgr_lightning.hashes import content_hash
 from dgr_lightning.models.folder import check_unquantised
 from dgr_lightning.models.model_hash import model_hash
 from dgr_lightning.pipeline import stages
+from dgr_lightning.pipeline.disk_room import check_room
 from dgr_lightning.pipeline.execution import Stage, compute, execute
 from dgr_lightning.pipeline.identity import evaluation_hash, identify
 from dgr_lightning.pipeline.locate_model import locate
@@ -41,6 +42,7 @@ from dgr_lightning.scoring.judge import judge_note
 from dgr_lightning.shift.measure import mean_nll
 from dgr_lightning.tasks.loader import task_hashes
 from dgr_lightning.tasks.task import EVALUATION, PROBE
+from dgr_lightning.training.checkpoint_folder import FOLDER, CheckpointFolder
 from dgr_lightning.training.wandb import send_results, wandb_settings
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ def train(cfg: Config, place: Place) -> float | tuple[float, float] | None:
             return objective(run.path / "metrics.csv")
         _announce(run, cfg, base)
         _check_model(cfg, base)
+        check_room(cfg, base.folder, run.path)
         refined, shift = _refine(run, cfg, base, measures=True)
         training = Stage("train", "Training", partial(stages.training, cfg, base, run.hash), "ranks")
         trained = execute(training, run.path, cfg)
@@ -81,6 +84,9 @@ def train(cfg: Config, place: Place) -> float | tuple[float, float] | None:
             shift=shift,
             training=trained["training"],
         )
+        if not (run.done or cfg.trainer.keep_optimizer):
+            # Before the summary, which says that the run is whole; and once, so that what was kept stays when asked for again.
+            CheckpointFolder(run.path / FOLDER).delete_all()
         terminal.write(run.path, summary, judge_note(cfg.judge))
         send_results(wandb_settings(cfg, run.path, run.hash), summary)
         measured.mark()
