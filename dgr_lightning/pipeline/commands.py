@@ -26,6 +26,7 @@ from dgr_lightning.hashes import content_hash
 from dgr_lightning.models.folder import check_unquantised
 from dgr_lightning.models.model_hash import model_hash
 from dgr_lightning.pipeline import stages
+from dgr_lightning.pipeline.disk_room import check_room
 from dgr_lightning.pipeline.engine_stages import (
     DIVERGENCE,
     EVALUATE,
@@ -54,6 +55,7 @@ from dgr_lightning.scoring.judge import judge_note
 from dgr_lightning.shift.measure import mean_nll
 from dgr_lightning.tasks.loader import task_hashes
 from dgr_lightning.tasks.task import EVALUATION, PROBE
+from dgr_lightning.training.checkpoint_folder import FOLDER, CheckpointFolder
 from dgr_lightning.training.wandb import send_results, wandb_settings
 
 
@@ -67,6 +69,7 @@ def train(cfg: Config, place: Place) -> float | tuple[float, float] | None:
             return objective(run.path / "metrics.csv")
         _announce(run, cfg, base)
         _check_model(cfg, base)
+        check_room(cfg, base.folder, run.path)
         measured.forget()
         diverges = bool(cfg.shift.prompts)
         records = run_with_base(run.path, cfg, base, evaluation=evaluation, diverges=diverges)
@@ -89,6 +92,9 @@ def train(cfg: Config, place: Place) -> float | tuple[float, float] | None:
             shift=shift,
             training=trained["training"],
         )
+        if not (run.done or cfg.trainer.keep_optimizer):
+            # Before the summary, which says that the run is whole; and once, so that what was kept stays when asked for again.
+            CheckpointFolder(run.path / FOLDER).delete_all()
         terminal.write(run.path, summary, judge_note(cfg.judge))
         send_results(wandb_settings(cfg, run.path, run.hash), summary)
         measured.mark()

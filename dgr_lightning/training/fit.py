@@ -23,6 +23,7 @@ from dgr_lightning.errors import UserError
 from dgr_lightning.example import Example, RefinedExample
 from dgr_lightning.processes import keep_freed_memory
 from dgr_lightning.training import adapters, tuning
+from dgr_lightning.training.checkpoint_folder import FOLDER
 from dgr_lightning.training.checkpoints import Checkpoints
 from dgr_lightning.training.curves import Curves
 from dgr_lightning.training.export import export
@@ -91,7 +92,8 @@ def fit(
         model_folder: the base model.
         chat: its tokenizer and template.
         examples: the refined set.
-        cfg: `seed`, `tuning`, `sft`, `trainer`, `probes.every` and `logger` are read; `trainer` without any `auto`.
+        cfg: `seed`, `tuning`, `sft`, `trainer`, `probes.every` and `logger` are read; of `trainer` only `checkpoint_every` may
+            be `auto`.
         run_dir: where all files go.
         probe: called with the live model and the step, before the first step, every `probes.every` steps and after the last;
             what it returns goes into the curves.
@@ -109,7 +111,7 @@ def fit(
     _warn_of_unused(loader, cfg, ranks)
     init_group(cfg.trainer, ranks)
     module = _module(model_folder, cfg, loader.num_steps, ranks, device)
-    checkpoints = Checkpoints(run_dir / "checkpoints", ranks, cfg.trainer.keep_checkpoints)
+    checkpoints = Checkpoints(run_dir / FOLDER, ranks, cfg.trainer.keep_checkpoints)
     start = max(checkpoints.steps(), default=0)
     settings = wandb_settings(cfg, run_dir, run_hash or run_dir.name)
     with (

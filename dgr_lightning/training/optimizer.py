@@ -28,12 +28,15 @@ class OptimizerSpec:
         package: the package beyond PyTorch that it needs; None if there is none.
         sharded_instead: the optimizer to write instead under FSDP; None if its own states can be sharded.
         not_for_adapters: why it cannot train adapters; None if it can.
+        stored_bytes: that its states take at least in a checkpoint, for a trained weight: 8-bit states of torchao are stored as
+            fp32, those of bitsandbytes as they are.
     """
 
     build: Callable[[nn.Module, SftConfig, str], Optimizer]
     package: str | None = None
     sharded_instead: str | None = None
     not_for_adapters: str | None = None
+    stored_bytes: float = 0
 
 
 OPTIMIZERS: Registry[OptimizerSpec] = Registry(
@@ -53,12 +56,13 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     ]
 
 
-def bitsandbytes_spec(name: str, sharded_instead: str) -> OptimizerSpec:
+def bitsandbytes_spec(name: str, sharded_instead: str, stored_bytes: float) -> OptimizerSpec:
     """Returns the spec of an optimizer of bitsandbytes, whose states cannot be sharded.
 
     Args:
         name: its class in `bitsandbytes.optim`.
         sharded_instead: as in `OptimizerSpec`.
+        stored_bytes: likewise.
     """
 
     def build(model: nn.Module, sft: SftConfig, precision: str) -> Optimizer:
@@ -71,7 +75,7 @@ def bitsandbytes_spec(name: str, sharded_instead: str) -> OptimizerSpec:
         optimizer: Optimizer = getattr(optim, name)(groups, lr=sft.lr, betas=tuple(sft.betas))
         return optimizer
 
-    return OptimizerSpec(build, package="bitsandbytes", sharded_instead=sharded_instead)
+    return OptimizerSpec(build, package="bitsandbytes", sharded_instead=sharded_instead, stored_bytes=stored_bytes)
 
 
 def set_learning_rate(optimizer: Optimizer, lr: float) -> None:

@@ -26,4 +26,4 @@ def build(model: nn.Module, sft: SftConfig, precision: str) -> Optimizer:
     return optimizer
 
 
-OPTIMIZER = OptimizerSpec(build, package="torchao")
+OPTIMIZER = OptimizerSpec(build, package="torchao", stored_bytes=8)

@@ -43,4 +43,5 @@ def build(model: Any, sft: SftConfig, precision: str) -> Optimizer:
 OPTIMIZER = OptimizerSpec(
     build,
     not_for_adapters="Muon orthogonalises the update of a whole matrix, and an adapter has only its two thin factors",
+    stored_bytes=4,
 )
