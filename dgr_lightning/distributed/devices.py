@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from dgr_lightning.config import TrainerConfig
@@ -41,6 +43,20 @@ def resolve_devices(trainer: TrainerConfig) -> None:
         raise UserError(f"trainer.devices={trainer.devices}: PyTorch finds {available} CUDA devices here.")
     if trainer.strategy == "auto":
         trainer.strategy = "fsdp" if trainer.devices * trainer.nodes > 1 else "single"
+
+
+def planned(trainer: TrainerConfig) -> TrainerConfig:
+    """Returns the section as it would be resolved on the machine that it describes, which need not be this one."""
+    there = replace(trainer, accelerator="cpu")  # for whose devices none has to be found here
+    resolve_devices(there)
+    if trainer.accelerator == "auto":
+        trainer = replace(trainer, accelerator="cuda" if torch.cuda.is_available() else "cpu")
+    if trainer.devices is None and trainer.accelerator == "cuda" and torch.cuda.is_available():
+        there = replace(trainer)
+        resolve_devices(there)
+    away = trainer.accelerator == "cuda" and not torch.cuda.is_available()
+    precision = "bf16" if away and trainer.precision == "auto" else resolve_precision(trainer.precision, trainer.accelerator)
+    return replace(there, accelerator=trainer.accelerator, precision=precision)
 
 
 def resolve_precision(value: str, device: str) -> str:

@@ -29,9 +29,11 @@ from dgr_lightning.pipeline.execution import Stage, compute, execute
 from dgr_lightning.pipeline.identity import evaluation_hash, identify
 from dgr_lightning.pipeline.locate_model import locate
 from dgr_lightning.pipeline.measurements import Measured, divergence_hash, shift_hash
-from dgr_lightning.pipeline.overlap import measured_hashes, measured_prompts, overlap
+from dgr_lightning.pipeline.memory_check import PlannedMemory
+from dgr_lightning.pipeline.overlap import load_sources, measured_hashes, measured_prompts, overlap
 from dgr_lightning.pipeline.place import Place
 from dgr_lightning.pipeline.run_directory import RunDir
+from dgr_lightning.pipeline.set_lengths import set_lengths
 from dgr_lightning.pipeline.sweep_objective import objective
 from dgr_lightning.refinement.outcome import RefinementStats, fallback_warning
 from dgr_lightning.refinement.strategy import check_thinking, strategy_of
@@ -59,6 +61,7 @@ def train(cfg: Config, place: Place) -> float | tuple[float, float] | None:
             return objective(run.path / "metrics.csv")
         _announce(run, cfg, base)
         _check_model(cfg, base)
+        _check_memory(cfg, base, run)
         refined, shift = _refine(run, cfg, base, measures=True)
         training = Stage("train", "Training", partial(stages.training, cfg, base, run.hash), "ranks")
         trained = execute(training, run.path, cfg)
@@ -157,6 +160,16 @@ def _check_model(cfg: Config, base: ModelHandle) -> None:
         from dgr_lightning.distributed import tensor_parallel
 
         tensor_parallel.check_folder(folder, cfg.trainer.tensor_parallel, cfg.model.trust_remote_code)
+
+
+def _check_memory(cfg: Config, base: ModelHandle, run: RunDir) -> None:
+    """Refuses a training that will not fit its devices, whatever is written; later the training checks its real rows itself."""
+    trainer = cfg.trainer
+    if (trainer.accelerator == "cpu" and trainer.device_memory_gib is None) or (run.path / stages.REFINED).exists():
+        return
+    lengths = set_lengths(load_sources(cfg, measured_prompts(cfg)).examples, base.chat, cfg)
+    if (planned := PlannedMemory.of(base.folder, cfg, lengths)) is not None:
+        planned.require()
 
 
 def _refine(run: RunDir, cfg: Config, target: ModelHandle, *, measures: bool) -> tuple[Record, Record]:
