@@ -28,9 +28,12 @@ class TrainerConfig:
     precision: str = setting(
         "auto", "type of the computation; master weights stay fp32", choices=("auto", "bf16", "fp32"), hashed=TRAINING
     )
-    recompute_every: int = setting(
-        0,
-        "activation checkpointing: recompute the activations of every n-th layer; 1: of all layers, 0: of none",
+    device_memory_gib: Optional[float] = setting(
+        None, "memory of a device in GiB, to plan with; null: what the GPU has (on a CPU: not planned)", above=0.0, hashed=NEVER
+    )
+    recompute_every: int | Auto = setting(
+        AUTO,
+        "activation checkpointing: recompute the activations of every n-th layer; 1: of all, 0: of none; auto: as few as fit",
         low=0,
         hashed=NEVER,
     )

@@ -24,7 +24,7 @@ from dgr_lightning.distributed.fsdp import clip_gradients, reshard
 from dgr_lightning.distributed.ranks import Ranks
 from dgr_lightning.training.loss import TargetLoss
 from dgr_lightning.training.optimizer import OPTIMIZERS, set_learning_rate
-from dgr_lightning.training.packing import StepBatch
+from dgr_lightning.training.packing import RowTensors, StepBatch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -183,6 +183,12 @@ class SafetySft(LightningModule):
         counts = batch["num_targets"], batch["num_tokens"], batch["num_padded_tokens"]
         self.last_step = StepReport(loss, grad_norm, lr, *counts, perf_counter() - start)
         self.totals.add(self.last_step)
+
+    def rehearse(self, rows: list[RowTensors]) -> None:
+        """Runs forward and backward over rows as in a step, and forgets the gradients."""
+        batch: Any = {"rows": rows, "denominator": 1}
+        self._accumulate_gradients(batch)
+        self.zero_grad(set_to_none=True)
 
     def _accumulate_gradients(self, batch: StepBatch) -> torch.Tensor:
         """Runs forward and backward over this rank's rows; returns the summed loss, a scalar in fp64 on the device."""
