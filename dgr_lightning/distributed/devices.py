@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 
 import torch
@@ -46,20 +45,8 @@ def resolve_devices(trainer: TrainerConfig) -> None:
         trainer.strategy = "single"
 
 
-def device_memory(trainer: TrainerConfig) -> int:
-    """Returns the bytes of memory for each of this machine's ranks: of the smallest GPU, or an equal share of the machine's.
-
-    Args:
-        trainer: `accelerator` and `devices` are read, and are values.
-    """
-    assert trainer.devices is not None, "resolve_devices gives it a value"
-    if trainer.accelerator == "cuda":
-        return min(torch.cuda.get_device_properties(index).total_memory for index in range(trainer.devices))
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // trainer.devices
-
-
 def planned(trainer: TrainerConfig) -> TrainerConfig:
-    """Returns the section as it would be resolved on the machine that it describes, which need not be this one."""
+    """Returns the section as `resolve_devices` leaves it on the machine that it describes, which need not be this one."""
     there = replace(trainer, accelerator="cpu")  # for whose devices none has to be found here
     resolve_devices(there)
     if trainer.accelerator == "auto":

@@ -31,6 +31,7 @@ from dgr_lightning.pipeline.overlap import load_sources, measured_prompts, num_s
 from dgr_lightning.pipeline.place import Place
 from dgr_lightning.pipeline.row_checks import check_rows
 from dgr_lightning.pipeline.set_lengths import SetLengths, set_lengths
+from dgr_lightning.pipeline.strategy_choice import choose_strategy
 from dgr_lightning.refinement.strategy import check_thinking
 from dgr_lightning.report.memory import memory_table, show_memory
 from dgr_lightning.report.plan import SetPlan, show_plan
@@ -102,6 +103,8 @@ def _memory(cfg: Config, folder: Path, lengths: SetLengths) -> PlannedMemory | N
     from dgr_lightning.distributed.devices import planned
 
     cfg = replace(cfg, trainer=planned(cfg.trainer))
+    if cfg.trainer.strategy == "auto":
+        cfg.trainer.strategy, _ = choose_strategy(cfg, lambda: folder)
     memory = PlannedMemory.of(folder, cfg, lengths)
     if memory is None:
         say("[dim]memory: not planned; trainer.accelerator=cuda trainer.device_memory_gib=80 stand for a GPU of 80 GiB[/]")
