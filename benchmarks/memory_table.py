@@ -11,7 +11,11 @@ not measured. The configs are those of deepseek-ai/DeepSeek-R1-Distill-Qwen-{1.5
 from __future__ import annotations
 
 import argparse
+import sys
+from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for `python benchmarks/memory_table.py`
 
 from dgr_lightning.config import Config
 
@@ -46,7 +50,7 @@ def settings(method: str, optimizer: str, devices: int) -> Config:
 
 def main() -> None:
     """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--devices", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--rows", type=int, nargs="+", default=[4096, 8192, 16384], help="tokens of the longest row")
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))

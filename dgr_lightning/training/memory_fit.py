@@ -189,7 +189,7 @@ def remedies(
 def _has_room(outline: ModelOutline, cfg: Config, row: RowSize, room: int) -> bool:
     try:
         return _plan(outline, cfg, row, room).total <= room
-    except UserError:  # the model cannot take such adapters
+    except Exception:  # the model cannot take such adapters, or is not traced with them
         return False
 
 
