@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
+
+from rich.markup import escape
+
 from dgr_lightning.cli import checks
 from dgr_lightning.config import Config
 from dgr_lightning.config.keys import keys, unread_by_method, value_of
 from dgr_lightning.engines.registry import ENGINES
+from dgr_lightning.engines.spec import INSTALL_FOR_GPU
 from dgr_lightning.refinement.strategy import STRATEGIES
 
 
@@ -55,6 +60,9 @@ def resolve(cfg: Config, command: str, given: frozenset[str]) -> None:
             "auto: "
             + ", ".join(f"{key}={value_of(cfg, key)}" + (f" ({why})" if (why := whys.get(key)) else "") for key in auto)
         )
+    if (why := whys["engine.name"]) and device == "cuda" and cfg.engine.name == "transformers":
+        install = escape(INSTALL_FOR_GPU)
+        _warn_once(f"[yellow]engine=auto takes transformers, which generates on one GPU alone: {why}. {install}[/]")
     check_engine(cfg)  # again, now that it has a name
     for choice, unread in _unread(cfg, command).items():
         if named := sorted(given & unread):
@@ -66,21 +74,23 @@ def _strategy(cfg: Config, command: str) -> tuple[str, str | None]:
 
     Adapters are trained without sharding where the frozen model leaves room enough: `training/replica.py`.
     """
-    trainer = cfg.trainer
-    for_fsdp = trainer.shard_size is not None or trainer.tensor_parallel > 1 or trainer.cpu_offload
-    if command != "train" or cfg.tuning.method == "full" or for_fsdp:
+    if command != "train" or cfg.tuning.method == "full":
         return "fsdp", None
     from dgr_lightning.distributed.devices import device_memory
     from dgr_lightning.models.weights import outline
     from dgr_lightning.pipeline.locate_model import locate_tokenizer
-    from dgr_lightning.training.replica import WEIGHTS_SHARE, replica_bytes
+    from dgr_lightning.training.replica import automatic_strategy
 
     model = outline(locate_tokenizer(cfg.model), cfg.model.trust_remote_code)
-    if model is None:
-        return "fsdp", None
-    needed, memory = replica_bytes(model, cfg.tuning, trainer.precision), device_memory(trainer)
-    figures = f"weights and adapters take {needed / 2**30:.1f} of a device's {memory / 2**30:.0f} GiB"
-    return ("ddp" if needed <= WEIGHTS_SHARE * memory else "fsdp"), figures
+    return automatic_strategy(cfg.trainer, cfg.tuning, model, device_memory(cfg.trainer))
+
+
+@cache
+def _warn_once(text: str) -> None:
+    """Prints a warning that holds for every point of a sweep, the first time."""
+    from dgr_lightning.console import say
+
+    say(text)
 
 
 def _unread(cfg: Config, command: str) -> dict[str, set[str]]:

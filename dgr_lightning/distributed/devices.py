@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import torch
 
 from dgr_lightning.config import TrainerConfig
-from dgr_lightning.distributed import torchrun
+from dgr_lightning.distributed import device_table, torchrun
 from dgr_lightning.errors import UserError
 
 
@@ -55,6 +56,26 @@ def device_memory(trainer: TrainerConfig) -> int:
     if trainer.accelerator == "cuda":
         return min(torch.cuda.get_device_properties(index).total_memory for index in range(trainer.devices))
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // trainer.devices
+
+
+def planned(trainer: TrainerConfig) -> TrainerConfig:
+    """Returns the section as it would be resolved on the machine that it describes, which need not be this one.
+
+    `strategy=auto` is left where there are several devices.
+    """
+    if trainer.device_name is not None and trainer.accelerator != "cpu":
+        memory = trainer.device_memory_gib or device_table.named(trainer.device_name).memory_gib
+        trainer = replace(trainer, accelerator="cuda", device_memory_gib=memory)
+    there = replace(trainer, accelerator="cpu")  # for whose devices none has to be found here
+    resolve_devices(there)
+    if trainer.accelerator == "auto":
+        trainer = replace(trainer, accelerator="cuda" if torch.cuda.is_available() else "cpu")
+    if trainer.devices is None and trainer.accelerator == "cuda" and torch.cuda.is_available():
+        there = replace(trainer)
+        resolve_devices(there)
+    away = trainer.accelerator == "cuda" and not torch.cuda.is_available()
+    precision = "bf16" if away and trainer.precision == "auto" else resolve_precision(trainer.precision, trainer.accelerator)
+    return replace(there, accelerator=trainer.accelerator, precision=precision)
 
 
 def resolve_precision(value: str, device: str) -> str:

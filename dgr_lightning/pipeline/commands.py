@@ -26,6 +26,7 @@ from dgr_lightning.hashes import content_hash
 from dgr_lightning.models.folder import check_unquantised
 from dgr_lightning.models.model_hash import model_hash
 from dgr_lightning.pipeline import stages
+from dgr_lightning.pipeline.disk_room import check_room
 from dgr_lightning.pipeline.engine_stages import (
     DIVERGENCE,
     EVALUATE,
@@ -41,10 +42,12 @@ from dgr_lightning.pipeline.execution import Record, Stage, execute
 from dgr_lightning.pipeline.identity import evaluation_hash, identify
 from dgr_lightning.pipeline.locate_model import locate
 from dgr_lightning.pipeline.measurements import Measured, divergence_hash, shift_hash
-from dgr_lightning.pipeline.overlap import measured_hashes, measured_prompts, overlap
+from dgr_lightning.pipeline.memory_check import PlannedMemory
+from dgr_lightning.pipeline.overlap import load_sources, measured_hashes, measured_prompts, overlap
 from dgr_lightning.pipeline.place import Place
 from dgr_lightning.pipeline.probe_settings import drop_unused_cadence, num_examples, settle_cadence, settle_sampling
 from dgr_lightning.pipeline.run_directory import RunDir
+from dgr_lightning.pipeline.set_lengths import set_lengths
 from dgr_lightning.pipeline.sweep_objective import objective
 from dgr_lightning.refinement.outcome import RefinementStats, fallback_warning
 from dgr_lightning.refinement.strategy import check_thinking, strategy_of
@@ -54,6 +57,7 @@ from dgr_lightning.scoring.judge import judge_note
 from dgr_lightning.shift.measure import mean_nll
 from dgr_lightning.tasks.loader import task_hashes
 from dgr_lightning.tasks.task import EVALUATION, PROBE
+from dgr_lightning.training.checkpoint_folder import FOLDER, CheckpointFolder
 from dgr_lightning.training.wandb import send_results, wandb_settings
 
 
@@ -67,6 +71,8 @@ def train(cfg: Config, place: Place) -> float | tuple[float, float] | None:
             return objective(run.path / "metrics.csv")
         _announce(run, cfg, base)
         _check_model(cfg, base)
+        check_room(cfg, base.folder, run.path)
+        _check_memory(cfg, base, run)
         measured.forget()
         diverges = bool(cfg.shift.prompts)
         records = run_with_base(run.path, cfg, base, evaluation=evaluation, diverges=diverges)
@@ -89,6 +95,9 @@ def train(cfg: Config, place: Place) -> float | tuple[float, float] | None:
             shift=shift,
             training=trained["training"],
         )
+        if not (run.done or cfg.trainer.keep_optimizer):
+            # Before the summary, which says that the run is whole; and once, so that what was kept stays when asked for again.
+            CheckpointFolder(run.path / FOLDER).delete_all()
         terminal.write(run.path, summary, judge_note(cfg.judge))
         send_results(wandb_settings(cfg, run.path, run.hash), summary)
         measured.mark()
@@ -182,6 +191,16 @@ def _check_model(cfg: Config, base: ModelHandle) -> None:
 def _seconds(records: Mapping[str, Record], *names: str) -> dict[str, float]:
     """Returns `wall_seconds` of summary.json for these stages."""
     return {name: records[name]["seconds"] for name in names}
+
+
+def _check_memory(cfg: Config, base: ModelHandle, run: RunDir) -> None:
+    """Refuses a training that will not fit its devices, whatever is written; later the training checks its real rows itself."""
+    trainer = cfg.trainer
+    if (trainer.accelerator == "cpu" and trainer.device_memory_gib is None) or (run.path / stages.REFINED).exists():
+        return
+    lengths = set_lengths(load_sources(cfg, measured_prompts(cfg)).examples, base.chat, cfg)
+    if (planned := PlannedMemory.of(base.folder, cfg, lengths)) is not None:
+        planned.require()
 
 
 def _data(refined: Record) -> Record:

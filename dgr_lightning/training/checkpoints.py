@@ -130,13 +130,13 @@ class Checkpoints:
         if not self.is_pending:
             self.wait()
 
-    def load(self, step: int, model: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
+    def load(self, step: int, model: nn.Module, optimizer: Optimizer | None) -> dict[str, Any]:
         """Restores a checkpoint's weights and optimizer states, whatever the number of ranks that wrote it. Collective.
 
         Args:
             step: of the checkpoint.
             model: its trained weights are overwritten.
-            optimizer: likewise its states, unless the checkpoint was taken without them.
+            optimizer: likewise its states, unless the checkpoint was taken without them; None for the weights alone.
 
         Returns:
             The `state` that was saved with it.
@@ -147,13 +147,15 @@ class Checkpoints:
         with self._damaged(step):
             stored: dict[str, Any] = read_json(self.path(step) / _STATE, "state", "optimizer")
         numbers: dict[str, dict[str, Any]] | None = stored["optimizer"]
-        if numbers is not None and not optimizer.state:
+        if numbers is None:
+            optimizer = None
+        if optimizer is not None and not optimizer.state:
             _initialize_states(optimizer)
-        tensors, _ = _tensors_and_numbers(model, None if numbers is None else optimizer)
+        tensors, _ = _tensors_and_numbers(model, optimizer)
         with self._damaged(step), _error_of_a_rank():
             reader = HuggingFaceStorageReader(str(self.path(step)))
             dcp.load(tensors, storage_reader=reader, no_dist=self.ranks.size == 1)
-        if numbers is not None:
+        if optimizer is not None and numbers is not None:
             for name, weight in trained_parameters(model):
                 optimizer.state[weight].update(numbers.get(name, {}))
                 for key, value in optimizer.state[weight].items():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from dgr_lightning.config import TuningConfig
+from dgr_lightning.config import TrainerConfig, TuningConfig
 from dgr_lightning.training.adapters import targets
 
 if TYPE_CHECKING:
@@ -45,3 +45,22 @@ def replica_bytes(model: PreTrainedModel, tuning: TuningConfig, precision: str) 
     adapted = (model.get_submodule(name).get_parameter("weight") for name in targets(model, tuning))
     trained = sum(tuning.rank * sum(weight.shape) for weight in adapted)
     return int(_PACKED * packed + (2 if precision == "bf16" else 4) * plain + _TRAINED * trained)
+
+
+def automatic_strategy(
+    trainer: TrainerConfig, tuning: TuningConfig, model: PreTrainedModel | None, memory: int | None
+) -> tuple[str, str | None]:
+    """Returns what `trainer.strategy=auto` is on several devices, and why if the memory of a device has decided it.
+
+    Args:
+        trainer: `precision` and the options of sharding are read, and are values.
+        tuning: which weights are trained.
+        model: as for `replica_bytes`; None where there is none of its config.
+        memory: bytes of a device; None: not known.
+    """
+    shards = trainer.shard_size is not None or trainer.tensor_parallel > 1 or trainer.cpu_offload
+    if tuning.method == "full" or shards or model is None or memory is None:
+        return "fsdp", None
+    needed = replica_bytes(model, tuning, trainer.precision)
+    figures = f"weights and adapters take {needed / 2**30:.1f} of a device's {memory / 2**30:.0f} GiB"
+    return ("ddp" if needed <= WEIGHTS_SHARE * memory else "fsdp"), figures
