@@ -97,6 +97,13 @@ def reshard(model: nn.Module) -> None:
             module.reshard()
 
 
+def bytes_to_gather(model: nn.Module, precision: str) -> int:
+    """Returns the bytes that `unsharded` takes on every device beside the shards; 0 for a model that is not sharded."""
+    if not any(isinstance(module, FSDPModule) for module in model.modules()):
+        return 0
+    return (2 if precision == "bf16" else 4) * sum(weight.numel() for weight in model.parameters())
+
+
 @contextmanager
 def unsharded(model: PreTrainedModel, precision: str) -> Iterator[PreTrainedModel]:
     """Gathers all weights of a sharded model, for many forward passes. Entering and leaving the context are collective.
@@ -108,20 +115,11 @@ def unsharded(model: PreTrainedModel, precision: str) -> Iterator[PreTrainedMode
         model: in training, sharded or not.
         precision: type of the computation, in which weights are gathered: `bf16` or `fp32`.
 
-    Raises:
-        UserError: the full model does not fit on a GPU.
     """
     sharded = [module for module in model.modules() if isinstance(module, FSDPModule)]
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     if sharded and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()  # torch's cache of freed memory counts as used otherwise
-        free, _ = torch.cuda.mem_get_info()
-        needed = dtype.itemsize * sum(weight.numel() for weight in model.parameters())
-        if needed > free:
-            raise UserError(
-                f"Probes gather the full model on every device, {needed / 2**30:.0f} GiB, and {free / 2**30:.0f} GiB are free. "
-                "Write probes.every=0 to train without probes."
-            )
+        torch.cuda.empty_cache()  # NCCL's buffers and the full weights find room in one piece
     if tensor_parallel.is_split(model):
         copy = _plain_copy(model, dtype)
         try:

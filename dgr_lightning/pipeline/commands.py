@@ -14,8 +14,10 @@ from typing import Any
 from rich.markup import escape
 
 from dgr_lightning.config import Config, Kind
+from dgr_lightning.config.setting import AUTO
 from dgr_lightning.console import say
 from dgr_lightning.data import sources
+from dgr_lightning.distributed import torchrun
 from dgr_lightning.engines.model_handle import ModelHandle
 from dgr_lightning.evaluation.subjects import BASE, SUBJECTS, TUNED
 from dgr_lightning.evaluation.tax import tax
@@ -24,6 +26,7 @@ from dgr_lightning.hashes import content_hash
 from dgr_lightning.models.folder import check_unquantised
 from dgr_lightning.models.model_hash import model_hash
 from dgr_lightning.pipeline import stages
+from dgr_lightning.pipeline.disk_room import check_room
 from dgr_lightning.pipeline.engine_stages import (
     DIVERGENCE,
     EVALUATE,
@@ -39,9 +42,12 @@ from dgr_lightning.pipeline.execution import Record, Stage, execute
 from dgr_lightning.pipeline.identity import evaluation_hash, identify
 from dgr_lightning.pipeline.locate_model import locate
 from dgr_lightning.pipeline.measurements import Measured, divergence_hash, shift_hash
-from dgr_lightning.pipeline.overlap import measured_hashes, measured_prompts, overlap
+from dgr_lightning.pipeline.memory_check import PlannedMemory
+from dgr_lightning.pipeline.overlap import load_sources, measured_hashes, measured_prompts, overlap
 from dgr_lightning.pipeline.place import Place
+from dgr_lightning.pipeline.probe_settings import drop_unused_cadence, num_examples, settle_cadence, settle_sampling
 from dgr_lightning.pipeline.run_directory import RunDir
+from dgr_lightning.pipeline.set_lengths import set_lengths
 from dgr_lightning.pipeline.sweep_objective import objective
 from dgr_lightning.refinement.outcome import RefinementStats, fallback_warning
 from dgr_lightning.refinement.strategy import check_thinking, strategy_of
@@ -51,6 +57,7 @@ from dgr_lightning.scoring.judge import judge_note
 from dgr_lightning.shift.measure import mean_nll
 from dgr_lightning.tasks.loader import task_hashes
 from dgr_lightning.tasks.task import EVALUATION, PROBE
+from dgr_lightning.training.checkpoint_folder import FOLDER, CheckpointFolder
 from dgr_lightning.training.wandb import send_results, wandb_settings
 
 
@@ -64,6 +71,8 @@ def train(cfg: Config, place: Place) -> float | tuple[float, float] | None:
             return objective(run.path / "metrics.csv")
         _announce(run, cfg, base)
         _check_model(cfg, base)
+        check_room(cfg, base.folder, run.path)
+        _check_memory(cfg, base, run)
         measured.forget()
         diverges = bool(cfg.shift.prompts)
         records = run_with_base(run.path, cfg, base, evaluation=evaluation, diverges=diverges)
@@ -86,6 +95,9 @@ def train(cfg: Config, place: Place) -> float | tuple[float, float] | None:
             shift=shift,
             training=trained["training"],
         )
+        if not (run.done or cfg.trainer.keep_optimizer):
+            # Before the summary, which says that the run is whole; and once, so that what was kept stays when asked for again.
+            CheckpointFolder(run.path / FOLDER).delete_all()
         terminal.write(run.path, summary, judge_note(cfg.judge))
         send_results(wandb_settings(cfg, run.path, run.hash), summary)
         measured.mark()
@@ -136,6 +148,8 @@ def evaluate(cfg: Config, place: Place) -> None:
 
 def _open(cfg: Config, model: ModelHandle, place: Place, kind: Kind) -> RunDir:
     contents: dict[str, Any] = {"model": model.identity_hash}
+    if kind == "train":
+        drop_unused_cadence(cfg)
     if kind == "evaluate":
         contents["evaluation"] = _task_hashes(cfg, EVALUATION)
     else:
@@ -144,6 +158,9 @@ def _open(cfg: Config, model: ModelHandle, place: Place, kind: Kind) -> RunDir:
             contents["data"] = content_hash(contents["data"], measured_hashes(cfg))
     if kind == "train":
         contents["probes"] = _task_hashes(cfg, PROBE) if cfg.probes.every else []
+        if cfg.probes.every == AUTO:
+            settle_cadence(cfg, num_examples(cfg, contents["data"]))
+        settle_sampling(cfg, model.folder)
     return RunDir.open(cfg, identify(cfg, contents, kind), model.model_hash, place)
 
 
@@ -176,6 +193,16 @@ def _seconds(records: Mapping[str, Record], *names: str) -> dict[str, float]:
     return {name: records[name]["seconds"] for name in names}
 
 
+def _check_memory(cfg: Config, base: ModelHandle, run: RunDir) -> None:
+    """Refuses a training that will not fit its devices, whatever is written; later the training checks its real rows itself."""
+    trainer = cfg.trainer
+    if (trainer.accelerator == "cpu" and trainer.device_memory_gib is None) or (run.path / stages.REFINED).exists():
+        return
+    lengths = set_lengths(load_sources(cfg, measured_prompts(cfg)).examples, base.chat, cfg)
+    if (planned := PlannedMemory.of(base.folder, cfg, lengths)) is not None:
+        planned.require()
+
+
 def _data(refined: Record) -> Record:
     """Returns `data` of summary.json; the record of an earlier version has fewer counts."""
     return {name: refined[name] for name in ("rejected", "labels", "sources") if name in refined}
@@ -194,9 +221,16 @@ def _warnings(refined: Record, cfg: Config) -> list[str]:
 
 
 def _announce(run: RunDir, cfg: Config, model: ModelHandle) -> None:
-    """Says what runs where, and how the model marks thinking; a model whose files do not tell is refused by that."""
+    """Says what runs where, and how the model marks thinking; a model whose files do not tell is refused by that.
+
+    So are nodes that do not share the run's folders.
+    """
     say(f"[bold]{escape(cfg.model.name)}[/] · {escape(cfg.data.name)} · {escape(cfg.refine.name)} → {escape(str(run.path))}")
     say(f"[dim]chat style: {model.chat.style}[/]")
+    if torchrun.is_active():
+        from dgr_lightning.distributed.shared_folders import require_shared_folders
+
+        require_shared_folders(run.path, model.folder)
 
 
 def _show_finished(run: RunDir, cfg: Config, place: Place) -> None:

@@ -7,7 +7,6 @@ work with the same model share a process, and with it the model's engine.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +19,7 @@ from dgr_lightning.console import console, say
 from dgr_lightning.distributed import torchrun
 from dgr_lightning.files import read_json, write_json
 from dgr_lightning.pipeline import stages
+from dgr_lightning.threads import usable_cores
 
 if TYPE_CHECKING:
     from dgr_lightning.engines.model_handle import ModelHandle
@@ -139,7 +139,7 @@ def compute(
     from dgr_lightning.distributed.launch import run_ranks
 
     assert trainer.devices is not None, "cli/resolve.py gives trainer.devices a value"
-    num_threads = max(1, (os.cpu_count() or 1) // trainer.devices)
+    num_threads = max(1, usable_cores() // trainer.devices)
     here = partial(work, out)
     if torchrun.is_active():
         if processes == "ranks":

@@ -23,6 +23,14 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 _MEMORY_SHARE = 0.8
 
 
+def free_bytes(device: torch.device) -> int:
+    """Returns the memory that a device has left, what torch keeps of it included; without end on the CPU."""
+    if device.type == "cpu":
+        return sys.maxsize
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept
+
+
 class KeyValueCache:
     """Keys and values of all layers for a number of slots, each of which holds a row or is free.
 
@@ -96,9 +104,7 @@ class KeyValueCache:
     def _num_fitting(self, shapes: Sequence[tuple[int, int, int]]) -> int:
         if self._device.type == "cpu":
             return sys.maxsize
-        free = torch.cuda.mem_get_info(self._device)[0]
-        free += torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
-        free += sum(tensor.nbytes for tensor in self._tensors)
+        free = free_bytes(self._device) + sum(tensor.nbytes for tensor in self._tensors)
         return int(_MEMORY_SHARE * free) // (sum(math.prod(shape) for shape in shapes) * self._dtype.itemsize)
 
     def append(self, pair: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:

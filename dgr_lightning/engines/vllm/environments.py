@@ -8,6 +8,7 @@ import sys
 from importlib import metadata
 
 from dgr_lightning.config import EngineConfig
+from dgr_lightning.cuda_allocator import fixed_segments
 from dgr_lightning.errors import UserError
 from dgr_lightning.threads import chosen_by_user, usable_cores
 
@@ -19,6 +20,7 @@ COMMON = {
     # The scheduler and, on a CPU, the model run in the engine's own process. vLLM would leave a second one behind when the
     # first is killed.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    **fixed_segments(),
 }
 """Environment of every process that runs vLLM; it overrides the user's shell."""
 
