@@ -68,10 +68,18 @@ def empty_model(folder: Path, trust_remote_code: bool = False, dtype: torch.dtyp
     Raises:
         UserError: transformers cannot make one of it.
     """
+    config = load_config(folder, trust_remote_code)
+    with _folder_to_blame(folder, _LANGUAGE_MODEL):
+        return config_model(config, trust_remote_code, dtype)
+
+
+def config_model(
+    config: PreTrainedConfig, trust_remote_code: bool = False, dtype: torch.dtype = torch.float32
+) -> PreTrainedModel:
+    """Returns the causal language model of a config on the meta device, without values; any error is transformers' own."""
     from transformers import AutoModelForCausalLM
 
-    config = load_config(folder, trust_remote_code)
-    with _folder_to_blame(folder, _LANGUAGE_MODEL), quiet_imports(), torch.device("meta"):
+    with quiet_imports(), torch.device("meta"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)
     return model
 

@@ -71,7 +71,7 @@ class Probes:
             **_settled(cfg.probes),
         )
         self._cfg, self._chat, self._judge = cfg, chat, judge
-        self._batch_size = cfg.engine.batch_size
+        self._batch_size = cfg.engine.num_sequences
         self._checked = self._skipped = False
 
     def __call__(self, model: PreTrainedModel, step: int) -> dict[str, float]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from importlib import metadata
 
 from dgr_lightning.config import EngineConfig
+from dgr_lightning.cuda_allocator import fixed_segments
 from dgr_lightning.errors import UserError
 from dgr_lightning.threads import chosen_by_user, usable_cores
 
@@ -17,6 +20,7 @@ COMMON = {
     # The scheduler and, on a CPU, the model run in the engine's own process. vLLM would leave a second one behind when the
     # first is killed.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    **fixed_segments(),
 }
 """Environment of every process that runs vLLM; it overrides the user's shell."""
 
@@ -26,6 +30,11 @@ WORKER = COMMON | {
 }
 """Environment of a worker of engine=vllm."""
 
+_SMALLEST_MEMORY = """
+from torch import cuda
+print(min(cuda.get_device_properties(index).total_memory for index in range(cuda.device_count())))
+"""
+
 
 def cuda_environments(engine: EngineConfig) -> list[dict[str, str]]:
     """Returns for each engine the variables that give it its GPUs.
@@ -33,11 +42,7 @@ def cuda_environments(engine: EngineConfig) -> list[dict[str, str]]:
     Raises:
         UserError: there are fewer GPUs than `engine.replicas` and `engine.tensor_parallel` need.
     """
-    import torch
-
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    devices = [str(i) for i in range(torch.cuda.device_count())] if visible is None else [*filter(None, visible.split(","))]
-    size = engine.tensor_parallel
+    devices, size = visible_devices(), engine.devices_each
     num_engines = engine.replicas or len(devices) // size
     if not num_engines or num_engines * size > len(devices):
         raise UserError(
@@ -45,6 +50,23 @@ def cuda_environments(engine: EngineConfig) -> list[dict[str, str]]:
             f"GPU(s), and vLLM would find {len(devices)} here. Write smaller numbers."
         )
     return [{"CUDA_VISIBLE_DEVICES": ",".join(devices[i * size : (i + 1) * size])} for i in range(num_engines)]
+
+
+def visible_devices() -> list[str]:
+    """Returns the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them. CUDA is not started here."""
+    import torch
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return [str(i) for i in range(torch.cuda.device_count())] if visible is None else [*filter(None, visible.split(","))]
+
+
+def smallest_memory() -> int | None:
+    """Returns the bytes of the GPU with the least memory of those that are visible; None where that cannot be found out.
+
+    Asked in a process of its own: CUDA, once started, would keep a part of the first GPU's memory in this one.
+    """
+    answer = subprocess.run([sys.executable, "-P", "-c", _SMALLEST_MEMORY], capture_output=True, text=True, check=False)
+    return int(answer.stdout) if answer.returncode == 0 and answer.stdout.strip().isdigit() else None
 
 
 def cpu_environments(engine: EngineConfig) -> list[dict[str, str]]:
@@ -63,7 +85,7 @@ def cpu_environments(engine: EngineConfig) -> list[dict[str, str]]:
 
 def refuse_tensor_parallel_on_cpu(engine: EngineConfig) -> None:
     """Raises UserError where weights are to be split over several devices and there is only a CPU."""
-    if engine.tensor_parallel > 1:
+    if engine.devices_each > 1:
         raise UserError(
             f"engine.tensor_parallel={engine.tensor_parallel}: a CPU is one device; write engine.tensor_parallel=1."
         )
