@@ -8,7 +8,7 @@ from pathlib import Path
 from dgr_lightning.config import Config
 from dgr_lightning.config.setting import AUTO
 from dgr_lightning.distributed.planned_device import PlannedDevice
-from dgr_lightning.engines.decoding_time import STEP_SECONDS, EngineMachine
+from dgr_lightning.engines.decoding_time import EngineMachine
 from dgr_lightning.engines.vllm.sizing import ModelSize, tensor_parallel_size
 
 _LARGE_BYTES, _LARGE_BATCH, _BATCH = 70 * 2**30, 1024, 256
@@ -64,7 +64,6 @@ class Machine:
             bandwidth=device.memory_bandwidth,
             memory_bytes=cfg.engine.memory * memory,
             num_sequences=cfg.engine.num_sequences if alone else cfg.engine.batch_size or batch,
-            step_seconds=STEP_SECONDS["transformers" if alone else "vllm"],
         )
 
 

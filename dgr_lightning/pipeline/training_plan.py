@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dgr_lightning.config import Config
 from dgr_lightning.config.setting import AUTO
-from dgr_lightning.engines.decoding_time import STEP_SECONDS, DecodedModel, EngineMachine, step_seconds
+from dgr_lightning.engines.decoding_time import DecodedModel, EngineMachine, step_seconds
 from dgr_lightning.pipeline.disk_room import peak as most_held
 from dgr_lightning.pipeline.planned_machine import Machine
 from dgr_lightning.pipeline.set_lengths import ExampleLength
@@ -85,13 +85,10 @@ class TrainingPlan:
         typical = sum(expected_tokens(TASKS[name], probes.max_new_tokens) for name in probes.tasks) / len(probes.tasks)
         seconds = None
         if self._machine.planned is not None:
-            # Weights in training are fp32 and read as such, written in bf16 and read again; shards are gathered in bf16.
-            weight_bytes = (2 if self._cfg.trainer.strategy == "fsdp" else 8) * decoded.num_weights
             device, batch = self._machine.planned.device, self._cfg.engine.num_sequences
-            one = EngineMachine(1, 1, device.bf16_flops, device.memory_bandwidth, 0.0, batch, STEP_SECONDS["transformers"])
-            model = DecodedModel(decoded.num_weights, weight_bytes, decoded.token_bytes)
+            one = EngineMachine(1, 1, device.bf16_flops, device.memory_bandwidth, 0.0, batch)
             mine = problems / self._machine.devices
-            step = step_seconds(model, one, mine, PROMPT_TOKENS + probes.max_new_tokens / 2)
+            step = step_seconds(decoded, one, mine, PROMPT_TOKENS + probes.max_new_tokens / 2)
             seconds = estimated_seconds(times, problems, probes.max_new_tokens, step, batch, self._machine.devices)
         return StageEstimate(f"probes, {times} × {problems} problems", times * problems * typical, seconds)
 
