@@ -53,7 +53,7 @@ class Machine:
             flops=device.bf16_flops,
             bandwidth=device.memory_bandwidth,
             memory_bytes=cfg.engine.memory * device.memory_gib * 2**30,
-            num_sequences=cfg.engine.batch_size,
+            num_sequences=cfg.engine.num_sequences,
             step_seconds=STEP_SECONDS["transformers" if alone else "vllm"],
         )
 

@@ -148,16 +148,13 @@ class TimePlan:
         typical = sum(expected_tokens(TASKS[name], probes.max_new_tokens) for name in probes.tasks) / len(probes.tasks)
         seconds = None
         if self._engines is not None and self._machine.planned is not None:
-            # Weights in training are fp32 and read as such, written in bf16 and read again; shards are gathered in bf16.
-            weight_bytes = (2 if self._machine.devices > 1 else 8) * self._num_weights
+            weight_bytes = 2 * self._num_weights  # probes read bf16: gathered shards, or copies that they hold meanwhile
             device = self._machine.planned.device
-            one = EngineMachine(
-                1, 1, device.bf16_flops, device.memory_bandwidth, 0.0, self._cfg.engine.batch_size, STEP_SECONDS["transformers"]
-            )
+            batch = self._cfg.engine.num_sequences
+            one = EngineMachine(1, 1, device.bf16_flops, device.memory_bandwidth, 0.0, batch, STEP_SECONDS["transformers"])
             model = DecodedModel(self._num_weights, weight_bytes, self._decoded.token_bytes)
             mine = problems / self._machine.devices
             step = step_seconds(model, one, mine, PROMPT_TOKENS + probes.max_new_tokens / 2)
-            batch = self._cfg.engine.batch_size
             seconds = estimated_seconds(times, problems, probes.max_new_tokens, step, batch, self._machine.devices)
         return StageEstimate(f"probes, {times} × {problems} problems", times * problems * typical, seconds)
 
