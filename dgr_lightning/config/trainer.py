@@ -21,6 +21,12 @@ class TrainerConfig:
         choices=("auto", "single", "ddp", "fsdp"),
         hashed=NEVER,
     )
+    device_name: Optional[str] = setting(
+        None,
+        "GPU that plan=true counts with, such as H100, A100-80GB or L40S; null: the one that is here",
+        private=False,
+        hashed=NEVER,
+    )
     devices: Optional[int] = setting(
         None, "devices per node, each with a process; null: every GPU, or one CPU process", low=1, hashed=NEVER
     )

@@ -7,8 +7,8 @@ belong to the root: they are gathered once a row and kept until its backward pas
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,13 +131,31 @@ def unsharded(model: PreTrainedModel, precision: str) -> Iterator[PreTrainedMode
         module.set_reshard_after_forward(False, recurse=False)
         module.unshard()
     try:
-        yield model
+        with _without_hooks(sharded):
+            yield model
     finally:
         for module in sharded:
             module.set_reshard_after_forward(module is not model, recurse=False)
             module.reshard()
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()  # for NCCL's buffers, which are not torch's
+
+
+@contextmanager
+def _without_hooks(sharded: Sequence[nn.Module]) -> Iterator[None]:
+    """Has modules whose weights are gathered compute as if they had never been sharded.
+
+    FSDP's own hooks around every layer have nothing to gather then, and the streams that they wait for cannot be recorded in a
+    CUDA graph.
+    """
+    hooks = [(module, module._forward_pre_hooks, module._forward_hooks) for module in sharded]
+    for module in sharded:
+        module._forward_pre_hooks, module._forward_hooks = OrderedDict(), OrderedDict()
+    try:
+        yield
+    finally:
+        for module, before, after in hooks:
+            module._forward_pre_hooks, module._forward_hooks = before, after
 
 
 @torch.no_grad()

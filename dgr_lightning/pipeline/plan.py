@@ -31,9 +31,11 @@ from dgr_lightning.pipeline.overlap import load_sources, measured_prompts, num_s
 from dgr_lightning.pipeline.place import Place
 from dgr_lightning.pipeline.row_checks import check_rows
 from dgr_lightning.pipeline.set_lengths import SetLengths, set_lengths
+from dgr_lightning.pipeline.time_plan import time_plan
 from dgr_lightning.refinement.strategy import check_thinking
 from dgr_lightning.report.memory import memory_table, show_memory
 from dgr_lightning.report.plan import SetPlan, show_plan
+from dgr_lightning.report.stages import show_stages
 
 if TYPE_CHECKING:
     from dgr_lightning.models.chat import Chat
@@ -80,6 +82,8 @@ def plan(cfg: Config, place: Place, *, measures: bool) -> None:
         )
     )
     memory = _memory(cfg, folder, lengths) if measures else None
+    if (stages := time_plan(cfg, folder, lengths, unread, measures=measures)) is not None:
+        show_stages(stages)
     file = _file(cfg, place)
     show_examples(chat, source.examples[:NUM_FIRST], file)
     say(f"[dim]token by token, with their text: {escape(str(file))}[/]")
