@@ -37,6 +37,8 @@ def resolve(cfg: Config, command: str, given: frozenset[str]) -> None:
 
     from dgr_lightning.console import say
     from dgr_lightning.distributed import devices  # imports torch
+    from dgr_lightning.pipeline.locate_model import locate_tokenizer
+    from dgr_lightning.pipeline.strategy_choice import choose_strategy
 
     auto = [
         key
@@ -49,7 +51,9 @@ def resolve(cfg: Config, command: str, given: frozenset[str]) -> None:
     cfg.trainer.precision = devices.resolve_precision(cfg.trainer.precision, device)
     whys: dict[str, str | None] = {}
     if cfg.trainer.strategy == "auto":
-        cfg.trainer.strategy, whys["trainer.strategy"] = _strategy(cfg, command)
+        cfg.trainer.strategy = "fsdp"
+        if command == "train":
+            cfg.trainer.strategy, whys["trainer.strategy"] = choose_strategy(cfg, lambda: locate_tokenizer(cfg.model))
     checks.check_devices(cfg.trainer)  # again, now that strategy and number of devices are known
     if command == "train":
         checks.check_tuning(cfg)  # again, now that strategy and precision are known
@@ -67,22 +71,6 @@ def resolve(cfg: Config, command: str, given: frozenset[str]) -> None:
     for choice, unread in _unread(cfg, command).items():
         if named := sorted(given & unread):
             say(f"[yellow]{', '.join(named)}: not used by {choice}[/]")
-
-
-def _strategy(cfg: Config, command: str) -> tuple[str, str | None]:
-    """Returns what `trainer.strategy=auto` is on several devices, and why if the memory of a device has decided it.
-
-    Adapters are trained without sharding where the frozen model leaves room enough: `training/replica.py`.
-    """
-    if command != "train" or cfg.tuning.method == "full":
-        return "fsdp", None
-    from dgr_lightning.distributed.devices import device_memory
-    from dgr_lightning.models.weights import outline
-    from dgr_lightning.pipeline.locate_model import locate_tokenizer
-    from dgr_lightning.training.replica import automatic_strategy
-
-    model = outline(locate_tokenizer(cfg.model), cfg.model.trust_remote_code)
-    return automatic_strategy(cfg.trainer, cfg.tuning, model, device_memory(cfg.trainer))
 
 
 @cache

@@ -17,7 +17,7 @@ class TrainerConfig:
     strategy: str = setting(
         "auto",
         "single: one device; ddp: each device has the whole model; fsdp: each has a shard of it; auto: on several fsdp, or ddp "
-        "for adapters whose model takes at most half of a device",
+        "for adapters where each device can hold the whole model",
         choices=("auto", "single", "ddp", "fsdp"),
         hashed=NEVER,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 
 import torch
@@ -44,18 +43,6 @@ def resolve_devices(trainer: TrainerConfig) -> None:
         raise UserError(f"trainer.devices={trainer.devices}: PyTorch finds {available} CUDA devices here.")
     if trainer.strategy == "auto" and trainer.devices * trainer.nodes == 1:
         trainer.strategy = "single"
-
-
-def device_memory(trainer: TrainerConfig) -> int:
-    """Returns the bytes of memory for each of this machine's ranks: of the smallest GPU, or an equal share of the machine's.
-
-    Args:
-        trainer: `accelerator` and `devices` are read, and are values.
-    """
-    assert trainer.devices is not None, "resolve_devices gives it a value"
-    if trainer.accelerator == "cuda":
-        return min(torch.cuda.get_device_properties(index).total_memory for index in range(trainer.devices))
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // trainer.devices
 
 
 def planned(trainer: TrainerConfig) -> TrainerConfig:
