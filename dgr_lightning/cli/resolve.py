@@ -5,8 +5,10 @@ from __future__ import annotations
 from dgr_lightning.cli import checks
 from dgr_lightning.config import Config
 from dgr_lightning.config.keys import keys, unread_by_method, value_of
+from dgr_lightning.config.setting import AUTO
 from dgr_lightning.engines.registry import ENGINES
 from dgr_lightning.refinement.strategy import STRATEGIES
+from dgr_lightning.training.optimizer import OPTIMIZERS
 
 
 def resolve(cfg: Config, command: str, given: frozenset[str]) -> None:
@@ -41,18 +43,40 @@ def resolve(cfg: Config, command: str, given: frozenset[str]) -> None:
     device = devices.resolve_device(cfg.trainer.accelerator)
     cfg.trainer.accelerator = device
     devices.resolve_devices(cfg.trainer)
-    checks.check_devices(cfg.trainer)  # again, now that their number is known
     cfg.trainer.precision = devices.resolve_precision(cfg.trainer.precision, device)
+    whys: dict[str, str | None] = {}
+    if command == "train" and "trainer.strategy" in auto and _gains_by_gathering(cfg):
+        cfg.trainer.strategy, whys["trainer.strategy"] = "fsdp", "which computes in bf16 on one device, too"
+    if command == "train" and device == "cuda" and cfg.trainer.compile == AUTO:
+        auto.append("trainer.compile")
+    whys["trainer.compile"] = devices.resolve_compile(cfg.trainer, cfg.tuning.method)
+    checks.check_devices(cfg.trainer)  # again, now that their number is known
     if command == "train":
         checks.check_tuning(cfg)  # again, now that strategy and precision are known
     cfg.engine.precision = devices.resolve_precision(cfg.engine.precision, device)
-    cfg.engine.name, why = resolve_engine(cfg.engine.name, device)
+    cfg.engine.name, whys["engine.name"] = resolve_engine(cfg.engine.name, device)
     if auto:
-        say("auto: " + ", ".join(f"{key}={value_of(cfg, key)}" for key in auto) + (f" ({why})" if why else ""))
+        say("auto: " + ", ".join(_told(cfg, key, whys.get(key)) for key in auto))
     check_engine(cfg)  # again, now that it has a name
     for choice, unread in _unread(cfg, command).items():
         if named := sorted(given & unread):
             say(f"[yellow]{', '.join(named)}: not used by {choice}[/]")
+
+
+def _told(cfg: Config, key: str, why: str | None) -> str:
+    value = value_of(cfg, key)
+    return f"{key}={str(value).lower() if isinstance(value, bool) else value}" + (f" ({why})" if why else "")
+
+
+def _gains_by_gathering(cfg: Config) -> bool:
+    """Whether a training on one GPU gains by FSDP, which casts its fp32 weights to bf16 a layer at a time.
+
+    The other way is autocast, with a residual stream in fp32 and bf16 copies of all weights at once. Adapters stand beside
+    frozen weights that are bf16 already, and not every optimizer takes shards.
+    """
+    trainer, optimizer = cfg.trainer, OPTIMIZERS.get(cfg.sft.optimizer)
+    on_one_gpu = trainer.accelerator == "cuda" and trainer.strategy == "single" and trainer.precision == "bf16"
+    return on_one_gpu and cfg.tuning.method == "full" and optimizer.sharded_instead is None
 
 
 def _unread(cfg: Config, command: str) -> dict[str, set[str]]:

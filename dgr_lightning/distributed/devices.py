@@ -1,10 +1,19 @@
-"""Resolves `auto` for the accelerator, the number of devices, the strategy and the precision to values of this machine."""
+"""Resolves `auto` for the accelerator, the number of devices, the strategy, the precision and the compiler to values of this
+machine.
+"""
 
 from __future__ import annotations
+
+import os
+import shutil
+import sysconfig
+from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 
 from dgr_lightning.config import TrainerConfig
+from dgr_lightning.config.setting import AUTO
 from dgr_lightning.distributed import torchrun
 from dgr_lightning.errors import UserError
 
@@ -57,3 +66,29 @@ def resolve_precision(value: str, device: str) -> str:
         capabilities = torch.cpu.get_capabilities()
         native = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
     return "bf16" if native else "fp32"
+
+
+def resolve_compile(trainer: TrainerConfig, tuning: str) -> str | None:
+    """Resolves `trainer.compile=auto`, in place: to true on a GPU where nothing stands in the way.
+
+    Args:
+        trainer: `accelerator` and `tensor_parallel` are values.
+        tuning: the method.
+
+    Returns:
+        What stands in the way on a GPU.
+    """
+    if trainer.compile != AUTO:
+        return None
+    why = None
+    if trainer.accelerator == "cuda":
+        ways = {
+            "trainer.tensor_parallel does not go with it": trainer.tensor_parallel > 1,
+            "4-bit matrices have a kernel of their own": tuning == "qlora",
+            "triton is not installed": find_spec("triton") is None,
+            "no C compiler for triton's launchers": not any(map(shutil.which, (os.environ.get("CC", "cc"), "gcc", "clang"))),
+            "no Python.h for triton's launchers": not Path(sysconfig.get_path("include"), "Python.h").exists(),
+        }
+        why = next((reason for reason, holds in ways.items() if holds), None)
+    trainer.compile = trainer.accelerator == "cuda" and why is None
+    return why

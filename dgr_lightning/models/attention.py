@@ -10,8 +10,9 @@ mask.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache, partial
+from inspect import signature
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -125,12 +126,30 @@ def varlen_attention(
 
     # Under autocast, which does not cover this function, rotary embeddings leave queries and keys in fp32.
     queries, keys, values = (tensor[0].transpose(0, 1).to(value.dtype) for tensor in (query, key, value))
-    shared = query.shape[1] != key.shape[1]
-    attended = varlen_attn(
-        queries, keys, values, ends, ends, longest, longest, scale=scaling, window_size=(-1, 0), enable_gqa=shared
-    )
+    options, takes_scale = _varlen_options(varlen_attn, grouped=query.shape[1] != key.shape[1])
+    if takes_scale:
+        options = options | {"scale": scaling}
+    elif scaling is not None:
+        queries = queries * (scaling * query.shape[3] ** 0.5)
+    attended = varlen_attn(queries, keys, values, ends, ends, longest, longest, **options)
     assert isinstance(attended, Tensor)  # it returns a tuple only with return_aux
     return attended[None]
+
+
+@cache
+def _varlen_options(varlen_attn: Callable[..., Any], *, grouped: bool) -> tuple[dict[str, Any], bool]:
+    """Returns the keywords by which this release's `varlen_attn` is causal, and whether it takes a `scale`.
+
+    torch 2.10 has `is_causal` and no scale, 2.11 a scale and a window, 2.12 and later `enable_gqa` as well. Before that, groups
+    of heads were left to the kernel, unchecked.
+
+    Args:
+        varlen_attn: the function.
+        grouped: whether several query heads share those of keys and values.
+    """
+    names = signature(varlen_attn).parameters
+    options: dict[str, Any] = {"window_size": (-1, 0)} if "window_size" in names else {"is_causal": True}
+    return options | ({"enable_gqa": grouped} if "enable_gqa" in names else {}), "scale" in names
 
 
 def _has_varlen(query: Tensor, key: Tensor, value: Tensor) -> bool:

@@ -171,6 +171,7 @@ def _loader(encoded: Sequence[Encoded], cfg: Config, ranks: Ranks) -> StepLoader
         epochs=cfg.sft.epochs,
         max_steps=cfg.sft.max_steps,
         mean_of=cfg.sft.loss_mean,
+        few_lengths=cfg.trainer.compile is True,
         rank=ranks.data_rank,
         num_ranks=ranks.data_size,
     )
@@ -212,7 +213,7 @@ def _module(folder: Path, cfg: Config, num_steps: int, ranks: Ranks, device: tor
             adapters.initialize(model, cfg.seed)
 
     fsdp.recompute(model, cfg.trainer.recompute_every)
-    if cfg.trainer.compile:
+    if cfg.trainer.compile is True:
         fsdp.compile_layers(model)
     return SafetySft(model, cfg.sft, num_steps, precision, ranks, shard if sharded else None)
 
