@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, TypedDict
 
@@ -76,6 +77,35 @@ class StepBatch(TypedDict):
     num_tokens: int
     num_pairs: int
     num_padded_tokens: int
+
+
+@dataclass(frozen=True)
+class LargestRow:
+    """The row of a training that takes most memory.
+
+    Attributes:
+        documents: that it holds.
+        step: in which it comes, counted from 1.
+        several: whether any step has more than one row on a rank.
+        few_lengths: whether it has one of few lengths.
+    """
+
+    documents: Sequence[Encoded]
+    step: int
+    several: bool
+    few_lengths: bool = False
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Tokens of its documents, and of its padding as one more."""
+        lengths = [len(document.ids) for document in self.documents]
+        padding = padded_length(sum(lengths), few_lengths=self.few_lengths) - sum(lengths)
+        return tuple([*lengths, padding] if padding else lengths)
+
+    @property
+    def num_targets(self) -> int:
+        """Its target tokens, padded."""
+        return max(1, -(-sum(map(num_targets, self.documents)) // MULTIPLE)) * MULTIPLE
 
 
 def num_steps(num_examples: int, batch_size: int, epochs: int, max_steps: int | None = None) -> int:
@@ -152,16 +182,16 @@ def shard_rows(encoded: Sequence[Encoded], max_tokens: int, num_ranks: int) -> l
     return [list(shard) for shard in zip(*alternating, strict=True)]
 
 
-def _padded_length(row: Sequence[Encoded], *, few_lengths: bool = False) -> int:
+def padded_length(num_tokens: int, *, few_lengths: bool = False) -> int:
     """Returns the length of a row's tensors.
 
     Args:
-        row: its documents.
+        num_tokens: of its documents.
         few_lengths: whether compiled layers compute it. To spare the compiler, the kernels' choices and the allocator a new
             shape at almost every row, rows then have one of few lengths: 8 in an octave, at least 64 apart. On the rows of
             STAR-1, 8 in a step, that is 9 lengths instead of 29, and 3.9 % padding instead of 1.0 %.
     """
-    size = max(1, _num_tokens(row))
+    size = max(1, num_tokens)
     multiple = max(MULTIPLE, 2 ** (size.bit_length() - 1) // _LENGTHS_PER_OCTAVE) if few_lengths else MULTIPLE
     return -(-size // multiple) * multiple
 
@@ -181,7 +211,7 @@ def collate(row: Sequence[Encoded], mean_of: str = "tokens", *, few_lengths: boo
     Args:
         row: its documents.
         mean_of: `tokens`: every target weighs 1; `examples`: those of a document add up to 1.
-        few_lengths: as for `_padded_length`: whether its length is one of few.
+        few_lengths: whether its length is one of few (`padded_length`).
     """
     input_ids: list[int] = []
     labels: list[int] = []
@@ -193,7 +223,7 @@ def collate(row: Sequence[Encoded], mean_of: str = "tokens", *, few_lengths: boo
         labels += [IGNORED] * (num_ignored - 1) + document.ids[num_ignored:] + [IGNORED]
     lengths = [len(document.ids) for document in row]
     targets = [position for position, label in enumerate(labels) if label != IGNORED]
-    num_padding = _padded_length(row, few_lengths=few_lengths) - len(input_ids)
+    num_padding = padded_length(len(input_ids), few_lengths=few_lengths) - len(input_ids)
     if num_padding:
         input_ids += [_PADDING_ID] * num_padding
         labels += [IGNORED] * num_padding
@@ -278,6 +308,25 @@ class StepLoader:
             num_padded_tokens += self._num_padded_tokens(self._shard(examples))
         return 1 - num_tokens / num_padded_tokens
 
+    def largest_row(self) -> LargestRow:
+        """Returns the row of the whole training that takes most memory, on whichever rank: the one with most tokens.
+
+        Of equals, the one whose documents are longest: attention on a CPU takes the square of that.
+        """
+        per_epoch = -(-len(self.encoded) // self.batch_size)
+        best: tuple[Sequence[Encoded], tuple[int, int]] = ([], (0, 0))
+        most_rows, place = 1, 0
+        for epoch in range(-(-self.num_steps // per_epoch)):
+            steps = step_examples(len(self.encoded), self.batch_size, self.seed, epoch)
+            for number, step in enumerate(steps[: self.num_steps - epoch * per_epoch], epoch * per_epoch + 1):
+                shards = self._shard([self.encoded[index] for index in step])
+                most_rows = max(most_rows, len(shards[0]))
+                for row in (row for rows in shards for row in rows):
+                    size = self._padded_length(row), sum(len(document.ids) ** 2 for document in row)
+                    if size > best[1]:
+                        best, place = (row, size), number
+        return LargestRow(best[0], place, several=most_rows > 1, few_lengths=self._few_lengths)
+
     def __iter__(self) -> Iterator[StepBatch]:
         """Yields the steps from `next_step` on."""
         per_epoch = -(-len(self.encoded) // self.batch_size)
@@ -304,8 +353,11 @@ class StepLoader:
     def _shard(self, examples: Sequence[Encoded]) -> list[list[list[Encoded]]]:
         return shard_rows(examples, self.max_tokens, self._num_ranks)
 
+    def _padded_length(self, row: list[Encoded]) -> int:
+        return padded_length(_num_tokens(row), few_lengths=self._few_lengths)
+
     def _num_padded_tokens(self, shards: list[list[list[Encoded]]]) -> int:
         def padded(rows: list[list[Encoded]]) -> int:
-            return sum(_padded_length(row, few_lengths=self._few_lengths) for row in rows)
+            return sum(map(self._padded_length, rows))
 
         return self._num_ranks * max(map(padded, shards))
