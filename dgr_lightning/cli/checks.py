@@ -14,7 +14,7 @@ from dgr_lightning.cli.hints import refuse_run
 from dgr_lightning.cli.mixture import check_mixture
 from dgr_lightning.cli.names import check_names
 from dgr_lightning.config import LAYER_RANGE, Config, FieldsConfig, TrainerConfig
-from dgr_lightning.distributed import torchrun
+from dgr_lightning.distributed import device_table, torchrun
 from dgr_lightning.errors import UserError
 from dgr_lightning.example import LABELS
 from dgr_lightning.files import check_plain, exists, local_path
@@ -65,6 +65,7 @@ def check(cfg: Config, command: str) -> None:
         reading = f"{script_name('train')} or {script_name('refine')}"
         raise UserError(f"plan=true: {script_name('evaluate')} reads no source set; give it to {reading}.")
     _check_model(cfg)
+    _check_device_name(cfg.trainer.device_name)
     check_devices(cfg.trainer, planned=cfg.plan)
     from dgr_lightning.engines.registry import check_engine
 
@@ -100,6 +101,15 @@ def _check_study(cfg: Config, command: str) -> None:
         raise UserError(f"study.lrs={study.lrs}: expected learning rates above 0.")
     if unknown := set(study.precisions) - {"bf16", "fp32"}:
         raise UserError(f"study.precisions: no precision {', '.join(sorted(unknown))}; expected bf16, fp32 or both.")
+
+
+def _check_device_name(name: str | None) -> None:
+    if name is None:
+        return
+    try:
+        device_table.named(name)
+    except UserError as error:
+        raise UserError(f"trainer.device_name={name}: {error}") from error
 
 
 def _check_shift(cfg: Config, command: str) -> None:

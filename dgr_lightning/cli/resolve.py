@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
+
+from rich.markup import escape
+
 from dgr_lightning.cli import checks
 from dgr_lightning.config import Config
 from dgr_lightning.config.keys import keys, unread_by_method, value_of
 from dgr_lightning.engines.registry import ENGINES
+from dgr_lightning.engines.spec import INSTALL_FOR_GPU
 from dgr_lightning.refinement.strategy import STRATEGIES
 
 
@@ -41,18 +46,57 @@ def resolve(cfg: Config, command: str, given: frozenset[str]) -> None:
     device = devices.resolve_device(cfg.trainer.accelerator)
     cfg.trainer.accelerator = device
     devices.resolve_devices(cfg.trainer)
-    checks.check_devices(cfg.trainer)  # again, now that their number is known
     cfg.trainer.precision = devices.resolve_precision(cfg.trainer.precision, device)
+    whys: dict[str, str | None] = {}
+    if cfg.trainer.strategy == "auto":
+        cfg.trainer.strategy, whys["trainer.strategy"] = _strategy(cfg, command)
+    checks.check_devices(cfg.trainer)  # again, now that strategy and number of devices are known
     if command == "train":
         checks.check_tuning(cfg)  # again, now that strategy and precision are known
     cfg.engine.precision = devices.resolve_precision(cfg.engine.precision, device)
-    cfg.engine.name, why = resolve_engine(cfg.engine.name, device)
+    cfg.engine.name, whys["engine.name"] = resolve_engine(cfg.engine.name, device)
     if auto:
-        say("auto: " + ", ".join(f"{key}={value_of(cfg, key)}" for key in auto) + (f" ({why})" if why else ""))
+        say(
+            "auto: "
+            + ", ".join(f"{key}={value_of(cfg, key)}" + (f" ({why})" if (why := whys.get(key)) else "") for key in auto)
+        )
+    if (why := whys["engine.name"]) and device == "cuda" and cfg.engine.name == "transformers":
+        install = escape(INSTALL_FOR_GPU)
+        _warn_once(f"[yellow]engine=auto takes transformers, which generates on one GPU alone: {why}. {install}[/]")
     check_engine(cfg)  # again, now that it has a name
     for choice, unread in _unread(cfg, command).items():
         if named := sorted(given & unread):
             say(f"[yellow]{', '.join(named)}: not used by {choice}[/]")
+
+
+def _strategy(cfg: Config, command: str) -> tuple[str, str | None]:
+    """Returns what `trainer.strategy=auto` is on several devices, and why if the memory of a device has decided it.
+
+    Adapters are trained without sharding where the frozen model leaves room enough: `training/replica.py`.
+    """
+    trainer = cfg.trainer
+    for_fsdp = trainer.shard_size is not None or trainer.tensor_parallel > 1 or trainer.cpu_offload
+    if command != "train" or cfg.tuning.method == "full" or for_fsdp:
+        return "fsdp", None
+    from dgr_lightning.distributed.devices import device_memory
+    from dgr_lightning.models.weights import outline
+    from dgr_lightning.pipeline.locate_model import locate_tokenizer
+    from dgr_lightning.training.replica import WEIGHTS_SHARE, replica_bytes
+
+    model = outline(locate_tokenizer(cfg.model), cfg.model.trust_remote_code)
+    if model is None:
+        return "fsdp", None
+    needed, memory = replica_bytes(model, cfg.tuning, trainer.precision), device_memory(trainer)
+    figures = f"weights and adapters take {needed / 2**30:.1f} of a device's {memory / 2**30:.0f} GiB"
+    return ("ddp" if needed <= WEIGHTS_SHARE * memory else "fsdp"), figures
+
+
+@cache
+def _warn_once(text: str) -> None:
+    """Prints a warning that holds for every point of a sweep, the first time."""
+    from dgr_lightning.console import say
+
+    say(text)
 
 
 def _unread(cfg: Config, command: str) -> dict[str, set[str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
-from dgr_lightning.config.setting import NEVER, TRAINING, setting
+from dgr_lightning.config.setting import AUTO, NEVER, TRAINING, Auto, setting
 
 
 @dataclass
@@ -16,8 +16,15 @@ class TrainerConfig:
     accelerator: str = setting("auto", "auto: a CUDA device where there is one", choices=("auto", "cpu", "cuda"), hashed=NEVER)
     strategy: str = setting(
         "auto",
-        "single: one device; ddp: each device has the whole model; fsdp: each has a shard of it; auto: fsdp on several",
+        "single: one device; ddp: each device has the whole model; fsdp: each has a shard of it; auto: on several fsdp, or ddp "
+        "for adapters whose model takes at most half of a device",
         choices=("auto", "single", "ddp", "fsdp"),
+        hashed=NEVER,
+    )
+    device_name: Optional[str] = setting(
+        None,
+        "GPU that plan=true counts with, such as H100, A100-80GB or L40S; null: the one that is here",
+        private=False,
         hashed=NEVER,
     )
     devices: Optional[int] = setting(
@@ -27,9 +34,12 @@ class TrainerConfig:
     precision: str = setting(
         "auto", "type of the computation; master weights stay fp32", choices=("auto", "bf16", "fp32"), hashed=TRAINING
     )
-    recompute_every: int = setting(
-        0,
-        "activation checkpointing: recompute the activations of every n-th layer; 1: of all layers, 0: of none",
+    device_memory_gib: Optional[float] = setting(
+        None, "memory of a device in GiB, to plan with; null: what the GPU has (on a CPU: not planned)", above=0.0, hashed=NEVER
+    )
+    recompute_every: int | Auto = setting(
+        AUTO,
+        "activation checkpointing: recompute the activations of every n-th layer; 1: of all, 0: of none; auto: as few as fit",
         low=0,
         hashed=NEVER,
     )
@@ -45,8 +55,19 @@ class TrainerConfig:
     cpu_offload: bool = setting(
         False, "fsdp: weights and optimizer state lie in the machine's memory, not the GPU's", hashed=NEVER
     )
-    checkpoint_every: int = setting(50, "optimizer steps between checkpoints; 0: only the end", low=0, hashed=NEVER)
+    checkpoint_every: int | Auto = setting(
+        AUTO,
+        "optimizer steps between checkpoints; 0: only the end; auto: at most ten minutes of work, or as many as keep "
+        "checkpoints below 2 % of the time",
+        low=0,
+        hashed=NEVER,
+    )
     keep_checkpoints: int = setting(1, "how many of the last checkpoints are kept", low=1, hashed=NEVER)
+    keep_optimizer: bool = setting(
+        False,
+        "keep checkpoints, optimizer states in them, of a run that is whole; else checkpoints/ is deleted, and model/ stays",
+        hashed=NEVER,
+    )
     max_restarts: int = setting(
         3, "times a training is restarted from its last checkpoint after one of its processes died", low=0, hashed=NEVER
     )

@@ -1,6 +1,9 @@
-"""Resolves `auto` for the accelerator, the number of devices, the strategy and the precision to values of this machine."""
+"""Resolves `auto` for the accelerator, the number of devices and the precision to values of this machine."""
 
 from __future__ import annotations
+
+import os
+from dataclasses import replace
 
 import torch
 
@@ -23,7 +26,7 @@ def resolve_device(accelerator: str) -> str:
 
 
 def resolve_devices(trainer: TrainerConfig) -> None:
-    """Resolves `trainer.devices=null` and `trainer.strategy=auto`, in place.
+    """Resolves `trainer.devices=null`, in place; and `trainer.strategy=auto` where there is a single device.
 
     Raises:
         UserError: more devices than this machine has, or other numbers than torchrun started.
@@ -39,8 +42,34 @@ def resolve_devices(trainer: TrainerConfig) -> None:
         trainer.devices = 1 if trainer.strategy == "single" else available
     if trainer.accelerator == "cuda" and trainer.devices > available:
         raise UserError(f"trainer.devices={trainer.devices}: PyTorch finds {available} CUDA devices here.")
-    if trainer.strategy == "auto":
-        trainer.strategy = "fsdp" if trainer.devices * trainer.nodes > 1 else "single"
+    if trainer.strategy == "auto" and trainer.devices * trainer.nodes == 1:
+        trainer.strategy = "single"
+
+
+def device_memory(trainer: TrainerConfig) -> int:
+    """Returns the bytes of memory for each of this machine's ranks: of the smallest GPU, or an equal share of the machine's.
+
+    Args:
+        trainer: `accelerator` and `devices` are read, and are values.
+    """
+    assert trainer.devices is not None, "resolve_devices gives it a value"
+    if trainer.accelerator == "cuda":
+        return min(torch.cuda.get_device_properties(index).total_memory for index in range(trainer.devices))
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // trainer.devices
+
+
+def planned(trainer: TrainerConfig) -> TrainerConfig:
+    """Returns the section as it would be resolved on the machine that it describes, which need not be this one."""
+    there = replace(trainer, accelerator="cpu")  # for whose devices none has to be found here
+    resolve_devices(there)
+    if trainer.accelerator == "auto":
+        trainer = replace(trainer, accelerator="cuda" if torch.cuda.is_available() else "cpu")
+    if trainer.devices is None and trainer.accelerator == "cuda" and torch.cuda.is_available():
+        there = replace(trainer)
+        resolve_devices(there)
+    away = trainer.accelerator == "cuda" and not torch.cuda.is_available()
+    precision = "bf16" if away and trainer.precision == "auto" else resolve_precision(trainer.precision, trainer.accelerator)
+    return replace(there, accelerator=trainer.accelerator, precision=precision)
 
 
 def resolve_precision(value: str, device: str) -> str:

@@ -10,7 +10,9 @@ mask.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache, partial
+from inspect import signature
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -121,12 +123,16 @@ def varlen_attention(
 
     # Under autocast, which does not cover this function, rotary embeddings leave queries and keys in fp32.
     queries, keys, values = (tensor[0].transpose(0, 1).to(value.dtype) for tensor in (query, key, value))
-    shared = query.shape[1] != key.shape[1]
-    attended = varlen_attn(
-        queries, keys, values, ends, ends, longest, longest, scale=scaling, window_size=(-1, 0), enable_gqa=shared
-    )
+    options: dict[str, Any] = {"enable_gqa": query.shape[1] != key.shape[1]} if _takes_enable_gqa(varlen_attn) else {}
+    attended = varlen_attn(queries, keys, values, ends, ends, longest, longest, scale=scaling, window_size=(-1, 0), **options)
     assert isinstance(attended, Tensor)  # it returns a tuple only with return_aux
     return attended[None]
+
+
+@cache
+def _takes_enable_gqa(attention: Callable[..., Any]) -> bool:
+    """Whether fewer key-value heads have to be announced; in torch 2.11 they are taken as they are, without a keyword."""
+    return "enable_gqa" in signature(attention).parameters
 
 
 def _has_varlen(query: Tensor, key: Tensor, value: Tensor) -> bool:

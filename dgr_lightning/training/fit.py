@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,14 +24,18 @@ from dgr_lightning.errors import UserError
 from dgr_lightning.example import Example, RefinedExample
 from dgr_lightning.processes import keep_freed_memory
 from dgr_lightning.training import adapters, tuning
+from dgr_lightning.training.checkpoint_folder import FOLDER
 from dgr_lightning.training.checkpoints import Checkpoints
 from dgr_lightning.training.curves import Curves
 from dgr_lightning.training.export import export
 from dgr_lightning.training.flops import peak_memory_bytes
 from dgr_lightning.training.interrupts import Interrupts
+from dgr_lightning.training.memory_rows import RowsMemory
 from dgr_lightning.training.model_card import model_card
-from dgr_lightning.training.packing import StepLoader
+from dgr_lightning.training.packing import StepLoader, collate
+from dgr_lightning.training.probe_schedule import probe_share, share_warning
 from dgr_lightning.training.recorder import Probe, Recorder, quiet_lightning
+from dgr_lightning.training.rehearsal import Rehearsal
 from dgr_lightning.training.sft import BARE_TRAINER, SafetySft
 from dgr_lightning.training.wandb import wandb_settings
 
@@ -42,6 +47,7 @@ if TYPE_CHECKING:
 SILENT_CHARACTERS = 4_000_000  # less text than this is encoded too fast for a progress bar
 _CHECKED_STEPS = 50  # steps whose padding is checked before training
 _HIGH_PADDING = 0.25
+_REHEARSING = ("cuda",)
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,8 @@ class TrainingResult:
         loss_first: loss of the first optimizer step.
         loss_last: loss of the last one.
         resumed_from_step: 0 for an undisturbed run.
+        probe_seconds: seconds in probes, those before a resume included.
+        probe_share: their share of the time in probes and optimizer steps.
     """
 
     steps: int
@@ -67,6 +75,8 @@ class TrainingResult:
     loss_first: float
     loss_last: float
     resumed_from_step: int
+    probe_seconds: float
+    probe_share: float
 
 
 def fit(
@@ -86,7 +96,8 @@ def fit(
         model_folder: the base model.
         chat: its tokenizer and template.
         examples: the refined set.
-        cfg: `seed`, `tuning`, `sft`, `trainer`, `probes.every` and `logger` are read; `trainer` without any `auto`.
+        cfg: `seed`, `tuning`, `sft`, `trainer`, `probes.every` and `logger` are read; of `trainer` only `checkpoint_every` may
+            be `auto`.
         run_dir: where all files go.
         probe: called with the live model and the step, before the first step, every `probes.every` steps and after the last;
             what it returns goes into the curves.
@@ -100,11 +111,13 @@ def fit(
     ranks = Ranks.here(cfg.trainer.tensor_parallel)
     device = compute_device(cfg.trainer, ranks)
     _prepare_process(cfg.seed, device)
-    loader = _loader(_encode(chat, examples, cfg.sft), cfg, ranks)
+    encoded = _encode(chat, examples, cfg.sft)
+    loader = _loader(encoded, cfg, ranks)
     _warn_of_unused(loader, cfg, ranks)
     init_group(cfg.trainer, ranks)
-    module = _module(model_folder, cfg, loader.num_steps, ranks, device)
-    checkpoints = Checkpoints(run_dir / "checkpoints", ranks, cfg.trainer.keep_checkpoints)
+    memory = RowsMemory(model_folder, cfg, partial(_loader, encoded), ranks)
+    module = _module(model_folder, cfg, loader.num_steps, ranks, device, memory.recompute_every)
+    checkpoints = Checkpoints(run_dir / FOLDER, ranks, cfg.trainer.keep_checkpoints)
     start = max(checkpoints.steps(), default=0)
     settings = wandb_settings(cfg, run_dir, run_hash or run_dir.name)
     with (
@@ -114,10 +127,11 @@ def fit(
         Interrupts() as interrupts,
     ):
         recorder = Recorder(cfg, checkpoints, curves, probe, advance, loader)
+        callbacks = [interrupts, *_rehearsal(loader, memory, device, cfg.sft), recorder]
         try:
-            _trainer(cfg.trainer, ranks, [interrupts, recorder], run_dir).fit(module, loader)
+            _trainer(cfg.trainer, ranks, callbacks, run_dir).fit(module, loader)
         except torch.OutOfMemoryError as error:
-            raise _out_of_memory(error, loader, cfg) from error
+            raise memory.out_of_memory(error) from error
     totals = module.totals
     result = TrainingResult(
         steps=loader.num_steps,
@@ -127,7 +141,11 @@ def fit(
         loss_first=totals.loss_first,
         loss_last=totals.loss_last,
         resumed_from_step=recorder.resumed_from_step,
+        probe_seconds=totals.probe_seconds,
+        probe_share=probe_share(totals.probe_seconds, totals.seconds),
     )
+    if warning := share_warning(totals.probe_seconds, totals.seconds, cfg.probes.size, cfg.probes.max_new_tokens):
+        say(f"[yellow]{warning}[/]")
     rewritten = any(isinstance(example, RefinedExample) and example.refined for example in examples)
     card = model_card(cfg, run_hash or run_dir.name, asdict(result), rewritten=rewritten)
     export(module.model, model_folder, run_dir / "model", ranks, card, chat.identity)
@@ -195,7 +213,16 @@ def _warn_of_unused(loader: StepLoader, cfg: Config, ranks: Ranks) -> None:
         say(f"[yellow]{fraction:.0%} of the tokens in packed rows are padding: {remedy} would reduce it[/]")
 
 
-def _module(folder: Path, cfg: Config, num_steps: int, ranks: Ranks, device: torch.device) -> SafetySft:
+def _rehearsal(loader: StepLoader, memory: RowsMemory, device: torch.device, sft: SftConfig) -> list[Callback]:
+    """Returns the rehearsal of the largest row; none where the device's memory is the machine's, which can be swapped."""
+    if device.type not in _REHEARSING:
+        return []
+    row = loader.largest_row()
+    states = 0 if memory.fit is None else memory.fit.plan.states
+    return [Rehearsal(collate(row.documents, sft.loss_mean), 2 if row.several else 1, states)]
+
+
+def _module(folder: Path, cfg: Config, num_steps: int, ranks: Ranks, device: torch.device, recompute_every: int) -> SafetySft:
     """Returns the training of a folder's model; a sharded one has no values yet."""
     precision, code = cfg.trainer.precision, cfg.model.trust_remote_code
     sharded = cfg.trainer.strategy == "fsdp"
@@ -211,7 +238,7 @@ def _module(folder: Path, cfg: Config, num_steps: int, ranks: Ranks, device: tor
         if empty and cfg.tuning.method != "full":
             adapters.initialize(model, cfg.seed)
 
-    fsdp.recompute(model, cfg.trainer.recompute_every)
+    fsdp.recompute(model, recompute_every)
     if cfg.trainer.compile:
         fsdp.compile_layers(model)
     return SafetySft(model, cfg.sft, num_steps, precision, ranks, shard if sharded else None)
@@ -231,13 +258,4 @@ def _trainer(trainer: TrainerConfig, ranks: Ranks, callbacks: list[Callback], ru
         plugins=[environment],
         default_root_dir=run_dir,
         **BARE_TRAINER,
-    )
-
-
-def _out_of_memory(error: torch.OutOfMemoryError, loader: StepLoader, cfg: Config) -> UserError:
-    longest = max(len(example.ids) for example in loader.encoded)
-    return UserError(
-        f"A step needs more memory than its device has ({str(error).partition('. ')[0]}). trainer.recompute_every=1 keeps "
-        f"fewer activations; shorter rows take less (sft.max_tokens={cfg.sft.max_tokens}; the longest example has {longest:,}: "
-        "sft.max_length=); so do trainer.strategy=fsdp on more devices, an 8-bit sft.optimizer, and tuning=lora."
     )

@@ -18,6 +18,7 @@ Forward and backward of 1,024 tokens, width 256, 151,936 words, bf16 autocast, o
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -35,6 +36,64 @@ def max_logits_on(device: torch.device) -> int:
     On a GPU every chunk reads and writes the weight's gradient once, a cost that larger chunks spread over more tokens.
     """
     return 2**26 if device.type == "cpu" else 2**28
+
+
+@dataclass(frozen=True)
+class LossBytes:
+    """What output layer and loss need, in bytes.
+
+    Attributes:
+        peak: while they compute.
+        kept_hidden: from then to the backward pass, for the gradients of the hidden states.
+        kept_weight: the same for the weight's.
+    """
+
+    peak: int
+    kept_hidden: int
+    kept_weight: int
+
+    @property
+    def kept(self) -> int:
+        """Both gradients."""
+        return self.kept_hidden + self.kept_weight
+
+
+def cross_entropy_bytes(
+    num_targets: int,
+    width: int,
+    vocabulary: int,
+    *,
+    hidden_size: int,
+    weight_size: int,
+    product_size: int,
+    trains_weight: bool,
+    on_gpu: bool,
+) -> LossBytes:
+    """Returns what `linear_cross_entropy` needs, its `hidden` included, by going through the tensors of its forward pass.
+
+    Args:
+        num_targets: N of its `hidden`.
+        width: of its `hidden`.
+        vocabulary: rows of its `weight`.
+        hidden_size: bytes of a number of `hidden`.
+        weight_size: the same of `weight`.
+        product_size: the same of the products.
+        trains_weight: whether the weight has a gradient.
+        on_gpu: whether it runs there.
+    """
+    states, matrix = num_targets * width, vocabulary * width
+    device = torch.device("cuda" if on_gpu else "cpu")
+    rows = min(num_targets, max(1, max_logits_on(device) // vocabulary))
+    numbers = _BLOCK_GPU if on_gpu else _BLOCK_CPU
+    block = min(max(1, numbers // vocabulary), rows) * vocabulary
+    kept_weight = 4 * matrix if trains_weight else 0
+    inputs = states * (hidden_size + 2 * product_size)  # hidden, its masked copy, and the gradient in the same type
+    copy = product_size * matrix if weight_size != product_size else 0
+    # Products are added to the weight's gradient block by block; at the end, that of the hidden states takes their type.
+    added = product_size * min(vocabulary, max(1, numbers // width)) * width if trains_weight and product_size < 4 else 0
+    cast = hidden_size * states if hidden_size != product_size else 0
+    peak = inputs + copy + kept_weight + product_size * rows * vocabulary + 4 * block + max(added, cast)
+    return LossBytes(peak, hidden_size * states, kept_weight)
 
 
 def linear_cross_entropy(

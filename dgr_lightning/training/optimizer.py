@@ -28,12 +28,23 @@ class OptimizerSpec:
         package: the package beyond PyTorch that it needs; None if there is none.
         sharded_instead: the optimizer to write instead under FSDP; None if its own states can be sharded.
         not_for_adapters: why it cannot train adapters; None if it can.
+        state_bytes: bytes of its states for a trained number, before any sharding.
+        outer_state_bytes: the same for weights outside of the decoder layers; None: no other.
+        step_bytes: what its step needs for a number of the largest matrix in a layer, above weights, gradients and states.
+        is_paged: whether its states move to the machine's memory where the device's is full.
+        stored_bytes: that its states take at least in a checkpoint, for a trained weight: 8-bit states of torchao are stored as
+            fp32, those of bitsandbytes as they are.
     """
 
     build: Callable[[nn.Module, SftConfig, str], Optimizer]
     package: str | None = None
     sharded_instead: str | None = None
     not_for_adapters: str | None = None
+    stored_bytes: float = 0
+    state_bytes: float = 8.0
+    outer_state_bytes: float | None = None
+    step_bytes: float = 0.0
+    is_paged: bool = False
 
 
 OPTIMIZERS: Registry[OptimizerSpec] = Registry(
@@ -53,12 +64,17 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     ]
 
 
-def bitsandbytes_spec(name: str, sharded_instead: str) -> OptimizerSpec:
+# Two states of 8 bits, each with a scale of fp32 for 256 numbers (bitsandbytes and torchao alike).
+BYTES_OF_8_BIT_STATES = 2 * (1 + 4 / 256)
+
+
+def bitsandbytes_spec(name: str, sharded_instead: str, stored_bytes: float) -> OptimizerSpec:
     """Returns the spec of an optimizer of bitsandbytes, whose states cannot be sharded.
 
     Args:
         name: its class in `bitsandbytes.optim`.
         sharded_instead: as in `OptimizerSpec`.
+        stored_bytes: likewise.
     """
 
     def build(model: nn.Module, sft: SftConfig, precision: str) -> Optimizer:
@@ -71,7 +87,14 @@ def bitsandbytes_spec(name: str, sharded_instead: str) -> OptimizerSpec:
         optimizer: Optimizer = getattr(optim, name)(groups, lr=sft.lr, betas=tuple(sft.betas))
         return optimizer
 
-    return OptimizerSpec(build, package="bitsandbytes", sharded_instead=sharded_instead)
+    return OptimizerSpec(
+        build,
+        package="bitsandbytes",
+        sharded_instead=sharded_instead,
+        state_bytes=BYTES_OF_8_BIT_STATES if name.endswith("8bit") else 8.0,
+        stored_bytes=stored_bytes,
+        is_paged=name.startswith("Paged"),
+    )
 
 
 def set_learning_rate(optimizer: Optimizer, lr: float) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, TypedDict
 
@@ -74,6 +75,33 @@ class StepBatch(TypedDict):
     num_tokens: int
     num_pairs: int
     num_padded_tokens: int
+
+
+@dataclass(frozen=True)
+class LargestRow:
+    """The row of a training that takes most memory.
+
+    Attributes:
+        documents: that it holds.
+        step: in which it comes, counted from 1.
+        several: whether any step has more than one row on a rank.
+    """
+
+    documents: Sequence[Encoded]
+    step: int
+    several: bool
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Tokens of its documents, and of its padding as one more."""
+        lengths = [len(document.ids) for document in self.documents]
+        padding = _padded_length(self.documents) - sum(lengths)
+        return tuple([*lengths, padding] if padding else lengths)
+
+    @property
+    def num_targets(self) -> int:
+        """Its target tokens, padded."""
+        return max(1, -(-sum(map(num_targets, self.documents)) // MULTIPLE)) * MULTIPLE
 
 
 def num_steps(num_examples: int, batch_size: int, epochs: int, max_steps: int | None = None) -> int:
@@ -263,6 +291,25 @@ class StepLoader:
             num_tokens += _num_tokens(examples)
             num_padded_tokens += self._num_padded_tokens(self._shard(examples))
         return 1 - num_tokens / num_padded_tokens
+
+    def largest_row(self) -> LargestRow:
+        """Returns the row of the whole training that takes most memory, on whichever rank: the one with most tokens.
+
+        Of equals, the one whose documents are longest: attention on a CPU takes the square of that.
+        """
+        per_epoch = -(-len(self.encoded) // self.batch_size)
+        best: tuple[Sequence[Encoded], tuple[int, int]] = ([], (0, 0))
+        most_rows, place = 1, 0
+        for epoch in range(-(-self.num_steps // per_epoch)):
+            steps = step_examples(len(self.encoded), self.batch_size, self.seed, epoch)
+            for number, step in enumerate(steps[: self.num_steps - epoch * per_epoch], epoch * per_epoch + 1):
+                shards = self._shard([self.encoded[index] for index in step])
+                most_rows = max(most_rows, len(shards[0]))
+                for row in (row for rows in shards for row in rows):
+                    size = _padded_length(row), sum(len(document.ids) ** 2 for document in row)
+                    if size > best[1]:
+                        best, place = (row, size), number
+        return LargestRow(best[0], place, several=most_rows > 1)
 
     def __iter__(self) -> Iterator[StepBatch]:
         """Yields the steps from `next_step` on."""

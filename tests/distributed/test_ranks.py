@@ -1,17 +1,14 @@
 """Several ranks are one training: the same losses and weights, on gloo, as the real launcher starts them."""
 
-import time
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
-from dgr_lightning.config import Config
 from dgr_lightning.distributed.launch import run_ranks
-from dgr_lightning.training import checkpoints
-from tests.helpers.rank_trainings import ROWS, STEPS, config, train, train_all
-from tests.helpers.trainings import curve, exported, no_space, save_base
+from tests.helpers.rank_trainings import ROWS, STEPS, config, stop, stop_and_train_all, train, train_all
+from tests.helpers.trainings import curve, exported, save_base
 
 FAMILIES: dict[str, tuple[str, dict]] = {
     "qwen3-tied": ("Qwen3", {"tie_word_embeddings": True, "head_dim": 8}),
@@ -43,33 +40,6 @@ def assert_close(run_dir: Path, expected_dir: Path) -> None:
 @pytest.fixture(scope="module")
 def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {family: save_base(tmp_path_factory.mktemp(family), name, **changes) for family, (name, changes) in FAMILIES.items()}
-
-
-def wait_for(run_dir: Path, step: int) -> None:
-    """Waits for a checkpoint, which is written while training goes on."""
-    while not (run_dir / "checkpoints" / f"step-{step:08}").is_dir():
-        time.sleep(0.01)
-
-
-def stop(base: Path, cfg: Config, run_dir: Path) -> None:
-    """Trains until behind step 8, where the checkpoint of step 5 is whole, in several files of every rank."""
-    checkpoints._FILE_BYTES = 4096
-
-    def probe(model, step: int) -> dict[str, float]:
-        if step >= 8:
-            wait_for(run_dir, 5)
-        return no_space(model, step)
-
-    cfg.trainer.checkpoint_every, cfg.probes.every = 5, 8
-    with pytest.raises(OSError, match="no space left"):
-        train(base, cfg, run_dir, probe)
-
-
-def stop_and_train_all(stopped: list[tuple[Path, Config, Path]], trainings: list[tuple[Path, Config, Path]]) -> list:
-    """All in the same ranks; see `train_all`."""
-    for training in stopped:
-        stop(*training)
-    return train_all(trainings)
 
 
 @pytest.mark.slow

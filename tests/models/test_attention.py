@@ -62,9 +62,9 @@ def varlen(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale=None, w
     return torch.cat(attended, 2)[0].transpose(0, 1)
 
 
-def everything(*arguments, **options):
+def everything(*arguments, enable_gqa=False, **options):
     """An attention that sees what comes after."""
-    return varlen(*arguments, **options | {"window_size": (-1, -1)})
+    return varlen(*arguments, enable_gqa=enable_gqa, **options | {"window_size": (-1, -1)})
 
 
 @pytest.fixture
@@ -74,9 +74,16 @@ def untried():
     module.varlen_is_sdpa.cache_clear()
 
 
+def varlen_of_2_11(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale=None, window_size=(-1, -1)):
+    """Of torch 2.11, without a word about fewer key-value heads."""
+    shared = query.shape[1] != key.shape[1]
+    return varlen(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, scale=scale, window_size=window_size, enable_gqa=shared)
+
+
 @pytest.mark.parametrize("groups", [1, 3])
-def test_varlen_attention_is_called_as_it_is_documented(untried, monkeypatch: pytest.MonkeyPatch, groups: int) -> None:
-    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", varlen)
+@pytest.mark.parametrize("release", [varlen, varlen_of_2_11])
+def test_varlen_attention_is_called_as_it_is_documented(untried, monkeypatch: pytest.MonkeyPatch, groups: int, release) -> None:
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", release)
     with torch.inference_mode():
         assert module.varlen_is_sdpa(torch.device("cpu"), torch.bfloat16, 16, groups)
     query, key, value = (torch.randn(1, heads, 60, 16) for heads in (2 * groups, 2, 2))
@@ -92,9 +99,9 @@ def test_a_model_that_takes_varlen_attention_learns_the_same(untried, monkeypatc
     """Varlen is tried in the first layer of the first row, among what is computed again in the backward pass."""
     calls = []
 
-    def counted(*arguments, **options):
+    def counted(*arguments, enable_gqa=False, **options):
         calls.append(len(arguments[3]))
-        return varlen(*arguments, **options)
+        return varlen(*arguments, enable_gqa=enable_gqa, **options)
 
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", counted)
     encoded = [Encoded(list(range(2, 2 + length)), 3) for length in (23, 7, 40)]

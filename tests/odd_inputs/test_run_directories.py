@@ -21,6 +21,7 @@ COMMAND = [
     "sft.batch_size=2",
     "trainer=cpu",
     "trainer.checkpoint_every=1",
+    "trainer.keep_optimizer=true",
     "trainer.precision=fp32",
     "engine.precision=fp32",
     "probes.every=0",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dgr_lightning.config import SftConfig
-from dgr_lightning.training.optimizer import OptimizerSpec, parameter_groups
+from dgr_lightning.training.optimizer import BYTES_OF_8_BIT_STATES, OptimizerSpec, parameter_groups
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,4 +26,4 @@ def build(model: nn.Module, sft: SftConfig, precision: str) -> Optimizer:
     return optimizer
 
 
-OPTIMIZER = OptimizerSpec(build, package="torchao")
+OPTIMIZER = OptimizerSpec(build, package="torchao", state_bytes=BYTES_OF_8_BIT_STATES, stored_bytes=8)
