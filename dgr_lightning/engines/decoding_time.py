@@ -13,7 +13,7 @@ READ_SHARE, PRODUCT_SHARE = 0.6, 0.4
 """Of a device's bandwidth in decoding, and of its peak in reading prompts."""
 
 STEP_SECONDS = 0.005
-"""The shortest decoding step: a CUDA graph is replayed."""
+"""The shortest decoding step of an engine that replays CUDA graphs, as vLLM and the probes do."""
 
 RESERVED_BYTES = 3 * 2**30
 """Of each device, for activations and graphs."""

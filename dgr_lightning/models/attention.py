@@ -126,16 +126,30 @@ def varlen_attention(
 
     # Under autocast, which does not cover this function, rotary embeddings leave queries and keys in fp32.
     queries, keys, values = (tensor[0].transpose(0, 1).to(value.dtype) for tensor in (query, key, value))
-    options: dict[str, Any] = {"enable_gqa": query.shape[1] != key.shape[1]} if _takes_enable_gqa(varlen_attn) else {}
-    attended = varlen_attn(queries, keys, values, ends, ends, longest, longest, scale=scaling, window_size=(-1, 0), **options)
+    options, takes_scale = _varlen_options(varlen_attn, grouped=query.shape[1] != key.shape[1])
+    if takes_scale:
+        options = options | {"scale": scaling}
+    elif scaling is not None:
+        queries = queries * (scaling * query.shape[3] ** 0.5)
+    attended = varlen_attn(queries, keys, values, ends, ends, longest, longest, **options)
     assert isinstance(attended, Tensor)  # it returns a tuple only with return_aux
     return attended[None]
 
 
 @cache
-def _takes_enable_gqa(attention: Callable[..., Any]) -> bool:
-    """Whether fewer key-value heads have to be announced; in torch 2.11 they are taken as they are, without a keyword."""
-    return "enable_gqa" in signature(attention).parameters
+def _varlen_options(varlen_attn: Callable[..., Any], *, grouped: bool) -> tuple[dict[str, Any], bool]:
+    """Returns the keywords by which this release's `varlen_attn` is causal, and whether it takes a `scale`.
+
+    torch 2.10 has `is_causal` and no scale, 2.11 a scale and a window, 2.12 and later `enable_gqa` as well. Before that, groups
+    of heads were left to the kernel, unchecked.
+
+    Args:
+        varlen_attn: the function.
+        grouped: whether several query heads share those of keys and values.
+    """
+    names = signature(varlen_attn).parameters
+    options: dict[str, Any] = {"window_size": (-1, 0)} if "window_size" in names else {"is_causal": True}
+    return options | ({"enable_gqa": grouped} if "enable_gqa" in names else {}), "scale" in names
 
 
 def _has_varlen(query: Tensor, key: Tensor, value: Tensor) -> bool:

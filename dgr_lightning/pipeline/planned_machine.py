@@ -10,6 +10,7 @@ from dgr_lightning.config.setting import AUTO
 from dgr_lightning.distributed.planned_device import PlannedDevice
 from dgr_lightning.engines.decoding_time import EngineMachine
 from dgr_lightning.engines.vllm.sizing import ModelSize, tensor_parallel_size
+from dgr_lightning.pipeline.strategy_choice import choose_strategy
 
 _LARGE_BYTES, _LARGE_BATCH, _BATCH = 70 * 2**30, 1024, 256
 """From this memory on vLLM decodes so many sequences at once by itself (`engine.batch_size=null`); with less, so many."""
@@ -75,13 +76,9 @@ def planned_config(cfg: Config, folder: Path) -> Config:
         folder: of the model, of which config.json is read.
     """
     from dgr_lightning.distributed.devices import planned
-    from dgr_lightning.models.weights import outline
-    from dgr_lightning.training.memory_fit import device_memory
-    from dgr_lightning.training.replica import automatic_strategy
 
-    trainer = planned(cfg.trainer)
-    if trainer.strategy == AUTO:
-        model = None if cfg.tuning.method == "full" else outline(folder, cfg.model.trust_remote_code)
-        strategy, _ = automatic_strategy(trainer, cfg.tuning, model, device_memory(trainer))
-        trainer = replace(trainer, strategy=strategy)
-    return replace(cfg, trainer=trainer)
+    cfg = replace(cfg, trainer=planned(cfg.trainer))
+    if cfg.trainer.strategy == AUTO:
+        strategy, _ = choose_strategy(cfg, lambda: folder)
+        cfg = replace(cfg, trainer=replace(cfg.trainer, strategy=strategy))
+    return cfg
