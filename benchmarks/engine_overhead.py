@@ -200,7 +200,7 @@ def _ours(engine: Engine, setup: Setup) -> Side:
         sampling = Sampling(1.0, 1.0, setup.load.max_new_tokens, seed, setup.load.stop_ids)
         with tempfile.TemporaryDirectory(dir=setup.scratch) as folder, CompletionStore(Path(folder), {"seed": seed}) as store:
             begin = perf_counter()
-            generate_stored(lambda: engine, requests, sampling, store, "ours")
+            generate_stored(lambda: engine, [(store, requests)], sampling, "ours")
             store.close()
             seconds = perf_counter() - begin
             stored = [store.get(request.key) for request in requests]

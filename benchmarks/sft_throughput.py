@@ -259,12 +259,8 @@ def _jobs(args: argparse.Namespace, name: str, scratch: Path) -> Callable[[str, 
 
 def _rows(args: argparse.Namespace, shape: Shape, number: int) -> list[tuple[list[int], int]]:
     """Returns ids and number of prompt tokens of examples; ids are taken modulo the vocabulary of the shape."""
-    rng = random.Random(0)
     if args.rows is None:
-        # Lengths as in STAR-1; tokens by Zipf's law, so that there is something to learn.
-        words = [int((shape.vocabulary + 1) ** rng.random()) - 1 for _ in range(100_000)]
-        lengths = [min(1100, max(40, round(rng.lognormvariate(5.93, 0.4)))) for _ in range(number)]
-        return [(rng.choices(words, k=length), 27) for length in lengths]
+        return made_rows(shape.vocabulary, number)
     from dgr_lightning.config import FieldsConfig
     from dgr_lightning.data.file_readers import columns, read_rows
     from dgr_lightning.data.row_parsing import parse_rows
@@ -280,9 +276,17 @@ def _rows(args: argparse.Namespace, shape: Shape, number: int) -> list[tuple[lis
         chat = Chat.load(args.tokenizer, "think-text")
     encoded = [
         chat.encode(example.prompt, example.trace, example.answer, shape.max_length)
-        for example in rng.sample(list(examples.values()), number)
+        for example in random.Random(0).sample(list(examples.values()), number)
     ]
     return [([id_ % shape.vocabulary for id_ in one.ids], one.num_prompt) for one in encoded]
+
+
+def made_rows(vocabulary: int, number: int) -> list[tuple[list[int], int]]:
+    """Returns examples as long as those of STAR-1; their tokens follow Zipf's law, so that there is something to learn."""
+    rng = random.Random(0)
+    words = [int((vocabulary + 1) ** rng.random()) - 1 for _ in range(100_000)]
+    lengths = [min(1100, max(40, round(rng.lognormvariate(5.93, 0.4)))) for _ in range(number)]
+    return [(rng.choices(words, k=length), 27) for length in lengths]
 
 
 # --- Processes ------------------------------------------------------------------------------------------------------------
@@ -322,12 +326,11 @@ def _run_worker() -> None:
     print(json.dumps(asdict(run)))
 
 
-def _model(job: Job) -> Any:
-    """Returns the shape's random weights in fp32, the same for both sides."""
+def random_model(shape: Shape, device: str) -> Any:
+    """Returns random weights in fp32, the same every time."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    shape = SHAPES[job.shape]
     torch.manual_seed(0)
     config = Qwen2Config(
         vocab_size=shape.vocabulary,
@@ -342,8 +345,13 @@ def _model(job: Job) -> Any:
         eos_token_id=None,
         pad_token_id=0,
     )
-    with torch.device("cuda" if job.gpu else "cpu"):
+    with torch.device(device):
         return Qwen2ForCausalLM(config)
+
+
+def _model(job: Job) -> Any:
+    """Returns the same weights for both sides."""
+    return random_model(SHAPES[job.shape], "cuda" if job.gpu else "cpu")
 
 
 def _train_ours(job: Job, run: Run) -> None:

@@ -62,6 +62,16 @@ def warn(text: str) -> None:
     console.print(Panel(Text(text), title="Warning", style="bold red"), soft_wrap=False)
 
 
+@contextmanager
+def silence() -> Iterator[None]:
+    """Prints nothing while it lasts: work that is done again later, and is then shown."""
+    quiet, console.quiet = console.quiet, True
+    try:
+        yield
+    finally:
+        console.quiet = quiet
+
+
 class Advance(Protocol):
     """Advances a progress bar."""
 

@@ -12,6 +12,8 @@ from dgr_lightning.errors import UserError
 
 T = TypeVar("T")
 
+CHUNK_BYTES = 2**20
+
 
 def content_hash(*parts: Any) -> str:
     """Returns the content hash of any JSON-able values, 16 hex digits."""
@@ -19,15 +21,24 @@ def content_hash(*parts: Any) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
 
 
-def file_hash(path: Path) -> str:
+def file_hash(path: Path, advance: Callable[[int], None] | None = None) -> str:
     """Returns the SHA-256 of a file's bytes as 64 hex digits.
+
+    Args:
+        path: the file.
+        advance: called with the number of bytes after every `CHUNK_BYTES` of them.
 
     Raises:
         UserError: it cannot be read.
     """
+    digest = hashlib.sha256()
     try:
         with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            while chunk := file.read(CHUNK_BYTES):
+                digest.update(chunk)
+                if advance is not None:
+                    advance(len(chunk))
+        return digest.hexdigest()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
 

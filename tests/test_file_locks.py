@@ -1,5 +1,8 @@
 """Locks on files: one holder at a time, and a sentence where the system has none."""
 
+import errno
+import fcntl
+import os
 import sys
 
 import pytest
@@ -23,3 +26,14 @@ def test_a_system_without_file_locks_is_told_so(tmp_path, monkeypatch):
         for lock in (require_file_locks, lambda: take_lock(file, wait=True)):
             with pytest.raises(UserError, match="Windows has no file locks of the kind that a run needs"):
                 lock()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK])
+def test_a_file_system_without_file_locks_is_named_with_what_to_do(tmp_path, monkeypatch, number):
+    def no_locks(file, operation):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    message = r"lock: its file system has no file locks \(.*Lustre: -o flock.*DGR_CACHE="
+    with open(tmp_path / "lock", "w") as file, pytest.raises(UserError, match=message):
+        take_lock(file, wait=False)

@@ -80,7 +80,7 @@ def drop_probes(cfg: Config, *, asked_for: bool) -> None:
     Raises:
         UserError: a task that was asked for is out of reach.
     """
-    missing = _missing(cfg.probes.tasks, cfg.probes.path) if cfg.probes.every > 0 else []
+    missing = _missing(cfg.probes.tasks, cfg.probes.path) if cfg.probes.every != 0 else []
     if not missing:
         return
     copies = " ".join(f"probes.path.{name}=<file>" for name in missing)

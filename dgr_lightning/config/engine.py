@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
-from dgr_lightning.config.setting import EVERY_KIND, NEVER, setting
+from dgr_lightning.config.setting import AUTO, EVERY_KIND, NEVER, Auto, setting
 
 
 @dataclass
@@ -24,10 +24,19 @@ class EngineConfig:
         choices=("auto", "bf16", "fp32"),
         hashed=EVERY_KIND,
     )
-    batch_size: int = setting(
-        128, "most sequences that an engine decodes at once; on a server, most concurrent requests", low=1, hashed=NEVER
+    batch_size: Optional[int] = setting(
+        None,
+        "most sequences that an engine decodes at once; null: on GPUs vLLM's own number for the device, else 128; on a server, "
+        "most concurrent requests",
+        low=1,
+        hashed=NEVER,
     )
-    tensor_parallel: int = setting(1, "devices that one engine's weights are split over (vllm, ray)", low=1, hashed=NEVER)
+    tensor_parallel: int | Auto = setting(
+        AUTO,
+        "devices that one engine's weights are split over (vllm, ray); auto: the fewest that hold them and a batch",
+        low=1,
+        hashed=NEVER,
+    )
     replicas: Optional[int] = setting(
         None, "engines side by side (vllm, ray); null: one per GPU or tensor-parallel group", low=1, hashed=NEVER
     )
@@ -60,6 +69,16 @@ class EngineConfig:
     ray_address: Optional[str] = setting(
         None, "Ray cluster to join; null: RAY_ADDRESS, else one is started on this machine", private=True, hashed=NEVER
     )
+
+    @property
+    def num_sequences(self) -> int:
+        """`batch_size`, where its null is no number of the engine's own: most sequences at once."""
+        return self.batch_size or 128
+
+    @property
+    def devices_each(self) -> int:
+        """Devices of one engine: `tensor_parallel`, whose `auto` has become a number where there are several devices."""
+        return 1 if self.tensor_parallel == AUTO else self.tensor_parallel
 
     @property
     def identity(self) -> str:

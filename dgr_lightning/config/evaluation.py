@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
-from dgr_lightning.config.setting import EVALUATION, NEVER, TRAINING, setting
+from dgr_lightning.config.setting import AUTO, EVALUATION, NEVER, TRAINING, Auto, setting
 
 
 @dataclass
@@ -33,9 +33,26 @@ class ProbesConfig:
     """In-training evaluation: small generations with the current weights, on problems that the evaluation never uses."""
 
     tasks: list[str] = setting([], "tasks, drawn from their probe split", private=False, hashed=TRAINING)
-    every: int = setting(50, "optimizer steps between probes; 0: no probes", low=0, hashed=TRAINING)
-    size: int = setting(32, "problems a task", low=1, hashed=TRAINING)
-    max_new_tokens: int = setting(4096, "tokens an output may take", low=1, hashed=TRAINING)
+    every: int | Auto = setting(
+        AUTO, "optimizer steps between probes; 0: no probes; auto: a fifth of the training's steps", low=0, hashed=TRAINING
+    )
+    size: int = setting(16, "problems a task", low=1, hashed=TRAINING)
+    max_new_tokens: int = setting(2048, "tokens an output may take", low=1, hashed=TRAINING)
+    temperature: float | Auto = setting(
+        AUTO,
+        "sampling temperature; 0 is greedy; auto: as the model's authors say in its generation_config.json",
+        low=0.0,
+        high=10.0,
+        hashed=TRAINING,
+        added=True,
+        neutral=0.0,
+    )
+    top_p: float | Auto = setting(
+        AUTO, "nucleus sampling; auto: as for temperature", above=0.0, high=1.0, hashed=TRAINING, added=True, neutral=1.0
+    )
+    top_k: int | Auto = setting(
+        AUTO, "sample from so many tokens; 0: from all; auto: as for temperature", low=0, hashed=TRAINING, added=True, neutral=0
+    )
     path: dict[str, str] = setting(
         {}, "local copy of a probe task's data, such as probes.path.gsm8k=gsm8k-train.jsonl", private=True, hashed=NEVER
     )

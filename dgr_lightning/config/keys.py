@@ -80,7 +80,8 @@ def hashed(cfg: Config, kind: Kind) -> dict[str, Any]:
     """Returns the keys that determine the result of a kind of run, with their values as they stand, as nested dicts."""
 
     def counts(key: str, known: Key) -> bool:
-        return kind in known.facts["hashed"] and not (known.facts["added"] and value_of(cfg, key) == known.default)
+        neutral = known.facts["added"] and value_of(cfg, key) in (known.default, known.facts["neutral"])
+        return kind in known.facts["hashed"] and not neutral
 
     return _nested(cfg, [key for key, known in keys().items() if counts(key, known)])
 

@@ -35,6 +35,7 @@ def setting(
     hashed: tuple[Kind, ...] = TRAINING_AND_REFINEMENT,
     read_by: tuple[str, ...] | None = None,
     added: bool = False,
+    neutral: Any = None,
 ) -> Any:
     """Returns a config field.
 
@@ -52,9 +53,11 @@ def setting(
         read_by: of a section with a `method`, the methods that read it; None: all. Keys that are not read are not hashed.
         added: it was added with a default that changes nothing. At its default no hash holds it, so that runs made before it
             existed keep theirs.
+        neutral: of an added key whose default is `auto`: the value that changes nothing, and which no hash holds either.
     """
     limits = {"low": low, "high": high, "above": above, "choices": choices}
-    metadata = limits | {"help": sentence, "private": private, "hashed": hashed, "read_by": read_by, "added": added}
+    metadata = limits | {"help": sentence, "private": private, "hashed": hashed, "read_by": read_by}
+    metadata |= {"added": added, "neutral": neutral}
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: default.copy(), metadata=metadata)
     return field(default=default, metadata=metadata)

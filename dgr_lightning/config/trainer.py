@@ -16,8 +16,15 @@ class TrainerConfig:
     accelerator: str = setting("auto", "auto: a CUDA device where there is one", choices=("auto", "cpu", "cuda"), hashed=NEVER)
     strategy: str = setting(
         "auto",
-        "single: one device; ddp: each device has the whole model; fsdp: each has a shard of it; auto: fsdp on several",
+        "single: one device; ddp: each device has the whole model; fsdp: each has a shard of it; auto: on several fsdp, or ddp "
+        "for adapters where each device can hold the whole model",
         choices=("auto", "single", "ddp", "fsdp"),
+        hashed=NEVER,
+    )
+    device_name: Optional[str] = setting(
+        None,
+        "GPU that plan=true counts with, such as H100, A100-80GB or L40S; null: the one that is here",
+        private=False,
         hashed=NEVER,
     )
     devices: Optional[int] = setting(
@@ -42,14 +49,32 @@ class TrainerConfig:
     tensor_parallel: int = setting(
         1, "fsdp: devices that share every row, each with a part of every layer's matrices", low=1, hashed=TRAINING
     )
-    compile: bool = setting(
-        False, "compile the model's layers: a slower start, faster steps on a GPU (on the CPU it gains nothing)", hashed=NEVER
+    reshard_after_forward: bool | Auto = setting(
+        AUTO,
+        "fsdp: free a layer's gathered weights between its forward and its backward pass; false: less traffic, more memory",
+        hashed=NEVER,
+    )
+    compile: bool | Auto = setting(
+        AUTO,
+        "compile the model's layers: a slower start, faster steps and less memory; auto: on a GPU, where it can be done",
+        hashed=NEVER,
     )
     cpu_offload: bool = setting(
         False, "fsdp: weights and optimizer state lie in the machine's memory, not the GPU's", hashed=NEVER
     )
-    checkpoint_every: int = setting(50, "optimizer steps between checkpoints; 0: only the end", low=0, hashed=NEVER)
+    checkpoint_every: int | Auto = setting(
+        AUTO,
+        "optimizer steps between checkpoints; 0: only the end; auto: at most ten minutes of work, or as many as keep "
+        "checkpoints below 2 % of the time",
+        low=0,
+        hashed=NEVER,
+    )
     keep_checkpoints: int = setting(1, "how many of the last checkpoints are kept", low=1, hashed=NEVER)
+    keep_optimizer: bool = setting(
+        False,
+        "keep checkpoints, optimizer states in them, of a run that is whole; else checkpoints/ is deleted, and model/ stays",
+        hashed=NEVER,
+    )
     max_restarts: int = setting(
         3, "times a training is restarted from its last checkpoint after one of its processes died", low=0, hashed=NEVER
     )

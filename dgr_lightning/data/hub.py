@@ -1,12 +1,22 @@
-"""Data sets on the Hugging Face hub: from the local cache where the commit is pinned, else downloaded."""
+"""Data sets on the Hugging Face hub: from the local cache where the commit is pinned, else downloaded.
+
+Of the processes of a run, which may be many, one asks the hub: the driver follows branches, the first that needs a data set
+loads it, and the others wait and read what it has left in the local cache.
+"""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from dgr_lightning.cache import cache_dir
 from dgr_lightning.errors import UserError
-from dgr_lightning.models.hub import gist, hub_reachable, named, unreachable
+from dgr_lightning.file_locks import take_lock
+from dgr_lightning.hashes import content_hash
+from dgr_lightning.models.hub import SETTLED, gist, hub_reachable, named, unreachable
 
 
 def dataset_available(hub_id: str, revision: str | None) -> bool:
@@ -29,18 +39,53 @@ def dataset_rows(
     Raises:
         UserError: the data set, the commit or the split does not exist or cannot be reached.
     """
+    if (folder := _to_read(hub_id, revision, subset)) is None:
+        with _alone(hub_id):
+            folder = _to_read(hub_id, revision, subset)  # again: another process may have loaded it meanwhile
+            if folder is None:
+                return _load(hub_id, revision, split, subset, path_key)
+    return _read_prepared(folder, hub_id, split, path_key)
+
+
+def _to_read(hub_id: str, revision: str | None, subset: str | None) -> Path | None:
+    """Returns the folder in the local cache that is read without asking the hub; None: it has to be asked."""
     prepared = _prepared(hub_id, revision, subset)
-    if prepared and (revision is not None or not hub_reachable()):
-        return _read_prepared(prepared[-1], hub_id, split, path_key)
+    settled = revision is not None or SETTLED in os.environ
+    return prepared[-1] if prepared and (settled or not hub_reachable()) else None
+
+
+def _load(hub_id: str, revision: str | None, split: str, subset: str | None, path_key: str) -> list[dict[str, Any]]:
     if not hub_reachable():
         raise UserError(f"{unreachable()}, and data {hub_id} is not in the local cache. Set {path_key}=<local file>.")
     import datasets
 
     try:
-        return datasets.load_dataset(hub_id, subset, revision=revision, split=split).to_list()
+        loaded = datasets.load_dataset(hub_id, subset, revision=revision, split=split)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         message = f"{named(hub_id, revision)}, split {split}: {gist(error)} Or set {path_key}=<local file>."
         raise UserError(message) from error
+    # A branch may have gone back to a commit that was loaded long ago: the processes of a stage take the latest folder.
+    for folder in {Path(file["filename"]).parent for file in loaded.cache_files}:
+        with suppress(OSError):
+            os.utime(folder)
+    return loaded.to_list()
+
+
+@contextmanager
+def _alone(hub_id: str) -> Iterator[None]:
+    """Waits until no other process that shares the cache is loading this data set; a cache without locks lets all load."""
+    path = cache_dir() / "loading" / f"{content_hash(hub_id)}.lock"
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed below
+    except OSError:
+        yield
+        return
+    with file:
+        with suppress(UserError):
+            take_lock(file, wait=True)
+        yield
 
 
 def _prepared(hub_id: str, revision: str | None, subset: str | None) -> list[Path]:

@@ -27,6 +27,7 @@ from uuid import uuid4
 
 from dgr_lightning.console import console, say
 from dgr_lightning.errors import UserError
+from dgr_lightning.models.hub import SETTLED
 from dgr_lightning.processes import Terminated, die_with_parent, handlers_kept, stop_once
 from dgr_lightning.writing import CannotWrite, cannot_write, writing
 
@@ -121,6 +122,7 @@ def run_rank(call: RankCall) -> None:
     """Calls the function of a rank, in its process, and leaves the result or the failure in a folder for the parent."""
     die_with_parent(call.parent)
     stop_once()
+    os.environ[SETTLED] = "1"
     import torch
 
     from dgr_lightning.distributed.ranks import destroy_group

@@ -5,11 +5,11 @@
 
 The driver reads the command line, owns the run directory and knows the order of the stages. Workers know none of that: they
 wait for jobs, run each in a child process (as the driver does, whose own rank is a child, too), and report how it ended. Jobs
-and reports go through the store that torchrun keeps for its workers. Run directory and cache must lie on a disk that all
-machines see.
+and reports go through the store that torchrun keeps for its workers. Run directory, cache and model must lie on a disk that all
+machines see (`shared_folders.py`).
 
-An exception on any rank ends all processes. So does the death of one, and then torchrun's `--max-restarts` starts the whole
-program again, which resumes from the latest checkpoint.
+An exception on any rank ends all processes with the driver's exit code. So does the death of one, and then torchrun's
+`--max-restarts` starts the whole program again, which resumes from the latest checkpoint.
 """
 
 from __future__ import annotations
@@ -95,6 +95,21 @@ def run_on_every_machine(function: Callable[[], T], elsewhere: Callable[[], Any]
     return _run(function, _Job(next(_job_numbers()), elsewhere, per_machine=True))
 
 
+def run_elsewhere(function: Callable[[], Any]) -> None:
+    """Calls a function in one process of each machine but the first, where `torchrun.NODE` says which it is.
+
+    Args:
+        function: as for `launch.run_ranks`; its result is discarded.
+
+    Raises:
+        UserError: as for `run_on_all_ranks`.
+        RankFailed: as for `run_on_all_ranks`.
+    """
+    job = _Job(next(_job_numbers()), function, per_machine=True)
+    _put(f"job/{job.number}", job)
+    _wait_for_workers(job, None)
+
+
 def run_on_driver(function: Callable[[], T]) -> T:
     """Calls a function in one child process of the driver, while the workers wait."""
     with _report_folder() as folder:
@@ -113,31 +128,43 @@ def stop_workers(code: int) -> None:
 
 def _run(function: Callable[[], T], job: _Job) -> T:
     """Publishes a job for the workers, and calls the function in a child process of the driver meanwhile."""
-    store = _store()
     _put(f"job/{job.number}", job)
-    reports = [f"report/{job.number}/{rank}" for rank in range(1, int(os.environ["WORLD_SIZE"]))]
-
-    def first_failure() -> Failure | None:
-        reported: list[Failure | None] = [pickle.loads(store.get(key)) for key in reports if store.check([key])]
-        return next((failure for failure in reported if failure is not None), None)
-
     with _report_folder() as folder:
-        own = _run_child(replace(job, function=function), folder, stop=lambda: first_failure() is not None)
+        own = _run_child(replace(job, function=function), folder, stop=lambda: _first_failure(job) is not None)
         if own is not None and own.kind != "lost":
             own.reraise()
-        while (failure := first_failure() or own) is None and not store.check(reports):
-            time.sleep(_POLL_SECONDS)
-        if failure is not None:
-            failure.reraise()
+        _wait_for_workers(job, own)
         value: T = launch.result_of(folder)
         return value
+
+
+def _wait_for_workers(job: _Job, own: Failure | None) -> None:
+    """Waits until all workers have reported how a job ended, and raises the first failure, the driver's own one last."""
+    while (failure := _first_failure(job) or own) is None and not _store().check(_report_keys(job)):
+        time.sleep(_POLL_SECONDS)
+    if failure is not None:
+        failure.reraise()
+
+
+def _first_failure(job: _Job) -> Failure | None:
+    """Returns the failure of the first worker that has reported one so far."""
+    store = _store()
+    reported: list[Failure | None] = [pickle.loads(store.get(key)) for key in _report_keys(job) if store.check([key])]
+    return next((failure for failure in reported if failure is not None), None)
+
+
+def _report_keys(job: _Job) -> list[str]:
+    return [f"report/{job.number}/{rank}" for rank in range(1, int(os.environ["WORLD_SIZE"]))]
 
 
 # --- Workers --------------------------------------------------------------------------------------------------------------
 
 
 def serve() -> int:
-    """Runs the driver's jobs until there are no more, and returns the exit code; for every process but the driver."""
+    """Runs the driver's jobs until there are no more, and returns its exit code; for every process but the driver.
+
+    After a failure, too: the driver reads of it and ends everybody, so that all machines end alike.
+    """
     store, numbers, rank = _store(), _job_numbers(), os.environ["RANK"]
     while True:
         key = f"job/{next(numbers)}"
@@ -150,8 +177,6 @@ def serve() -> int:
             with _report_folder() as folder:
                 failure = _run_child(job, folder)
         _put(f"report/{job.number}/{rank}", failure)
-        if failure is not None:
-            return 1
 
 
 # --- A job in a child process ---------------------------------------------------------------------------------------------
@@ -196,16 +221,17 @@ def _report_folder() -> AbstractContextManager[Path]:
 
 
 def _child(call: RankCall, namespace: str, per_machine: bool) -> None:
+    if os.environ["LOCAL_WORLD_SIZE"] != "1" and os.environ.get("OMP_NUM_THREADS") == "1":
+        del os.environ["OMP_NUM_THREADS"]  # set by torchrun, whatever the machine has
     if per_machine:
         console.quiet = not torchrun.is_first()
+        os.environ[torchrun.NODE] = os.environ["GROUP_RANK"]
         for name in torchrun.VARIABLES:
             os.environ.pop(name, None)
         os.environ["RANK"] = "0"
     else:
         os.environ[torchrun.NAMESPACE] = namespace
         os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "True"  # if no agent keeps a store, the driver does, and never a rank
-        if os.environ["LOCAL_WORLD_SIZE"] != "1" and os.environ.get("OMP_NUM_THREADS") == "1":
-            del os.environ["OMP_NUM_THREADS"]  # set by torchrun, whatever the machine has
     launch.run_rank(call)
 
 

@@ -124,6 +124,11 @@ def _control_group() -> dist.ProcessGroup:
 @cache
 def _long_wait_group(world: dist.ProcessGroup) -> dist.ProcessGroup:
     """Creates the gloo group that goes with a world group, once. Collective."""
+    return long_wait_group()
+
+
+def long_wait_group() -> dist.ProcessGroup:
+    """Creates a gloo group of all ranks in which they may wait for hours, as for a checkpoint on a slow disk. Collective."""
     return dist.new_group(backend="gloo", timeout=_LONG_TIMEOUT)
 
 

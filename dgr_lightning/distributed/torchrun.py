@@ -16,6 +16,9 @@ VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK
 # A variable of this project: the namespace in the agent's store under which the ranks of a stage rendezvous.
 NAMESPACE = "DGR_STORE_NAMESPACE"
 
+# Another: torchrun's number of the node, counted from 0, in a process that is the only one of its node in a job.
+NODE = "DGR_NODE"
+
 
 def is_active() -> bool:
     """Whether torchrun, or anything that sets the same variables, started this process."""

@@ -1,9 +1,10 @@
 """Evaluates a model: the same prompts, seeds and token budget for base and tuned, every output on disk, every rate with its
 interval.
 
-Generation and scoring are apart. Outputs are stored as they finish, under everything that they depend on and nothing else: an
-interrupted evaluation resumes, more samples or problems cost only what is new, and a base is evaluated once for a whole sweep.
-Verdicts are computed from what is stored each time: another judge or a better grader generates nothing.
+Generation and scoring are apart. All tasks are generated in one stream, those with the longest outputs first. Outputs are
+stored as they finish, under everything that they depend on and nothing else: an interrupted evaluation resumes, more samples or
+problems cost only what is new, and a base is evaluated once for a whole sweep. Verdicts are computed from what is stored:
+another judge or a better grader generates nothing.
 
 How an output counts (`estimate`):
 
@@ -20,7 +21,8 @@ The last two overlap (an output that ends at once is both), and none of the thre
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,7 +42,7 @@ from dgr_lightning.statistics.intervals import Estimate, rate
 from dgr_lightning.tasks.loader import load_problems
 from dgr_lightning.tasks.metrics import KINDS, Estimates
 from dgr_lightning.tasks.registry import TASKS
-from dgr_lightning.tasks.task import EVALUATION, Problem, Task
+from dgr_lightning.tasks.task import EVALUATION, LENGTHS, Problem, Task
 
 EVALUATION_VERSION = 2
 """Hashed with stored outputs: raise it whenever this code would generate something else for the same config."""
@@ -99,22 +101,35 @@ def evaluate_model(
 def _generate(
     model: ModelHandle, cfg: Config, problems: Mapping[str, Sequence[Problem]], store_root: Path, label: str
 ) -> dict[str, CompletionStore]:
-    """Generates what is missing, task by task, and returns the store of each, by the name in `evaluation.tasks`."""
+    """Generates what is missing of all tasks in one stream; returns the store of each, by the name in `evaluation.tasks`."""
     evaluation, chat = cfg.evaluation, model.chat
     headers = {name: _header(name, cfg, chat, model.model_hash) for name in problems}
-    sampling = sampling_of(evaluation, chat.stop_ids)
-    stores = {
-        name: CompletionStore(store_root / TASKS[name].name / content_hash(header), header) for name, header in headers.items()
-    }
-    for name, store in stores.items():
-        requests = [
+    folders = {name: store_root / TASKS[name].name / content_hash(header) for name, header in headers.items()}
+    # By folder, as a task may be named in two ways.
+    stores = {folders[name]: CompletionStore(folders[name], header) for name, header in headers.items()}
+    requests = {
+        folders[name]: [
             Request(_key(problem, sample), chat.prompt_ids(problem.prompt))
             for problem in problems[name]
             for sample in range(evaluation.samples)
         ]
-        with store:
-            generate_stored(model.engine, requests, sampling, store, f"{label}: {TASKS[name].name}")
-    return stores
+        for name in in_stream(problems)
+    }
+    with ExitStack() as stack:
+        for store in stores.values():
+            stack.enter_context(store)
+        wanted = [(stores[folder], own) for folder, own in requests.items()]
+        generate_stored(model.engine, wanted, sampling_of(evaluation, chat.stop_ids), f"{label}: outputs")
+    return {name: stores[folder] for name, folder in folders.items()}
+
+
+def in_stream(names: Iterable[str]) -> list[str]:
+    """Returns tasks in the order in which their outputs are begun: those with the longest ones first, as `Task.outputs` says.
+
+    Where long outputs are begun last, the engines run nearly empty until the last of them ends. Tasks with outputs of the same
+    length keep their order.
+    """
+    return sorted(names, key=lambda name: LENGTHS.index(TASKS[name].outputs), reverse=True)
 
 
 def _stored(store: CompletionStore, problem: Problem, sample: int) -> StoredCompletion:

@@ -5,6 +5,9 @@ that shows the trace, another try after a bad one. Jobs are started as the engin
 memory of those that are running, and a job's next request joins the batch that is being decoded instead of waiting for another
 one.
 
+Several sets of jobs run in one stream, one behind the other: the last of a set are decoded beside the first of the next, and no
+engine is drained in between. Each set has stores and claims of its own.
+
 A store's shards are claimed when their jobs first need them. Where another process has claimed a shard, its jobs are left for
 the end, and mostly done by then: several processes on one file system, each with its own run directory, share the work.
 """
@@ -14,6 +17,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from time import monotonic
 
 from dgr_lightning.console import Advance, progress, say
@@ -53,10 +57,10 @@ Job = Generator[Needs, list[list[float]], None]
 
 @dataclass(frozen=True)
 class Jobs:
-    """Jobs to be run, and where they keep their results.
+    """A set of jobs to be run, and where they keep their results.
 
     Attributes:
-        names: unique; the keys of a job's completions begin with its name and a slash.
+        names: unique in the set; the keys of a job's completions begin with its name and a slash.
         start: starts the job with a given index into `names`.
         stores: hold the jobs' completions; their headers have to cover everything that sampling depends on.
         side_rows: rows of the same keys that the jobs themselves claim and write; released together with the stores.
@@ -73,55 +77,64 @@ class Jobs:
             raise ValueError("two jobs with the same name")
 
 
-def run_jobs(jobs: Jobs, engine: Callable[[], Engine], sampling: Sampling, label: str) -> int:
+def run_jobs(sets: Sequence[Jobs], engine: Callable[[], Engine], sampling: Sampling, label: str) -> int:
     """Runs every job to its end; returns how many completions were generated.
 
     Args:
-        jobs: what to run.
+        sets: what to run: jobs are started set by set, in this order. No store is in two of them.
         engine: returns the engine; called only where something is missing.
         sampling: how to generate what is missing.
         label: of the progress bar.
     """
-    with progress(label, total=len(jobs.names)) as advance:
-        scheduler = _Scheduler(jobs, engine, sampling, advance)
+    with progress(label, total=sum(len(jobs.names) for jobs in sets)) as advance:
+        scheduler = _Scheduler(sets, engine, sampling, advance)
         scheduler.run()
     return scheduler.throughput.num_completions
 
 
 def generate_stored(
     engine: Callable[[], Engine],
-    requests: Sequence[Request],
+    requests: Sequence[tuple[CompletionStore, Sequence[Request]]],
     sampling: Sampling,
-    store: CompletionStore,
     label: str,
 ) -> None:
-    """Generates the completions that a store lacks, each under its request's key.
+    """Generates the completions that stores lack, each under its request's key, in one stream.
 
     Args:
         engine: returns the engine; called only where something is missing.
-        requests: keys are unique.
-        sampling: how to generate what is missing; the store's header has to cover it.
-        store: where completions are kept.
+        requests: of each store, in the order in which they are begun; keys are unique in their store.
+        sampling: how to generate what is missing; the stores' headers have to cover it.
         label: of the progress bar.
 
     Raises:
-        ValueError: two requests have the same key.
+        ValueError: two requests of a store have the same key.
     """
+    run_jobs([_single_requests(store, wanted) for store, wanted in requests], engine, sampling, label)
+
+
+def _single_requests(store: CompletionStore, requests: Sequence[Request]) -> Jobs:
+    """Returns the jobs that need one completion each."""
 
     def single(index: int) -> Job:
         request = requests[index]
         yield [StoredRequest(store, request.key, request.key, lambda: request.prompt_ids)]
 
-    run_jobs(Jobs([request.key for request in requests], single, [store]), engine, sampling, label)
+    return Jobs([request.key for request in requests], single, [store])
 
 
 @dataclass
 class _Running:
-    """A job that was started: its generator, its shard, and the completions that it waits for."""
+    """A job that was started: its generator, its shard and the claims on that, and the completions that it waits for."""
 
     job: Job
+    claims: ShardClaims
     shard: int
     missing: list[StoredRequest] = field(default_factory=list)
+
+    @property
+    def place(self) -> tuple[Path, int]:
+        """Where it writes, in an order that all processes share."""
+        return self.claims.first_folder, self.shard
 
 
 @dataclass
@@ -155,13 +168,14 @@ class _Scheduler:
         throughput: what was generated so far.
     """
 
-    def __init__(self, jobs: Jobs, engine: Callable[[], Engine], sampling: Sampling, advance: Advance) -> None:
-        self._jobs, self._engine, self._sampling, self._advance = jobs, engine, sampling, advance
-        self._claims = ShardClaims(jobs.stores, jobs.side_rows)
+    def __init__(self, sets: Sequence[Jobs], engine: Callable[[], Engine], sampling: Sampling, advance: Advance) -> None:
+        self._sets, self._engine, self._sampling, self._advance = sets, engine, sampling, advance
         self.throughput = _Throughput()
-        # Where a started job waits: for the engine to take its request, for a completion, for scores, for another process.
+        # Where a started job waits: for the engine to take its request, for a completion, for the completion of another set
+        # that has the same key, for scores, for another process.
         self._ready: deque[tuple[_Running, StoredRequest]] = deque()
         self._in_flight: dict[str, tuple[_Running, StoredRequest]] = {}
+        self._behind: dict[str, deque[tuple[_Running, StoredRequest]]] = {}
         self._to_score: list[tuple[_Running, list[Pair]]] = []
         self._left_to_others: list[_Running] = []
         # The engine has asked for a request, and only the next completion or score can bring one.
@@ -172,10 +186,10 @@ class _Scheduler:
         self._run(self._start_jobs())
         if self._left_to_others:
             say("Another process is generating the rest of the same completions; waiting for it.")
-            # In the order of the shards, so that two processes that wait never wait for each other.
-            left, self._left_to_others = sorted(self._left_to_others, key=lambda running: running.shard), []
+            # In the order of folders and shards, so that two processes that wait never wait for each other.
+            left, self._left_to_others = sorted(self._left_to_others, key=lambda running: running.place), []
             for running in left:
-                self._claims.retain(running.shard)
+                running.claims.retain(running.shard)
             self._run(self._resume_jobs(left))
 
     def _run(self, starts: Iterator[bool]) -> None:
@@ -205,6 +219,10 @@ class _Scheduler:
             self._starved = False
             if self._ready:
                 running, request = self._ready.popleft()
+                if request.noise_key in self._in_flight:
+                    # Engines know a request by its key, which fixes its noise: the other one's turn is when that is finished.
+                    self._behind.setdefault(request.noise_key, deque()).append((running, request))
+                    continue
                 self._in_flight[request.noise_key] = running, request
                 yield Request(request.noise_key, request.prompt_ids())
             elif (started := next(starts, None)) is not True:
@@ -214,24 +232,26 @@ class _Scheduler:
                 yield None
 
     def _start_jobs(self) -> Iterator[bool]:
-        """Starts the jobs shard by shard, one at each step."""
-        by_shard: list[list[int]] = [[] for _ in range(NUM_SHARDS)]
-        for index, name in enumerate(self._jobs.names):
-            by_shard[shard_of(name)].append(index)
-        for shard, indices in enumerate(by_shard):
-            # Once more than there are jobs, so that the shard is kept until the last of them has started.
-            for _ in range(len(indices) + 1):
-                self._claims.retain(shard)
-            for index in indices:
-                self._resume(_Running(self._jobs.start(index), shard))
-                yield True
-            self._claims.release(shard)
+        """Starts the jobs set by set and shard by shard, one at each step."""
+        for jobs in self._sets:
+            claims = ShardClaims(jobs.stores, jobs.side_rows)
+            by_shard: list[list[int]] = [[] for _ in range(NUM_SHARDS)]
+            for index, name in enumerate(jobs.names):
+                by_shard[shard_of(name)].append(index)
+            for shard, indices in enumerate(by_shard):
+                # Once more than there are jobs, so that the shard is kept until the last of them has started.
+                for _ in range(len(indices) + 1):
+                    claims.retain(shard)
+                for index in indices:
+                    self._resume(_Running(jobs.start(index), claims, shard))
+                    yield True
+                claims.release(shard)
 
     def _resume_jobs(self, left: Sequence[_Running]) -> Iterator[bool]:
         """Resumes jobs whose shards another process had claimed, one at each step."""
         for running in left:
             # While anything is in flight, generation goes on; only an idle process waits for the claim.
-            while not self._claims.claim(running.shard, wait=not self._in_flight):
+            while not running.claims.claim(running.shard, wait=not self._in_flight):
                 yield False
             if not self._wait_for(running, running.missing):
                 self._resume(running)
@@ -244,7 +264,7 @@ class _Scheduler:
                 needs = next(running.job) if scores is None else running.job.send(scores)
             except StopIteration:
                 self._advance(1, str(self.throughput) if self.throughput.num_completions else None)
-                self._claims.release(running.shard)
+                running.claims.release(running.shard)
                 return
             scores = None
             pairs = [pair for pair in needs if isinstance(pair, tuple)]
@@ -259,9 +279,9 @@ class _Scheduler:
         running.missing = [request for request in requests if request.key not in request.store]
         if not running.missing:
             return False
-        if not self._claims.claim(running.shard, wait=False):
+        if not running.claims.claim(running.shard, wait=False):
             self._left_to_others.append(running)
-            self._claims.release(running.shard)
+            running.claims.release(running.shard)
             return True
         # A shard that was claimed only now may hold what another process has stored meanwhile.
         running.missing = [request for request in requests if request.key not in request.store]
@@ -271,6 +291,8 @@ class _Scheduler:
     def _store(self, completion: Completion) -> None:
         """Stores a completion, and resumes its job if it waited for no other."""
         running, request = self._in_flight.pop(completion.key)
+        if behind := self._behind.get(completion.key):
+            self._ready.appendleft(behind.popleft())
         stored = StoredCompletion(completion.text, len(completion.token_ids), completion.finish_reason)
         request.store.append(request.key, stored)
         self.throughput.add(completion)

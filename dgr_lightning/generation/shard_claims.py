@@ -8,7 +8,11 @@ from dgr_lightning.generation.shards import NUM_SHARDS, ShardedRows
 
 
 class ShardClaims:
-    """Claims on shards of several stores: made when a job first needs one, released when the shard's last job has ended."""
+    """Claims on shards of several stores: made when a job first needs one, released when the shard's last job has ended.
+
+    Attributes:
+        first_folder: of the stores' folders, the first in the order in which all processes claim them.
+    """
 
     def __init__(self, stores: Sequence[ShardedRows], side_rows: Sequence[ShardedRows]) -> None:
         """Claims nothing yet.
@@ -19,6 +23,7 @@ class ShardClaims:
         """
         # All processes claim them in the same order, so that no two wait for each other.
         self._stores = sorted(stores, key=lambda store: store.folder)
+        self.first_folder = self._stores[0].folder
         self._side_rows = side_rows
         self._num_users = [0] * NUM_SHARDS
 

@@ -16,6 +16,10 @@ from dgr_lightning.models.folder import CODE_FILES, MODEL_FILES, check_folder
 
 REACH_SECONDS = 4.0
 
+SETTLED = "DGR_HUB_SETTLED"
+"""A variable of this project, set in the processes of a stage: the process that started them has asked the hub already which
+commit a branch is at, and all of them read that one from the local cache."""
+
 
 @cache
 def hub_reachable() -> bool:

@@ -1,4 +1,4 @@
-"""The stages of a run and their order: source set → refinement → training → evaluation → report.
+"""The stages of a run and their order: source set → refinement → evaluation of the base → training → of the tuned → report.
 
 The only module that knows the order. A stage reads what the one before it left in the run directory and writes a record of its
 own when it is done; so the same command takes up a run wherever it stopped, and another `evaluation=` trains nothing again.
@@ -6,32 +6,46 @@ own when it is done; so the same command takes up a run wherever it stopped, and
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.markup import escape
 
-from dgr_lightning.cache import cache_dir
 from dgr_lightning.config import Config, Kind
-from dgr_lightning.console import console, say
+from dgr_lightning.config.setting import AUTO
+from dgr_lightning.console import say
 from dgr_lightning.data import sources
+from dgr_lightning.distributed import torchrun
 from dgr_lightning.engines.model_handle import ModelHandle
-from dgr_lightning.evaluation.subjects import BASE, TUNED, outputs_folder
+from dgr_lightning.evaluation.subjects import BASE, SUBJECTS, TUNED
 from dgr_lightning.evaluation.tax import tax
 from dgr_lightning.example import read_refined
-from dgr_lightning.files import write_json
 from dgr_lightning.hashes import content_hash
 from dgr_lightning.models.folder import check_unquantised
 from dgr_lightning.models.model_hash import model_hash
 from dgr_lightning.pipeline import stages
-from dgr_lightning.pipeline.execution import Stage, compute, execute
+from dgr_lightning.pipeline.disk_room import check_room
+from dgr_lightning.pipeline.engine_stages import (
+    DIVERGENCE,
+    EVALUATE,
+    REFINE,
+    SHIFT,
+    estimates_of,
+    evaluate_alone,
+    run_with_base,
+    run_with_tuned,
+    shift_with_divergence,
+)
+from dgr_lightning.pipeline.execution import Record, Stage, execute
 from dgr_lightning.pipeline.identity import evaluation_hash, identify
 from dgr_lightning.pipeline.locate_model import locate
 from dgr_lightning.pipeline.measurements import Measured, divergence_hash, shift_hash
 from dgr_lightning.pipeline.memory_check import PlannedMemory
 from dgr_lightning.pipeline.overlap import load_sources, measured_hashes, measured_prompts, overlap
 from dgr_lightning.pipeline.place import Place
+from dgr_lightning.pipeline.probe_settings import drop_unused_cadence, num_examples, settle_cadence, settle_sampling
 from dgr_lightning.pipeline.run_directory import RunDir
 from dgr_lightning.pipeline.set_lengths import set_lengths
 from dgr_lightning.pipeline.sweep_objective import objective
@@ -43,12 +57,8 @@ from dgr_lightning.scoring.judge import judge_note
 from dgr_lightning.shift.measure import mean_nll
 from dgr_lightning.tasks.loader import task_hashes
 from dgr_lightning.tasks.task import EVALUATION, PROBE
+from dgr_lightning.training.checkpoint_folder import FOLDER, CheckpointFolder
 from dgr_lightning.training.wandb import send_results, wandb_settings
-
-if TYPE_CHECKING:
-    from dgr_lightning.tasks.metrics import Estimates
-
-Record = dict[str, Any]
 
 
 def train(cfg: Config, place: Place) -> float | tuple[float, float] | None:
@@ -61,19 +71,20 @@ def train(cfg: Config, place: Place) -> float | tuple[float, float] | None:
             return objective(run.path / "metrics.csv")
         _announce(run, cfg, base)
         _check_model(cfg, base)
+        check_room(cfg, base.folder, run.path)
         _check_memory(cfg, base, run)
-        refined, shift = _refine(run, cfg, base, measures=True)
-        training = Stage("train", "Training", partial(stages.training, cfg, base, run.hash), "ranks")
-        trained = execute(training, run.path, cfg)
         measured.forget()
-        seconds: dict[str, float] = {}
-        before = _measure(run, cfg, base, BASE, seconds)
+        diverges = bool(cfg.shift.prompts)
+        records = run_with_base(run.path, cfg, base, evaluation=evaluation, diverges=diverges)
+        training = Stage("train", "Training", partial(stages.training, cfg, base, run.hash), "ranks")
+        records["train"] = trained = execute(training, run.path, cfg)
         with ModelHandle(run.path / "model", cfg) as tuned:
-            after = _measure(run, cfg, tuned, TUNED, seconds)
-            shift = _divergence(run, cfg, base, tuned, shift)
+            records |= run_with_tuned(run.path, cfg, base, tuned, evaluation=evaluation, diverges=diverges)
+        refined, (before, after) = records[REFINE], (estimates_of(records[EVALUATE[one]]) for one in SUBJECTS)
+        shift = shift_with_divergence(run.path, records[SHIFT], records.get(DIVERGENCE))
         summary = build_summary(
             run.hash,
-            {"refine": refined["seconds"], "shift": shift["seconds"], "train": trained["seconds"], **seconds},
+            _seconds(records, REFINE, SHIFT, EVALUATE[BASE], "train", EVALUATE[TUNED]),
             warnings=_warnings(refined, cfg),
             **_data(refined),
             overlap=overlap((example.prompt for example in read_refined(run.path / stages.REFINED)), measured_prompts(cfg)),
@@ -84,6 +95,9 @@ def train(cfg: Config, place: Place) -> float | tuple[float, float] | None:
             shift=shift,
             training=trained["training"],
         )
+        if not (run.done or cfg.trainer.keep_optimizer):
+            # Before the summary, which says that the run is whole; and once, so that what was kept stays when asked for again.
+            CheckpointFolder(run.path / FOLDER).delete_all()
         terminal.write(run.path, summary, judge_note(cfg.judge))
         send_results(wandb_settings(cfg, run.path, run.hash), summary)
         measured.mark()
@@ -101,14 +115,21 @@ def refine(cfg: Config, place: Place) -> None:
         _announce(run, cfg, base)
         check_thinking(cfg.refine, base.chat)
         measured.forget()
-        refined, shift = _refine(run, cfg, base, measures=False)
+        diverges = bool(tuned_folder is not None and cfg.shift.prompts)
+        records = run_with_base(run.path, cfg, base, evaluation=None, diverges=diverges)
         if tuned_folder is not None:
             with ModelHandle(tuned_folder, cfg) as tuned:
-                shift = _divergence(run, cfg, base, tuned, shift)
-        seconds = {"refine": refined["seconds"], "shift": shift["seconds"]}
+                records |= run_with_tuned(run.path, cfg, base, tuned, evaluation=None, diverges=diverges)
+        refined = records[REFINE]
+        shift = shift_with_divergence(run.path, records[SHIFT], records.get(DIVERGENCE))
         figures = _figures(refined, shift)
         summary = build_summary(
-            run.hash, seconds, warnings=_warnings(refined, cfg), **_data(refined), refinement=figures, shift=shift
+            run.hash,
+            _seconds(records, REFINE, SHIFT),
+            warnings=_warnings(refined, cfg),
+            **_data(refined),
+            refinement=figures,
+            shift=shift,
         )
         terminal.write(run.path, summary, judge_note(cfg.judge))
         measured.mark()
@@ -120,13 +141,15 @@ def evaluate(cfg: Config, place: Place) -> None:
         if run.done:
             return _show_finished(run, cfg, place)
         _announce(run, cfg, model)
-        seconds: dict[str, float] = {}
-        estimates = _measure(run, cfg, model, BASE, seconds)
-        terminal.write(run.path, build_summary(run.hash, seconds, base=estimates), judge_note(cfg.judge))
+        record = evaluate_alone(run.path, cfg, model, evaluation_hash(cfg, {"evaluation": _task_hashes(cfg, EVALUATION)}))
+        seconds = {EVALUATE[BASE]: record["seconds"]}
+        terminal.write(run.path, build_summary(run.hash, seconds, base=estimates_of(record)), judge_note(cfg.judge))
 
 
 def _open(cfg: Config, model: ModelHandle, place: Place, kind: Kind) -> RunDir:
     contents: dict[str, Any] = {"model": model.identity_hash}
+    if kind == "train":
+        drop_unused_cadence(cfg)
     if kind == "evaluate":
         contents["evaluation"] = _task_hashes(cfg, EVALUATION)
     else:
@@ -135,6 +158,9 @@ def _open(cfg: Config, model: ModelHandle, place: Place, kind: Kind) -> RunDir:
             contents["data"] = content_hash(contents["data"], measured_hashes(cfg))
     if kind == "train":
         contents["probes"] = _task_hashes(cfg, PROBE) if cfg.probes.every else []
+        if cfg.probes.every == AUTO:
+            settle_cadence(cfg, num_examples(cfg, contents["data"]))
+        settle_sampling(cfg, model.folder)
     return RunDir.open(cfg, identify(cfg, contents, kind), model.model_hash, place)
 
 
@@ -162,6 +188,11 @@ def _check_model(cfg: Config, base: ModelHandle) -> None:
         tensor_parallel.check_folder(folder, cfg.trainer.tensor_parallel, cfg.model.trust_remote_code)
 
 
+def _seconds(records: Mapping[str, Record], *names: str) -> dict[str, float]:
+    """Returns `wall_seconds` of summary.json for these stages."""
+    return {name: records[name]["seconds"] for name in names}
+
+
 def _check_memory(cfg: Config, base: ModelHandle, run: RunDir) -> None:
     """Refuses a training that will not fit its devices, whatever is written; later the training checks its real rows itself."""
     trainer = cfg.trainer
@@ -170,29 +201,6 @@ def _check_memory(cfg: Config, base: ModelHandle, run: RunDir) -> None:
     lengths = set_lengths(load_sources(cfg, measured_prompts(cfg)).examples, base.chat, cfg)
     if (planned := PlannedMemory.of(base.folder, cfg, lengths)) is not None:
         planned.require()
-
-
-def _refine(run: RunDir, cfg: Config, target: ModelHandle, *, measures: bool) -> tuple[Record, Record]:
-    """Sources → refined set, and how far it lies from the target; returns both records."""
-    refinement = Stage("refine", "Refinement", partial(stages.refinement, cfg, target, measures=measures), "one per node")
-    refined = execute(refinement, run.path, cfg)
-    stats = RefinementStats(**refined["refinement"])
-    shift = Stage("shift", "Shift", partial(stages.shift, cfg, target, stats), measured=shift_hash(cfg))
-    return refined, execute(shift, run.path, cfg)
-
-
-def _divergence(run: RunDir, cfg: Config, base: ModelHandle, tuned: ModelHandle, shift: Record) -> Record:
-    """How far tuning moved the model; returns the record of the shift stage with that in it."""
-    if not cfg.shift.prompts:
-        return shift
-    work = partial(stages.divergence, cfg, base, tuned)
-    measured = divergence_hash(cfg, tuned.model_hash)
-    moved = execute(Stage("divergence", "Divergence from the base", work, measured=measured), run.path, cfg)
-    rewrites = shift["similarity"] and shift["similarity"]["rewrites"]
-    similarity = {"rewrites": rewrites, "outputs": moved["outputs"]} if rewrites or moved["outputs"] else None
-    record = shift | {"kl": moved["kl"], "similarity": similarity}
-    write_json(run.path / "stages" / "shift.json", record)
-    return record
 
 
 def _data(refined: Record) -> Record:
@@ -212,20 +220,17 @@ def _warnings(refined: Record, cfg: Config) -> list[str]:
     return [] if warning is None else [warning]
 
 
-def _measure(run: RunDir, cfg: Config, model: ModelHandle, subject: str, seconds: dict[str, float]) -> Estimates:
-    """Evaluates one subject into its folder of the run and adds the seconds it took."""
-    console.rule(f"[bold]Evaluation of the {subject} model[/]", align="left")
-    # Outputs of a base are shared by all runs; those of a tuned model belong to its run.
-    store = cache_dir() / "evaluations" if subject == BASE else run.path / "evaluation" / "stored"
-    work = partial(stages.evaluation, cfg, model, store, subject)
-    estimates, seconds[f"evaluate_{subject}"] = compute(work, outputs_folder(run.path, subject), cfg, "one per node")
-    return estimates
-
-
 def _announce(run: RunDir, cfg: Config, model: ModelHandle) -> None:
-    """Says what runs where, and how the model marks thinking; a model whose files do not tell is refused by that."""
+    """Says what runs where, and how the model marks thinking; a model whose files do not tell is refused by that.
+
+    So are nodes that do not share the run's folders.
+    """
     say(f"[bold]{escape(cfg.model.name)}[/] · {escape(cfg.data.name)} · {escape(cfg.refine.name)} → {escape(str(run.path))}")
     say(f"[dim]chat style: {model.chat.style}[/]")
+    if torchrun.is_active():
+        from dgr_lightning.distributed.shared_folders import require_shared_folders
+
+        require_shared_folders(run.path, model.folder)
 
 
 def _show_finished(run: RunDir, cfg: Config, place: Place) -> None:

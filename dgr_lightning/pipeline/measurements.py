@@ -7,9 +7,11 @@ from typing import Any
 
 from dgr_lightning.config import Config
 from dgr_lightning.files import read_json, write_json
-from dgr_lightning.hashes import content_hash
+from dgr_lightning.hashes import content_hash, file_hash
 from dgr_lightning.models.model_hash import model_hash
+from dgr_lightning.scoring.grader import GRADERS
 from dgr_lightning.tasks.loader import task_hashes
+from dgr_lightning.tasks.registry import TASKS
 from dgr_lightning.tasks.task import PROBE
 
 
@@ -30,6 +32,23 @@ def divergence_hash(cfg: Config, tuned: str | None) -> str | None:
         return None
     prompts = task_hashes(cfg.probes.tasks, PROBE, cfg.probes.path)
     return content_hash(shift.prompts, shift.max_new_tokens, shift.seed, *_measured_with(cfg), prompts, tuned)
+
+
+def outputs_hash(cfg: Config, evaluation: str, model_hash: str) -> str:
+    """Returns a hash of everything that the figures of an evaluation follow from.
+
+    Outputs count as this code says, so a record that other code has left is made again, from the outputs that are stored: two
+    models are never compared under two graders.
+
+    Args:
+        cfg: the config.
+        evaluation: hash of what is measured and how, from `identity.evaluation_hash`.
+        model_hash: content hash of the model.
+    """
+    package = Path(__file__).parents[1]
+    code = [file_hash(file) for file in sorted(package.rglob("*.py"))]
+    graders = [grader for name in cfg.evaluation.tasks if (grader := TASKS[name].grader) is not None]
+    return content_hash(evaluation, model_hash, code, [GRADERS.outside_code(grader) for grader in graders])
 
 
 def _measured_with(cfg: Config) -> list[Any]:

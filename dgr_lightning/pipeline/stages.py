@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
@@ -21,8 +20,9 @@ from dgr_lightning.config import Config, JudgeConfig
 from dgr_lightning.console import say
 from dgr_lightning.data.row_parsing import format_counts
 from dgr_lightning.engines.model_handle import ModelHandle
+from dgr_lightning.evaluation.subjects import outputs_folder
 from dgr_lightning.example import BENIGN, Example, ExampleFile, read_refined
-from dgr_lightning.files import write_jsonl
+from dgr_lightning.files import read_json, write_jsonl
 from dgr_lightning.pipeline.example_view import show_examples
 from dgr_lightning.pipeline.overlap import load_sources, measured_prompts, num_shared, overlap
 from dgr_lightning.pipeline.row_checks import check_rows
@@ -32,10 +32,10 @@ from dgr_lightning.scoring.judge import open_judge
 
 if TYPE_CHECKING:
     from dgr_lightning.models.chat import Chat
-    from dgr_lightning.tasks.metrics import Estimates
 
 REFINED = "refined.jsonl"
 SOURCES = "stages/sources.jsonl"
+BASE_SCORES = "stages/base_traces.jsonl"
 
 
 def refinement(cfg: Config, target: ModelHandle, run: Path, *, measures: bool) -> dict[str, Any]:
@@ -79,13 +79,14 @@ def refinement(cfg: Config, target: ModelHandle, run: Path, *, measures: bool) -
     return data | {"refinement": figures, "match": refinement.match and refinement.match.figures}
 
 
-def shift(cfg: Config, target: ModelHandle, stats: RefinementStats, run: Path) -> dict[str, Any]:
-    """How far the set lies from the target, before and after; with that, the refined set as a dataset with its card."""
+def shift(cfg: Config, target: ModelHandle, run: Path) -> dict[str, Any]:
+    """How far the refined set lies from the target, before and after; with that, the refined set as a dataset with its card."""
     from dgr_lightning.refinement.dataset import FOLDER, card, write_dataset
     from dgr_lightning.refinement.outcome import show_refinement
     from dgr_lightning.refinement.strategy import strategy_of
     from dgr_lightning.shift import measure
 
+    stats = RefinementStats(**read_json(run / "stages" / "refine.json", "refinement")["refinement"])
     changed = stats.refined > 0 or stats.tokens_after != stats.tokens_before
     record = measure.measure_set(run / SOURCES, run / REFINED, run / "stages", cfg, target, changed=changed)
     show_refinement(stats, measure.mean_nll(record["before"]), measure.mean_nll(record["after"]))
@@ -106,12 +107,20 @@ def training(cfg: Config, target: ModelHandle, run_hash: str, run: Path) -> dict
     return {"training": asdict(result)}
 
 
+def base_traces(cfg: Config, base: ModelHandle, run: Path) -> dict[str, Any]:
+    """What the divergence needs of the base: traces, in the cache, and how likely they are to it."""
+    from dgr_lightning.shift import measure
+
+    return {"traces": measure.measure_base(cfg, base, cache_dir() / "traces", run / BASE_SCORES)}
+
+
 def divergence(cfg: Config, base: ModelHandle, tuned: ModelHandle, run: Path) -> dict[str, Any]:
     """How far tuning moved the model."""
     from dgr_lightning.shift import measure
 
-    with tuned:
-        return measure.measure_models(cfg, base, tuned, cache_dir() / "traces", run / "stages" / "traces")
+    with base:
+        stores = (cache_dir() / "traces", run / "stages" / "traces")
+        return measure.measure_models(cfg, base, tuned, stores, run / BASE_SCORES)
 
 
 def discard_output(stage: Callable[[Path], Any]) -> None:
@@ -120,14 +129,16 @@ def discard_output(stage: Callable[[Path], Any]) -> None:
         stage(Path(scratch))
 
 
-def evaluation(cfg: Config, model: ModelHandle, store: Path, label: str, out: Path) -> tuple[Estimates, float]:
-    """Evaluates a model; returns the estimates by task, and the seconds that it took."""
+def evaluation(cfg: Config, model: ModelHandle, store: Path, subject: str, run: Path) -> dict[str, Any]:
+    """Evaluates a model: its outputs, with the estimates as the record."""
     from dgr_lightning.evaluation.evaluate import evaluate_model
 
-    start = monotonic()
-    estimates = evaluate_model(model, cfg, open_judge(cfg.judge), out, store, label)
-    model.release()
-    return estimates, monotonic() - start
+    estimates = evaluate_model(model, cfg, open_judge(cfg.judge), outputs_folder(run, subject), store, subject)
+    return {
+        "estimates": {
+            task: {metric: estimate.to_json() for metric, estimate in metrics.items()} for task, metrics in estimates.items()
+        }
+    }
 
 
 def _show_first(example: Example, chat: Chat, file: Path) -> None:

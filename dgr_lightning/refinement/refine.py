@@ -89,7 +89,7 @@ def refine_set(examples: Sequence[Example], cfg: Config, target: ModelHandle, ju
             written, judged = [step.completions for step in steps], [step.verdicts for step in steps]
             names = [ids[index] for index in chosen]
             jobs = Jobs(names, lambda i: rewriter.job(chosen[i]), written, judged)
-            run_jobs(jobs, target.engine, sampling, "rewriting")
+            run_jobs([jobs], target.engine, sampling, "rewriting")
             if torn := sum(store.num_torn for store in written):
                 say(f"[yellow]{torn} half-written last lines were removed: processes had died while they wrote them[/]")
     rejected = judge_sources(examples, control, outcomes) if strategy.judges_source else {}

@@ -134,11 +134,18 @@ def run_facts(summary: Summary) -> Iterator[tuple[str, str]]:
             f"loss {nats(training['loss_first'])} → {nats(training['loss_last'])}"
             + (f", {training['tokens_per_second']:,.0f} tokens/s" if training["tokens_per_second"] is not None else "")
             + (f", peak memory {training['peak_memory_bytes'] / 2**20:,.0f} MiB" if training["peak_memory_bytes"] else "")
+            + _probe_fact(training)
             + (f", resumed from step {resumed}" if resumed else ""),
         )
     if seconds := summary["wall_seconds"]:
         stages = ", ".join(f"{stage.replace('_', ' ')} {value:.1f}" for stage, value in seconds.items() if stage != "total")
         yield "seconds", f"{seconds.get('total', sum(seconds.values())):.1f}: {stages}"
+
+
+def _probe_fact(training: Summary) -> str:
+    if not training.get("probe_share"):  # no probes, or a training of an earlier version
+        return ""
+    return f", probes {training['probe_seconds']:.1f} s ({training['probe_share']:.0%} of the time)"
 
 
 def _refinement_facts(summary: Summary) -> Iterator[tuple[str, str]]:

@@ -38,6 +38,7 @@ _TRAINING = (
     "loss_last",
     "resumed_from_step",
 )
+_TRAINING_ADDED = ("probe_seconds", "probe_share")  # trainings of an earlier version did not measure them
 _DATA = ("rejected", "labels", "sources", "overlap")
 _PARTS = ("warnings", "data", "base", "tuned", "tax", "refinement", "shift", "training")
 _SHIFT = ("before", "after", "similarity", "kl")
@@ -106,7 +107,8 @@ def build_summary(config_hash: str, wall_seconds: Mapping[str, float], **results
     if "shift" in results:
         summary["shift"] = _shift_part(results["shift"])
     if "training" in results:
-        summary["training"] = {key: _finite(results["training"][key]) for key in _TRAINING}
+        added = [key for key in _TRAINING_ADDED if key in results["training"]]
+        summary["training"] = {key: _finite(results["training"][key]) for key in (*_TRAINING, *added)}
     summary["wall_seconds"] = {stage: round(seconds, 3) for stage, seconds in wall_seconds.items()}
     check_summary(summary)
     return summary
@@ -148,9 +150,9 @@ def check_summary(summary: Summary) -> None:
             _check_estimate(value, f"tax.{name}", math.inf)
     if "shift" in summary:
         _check_shift_part(summary["shift"])
-    for part, keys in (("refinement", _REFINEMENT), ("training", _TRAINING)):
+    for part, keys, added in (("refinement", _REFINEMENT, ()), ("training", _TRAINING, _TRAINING_ADDED)):
         if part in summary:
-            _check_keys(summary[part], part, required=keys)
+            _check_keys(summary[part], part, required=keys, optional=added)
             for key, value in summary[part].items():
                 if key == "fallback":
                     _check_counts(value, f"{part}.{key}")

@@ -11,6 +11,7 @@ from typing import Any
 from dgr_lightning.config import Config
 from dgr_lightning.engines.model_handle import ModelHandle
 from dgr_lightning.example import ExampleFile
+from dgr_lightning.files import read_jsonl, write_jsonl
 from dgr_lightning.shift.kl import Trace, kl_divergence, load_prompts, score_traces, write_traces
 from dgr_lightning.shift.nll import choose_examples, nll, record_nll
 from dgr_lightning.shift.similarity import Embedder, measure_rewrites, measure_similarity
@@ -61,30 +62,46 @@ def mean_nll(measured: Record) -> float | None:
     return None if measured["both"] is None else measured["both"]["nll"]["value"]
 
 
-def measure_models(cfg: Config, base: ModelHandle, tuned: ModelHandle, base_store: Path, tuned_store: Path) -> Record:
-    """Measures how far tuning moved a model, on prompts of every kind from the probe split.
+def measure_base(cfg: Config, base: ModelHandle, store: Path, scores: Path) -> int:
+    """Has the base write traces on prompts of every kind from the probe split, and scores them; returns their number.
 
     Args:
         cfg: `shift` and `probes` are read.
-        base: the model before tuning; released before the tuned one is loaded.
+        base: the model before tuning.
+        store: where its traces are stored.
+        scores: JSONL to write: `id`, and `logprobs`, the natural-log probability of every token under the base.
+    """
+    problems = load_prompts(cfg)
+    traces = write_traces(base, problems, cfg, store, "traces of the base")
+    logprobs = score_traces(base.engine(), traces, "their log-probability, base")
+    rows = ({"id": trace.id, "logprobs": own} for trace, own in zip(traces, logprobs, strict=True))
+    write_jsonl(scores, rows)
+    return len(traces)
+
+
+def measure_models(cfg: Config, base: ModelHandle, tuned: ModelHandle, stores: tuple[Path, Path], scores: Path) -> Record:
+    """Measures how far tuning moved a model, on the prompts of `measure_base`, which has run.
+
+    Args:
+        cfg: as for `measure_base`.
+        base: the model before tuning; its engine is started only where a stored trace is gone.
         tuned: the model after it.
-        base_store: where the base's traces are stored.
-        tuned_store: where the tuned model's are.
+        stores: where the traces of the base and of the tuned model are stored.
+        scores: what `measure_base` has written.
 
     Returns:
         `kl`: as from `divergence`; `outputs`: as from `measure_similarity`, or None where `shift.embedding` is not set.
     """
     problems = load_prompts(cfg)
-    traces = write_traces(base, problems, cfg, base_store, "traces of the base")
-    under_base = score_traces(base.engine(), traces, "their log-probability, base")
+    traces = write_traces(base, problems, cfg, stores[0], "traces of the base")
     base.release()
+    under_base = [row["logprobs"] for row in read_jsonl(scores)]
     under_tuned = score_traces(tuned.engine(), traces, "their log-probability, tuned")
     outputs = None
     if cfg.shift.embedding is not None:
-        written = write_traces(tuned, problems, cfg, tuned_store, "traces of the tuned model")
+        written = write_traces(tuned, problems, cfg, stores[1], "traces of the tuned model")
         tuned.release()
         outputs = _similarity_of(_embedder(cfg, base), traces, written)
-    tuned.release()
     return {"kl": kl_divergence(traces, under_base, under_tuned), "outputs": outputs}
 
 

@@ -20,6 +20,9 @@ PROBE = "probe"
 BOXED_INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
 """The last line of reasoning prompts, in the wording that DeepSeek-R1's model card recommends."""
 
+LENGTHS = ("short", "medium", "long")
+"""How long the outputs to a task are expected to be, beside those to other tasks: it orders generation and nothing else."""
+
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -62,6 +65,7 @@ class Task:
         make: returns the rows of one of our splits, for problems that are generated and not read.
         version: hashed with the name where the task makes its rows: raise it whenever `make` returns other ones.
         language: language of its prompts, as in `model.language`.
+        outputs: how long outputs to it are expected to be, one of `LENGTHS`: the longest are begun first.
         left_out: per split, the `fingerprint`s of prompts that are left out of it, because another task reports them.
     """
 
@@ -76,18 +80,21 @@ class Task:
     make: Callable[[str], Sequence[TaskRow]] | None = None
     version: int = 1
     language: str = "natural"
+    outputs: str = "medium"
     left_out: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Checks what every use of a task relies on.
 
         Raises:
-            UserError: a name that no file can have, an unknown kind, or a grader where the kind has no use for one.
+            UserError: a name that no file can have, an unknown kind or length, or a grader where the kind has no use for one.
         """
         if not _NAME.fullmatch(self.name):
             raise UserError(f"task {self.name!r}: files are named after it; use letters, digits, '_' and '-' alone.")
         if self.kind not in KINDS:
             raise UserError(f"task {self.name}: kind={self.kind!r}; expected one of {', '.join(KINDS)}.")
+        if self.outputs not in LENGTHS:
+            raise UserError(f"task {self.name}: outputs={self.outputs!r}; expected one of {', '.join(LENGTHS)}.")
         if (self.grader is None) == (self.kind == REASONING.name):
             remedy = (
                 "name its grader, such as grader='maths'" if self.grader is None else "a judge reads its answers: grader=None"

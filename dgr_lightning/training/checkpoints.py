@@ -3,35 +3,39 @@
 They are torch's distributed checkpoints, stored as safetensors: every rank writes its own shards, and a training that resumes
 with other shards, or with none, reads the slices that it needs. Nothing in them is ever unpickled. A checkpoint is copied to
 host memory and written while training continues. It is renamed to its final name once all of it is on disk; what a crash leaves
-half-written keeps a temporary name and is deleted by the next run.
+half-written keeps a temporary name and is deleted by the next run. The one at the end of a training holds no optimizer states,
+unless they are to be kept.
 """
 
 from __future__ import annotations
 
-import re
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
+from torch.distributed.checkpoint import HuggingFaceStorageReader
 from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from dgr_lightning.distributed.ranks import Ranks
+from dgr_lightning.distributed.ranks import Ranks, long_wait_group
 from dgr_lightning.errors import UserError, one_line
-from dgr_lightning.files import PARTIAL, deleted_on_failure, partial_of, put_in_place, read_json, write_json
+from dgr_lightning.files import deleted_on_failure, partial_of, put_in_place, read_json, write_json
+from dgr_lightning.training.checkpoint_folder import CheckpointFolder
+from dgr_lightning.training.checkpoint_writer import SafetensorsWriter
+from dgr_lightning.training.host_copies import HostCopies
 from dgr_lightning.writing import writing
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 _STATE = "state.json"
-_FILE_BYTES = 2**30  # of a rank's tensors that go into one file
+_FILE_BYTES = 2**30  # of a rank's tensors that go into one file; those of a file pass through host memory together
 
 
 class Checkpoints:
@@ -40,6 +44,7 @@ class Checkpoints:
     Attributes:
         ranks: this process among the ranks.
         best: step of the checkpoint that is kept whatever its age.
+        seconds_to_write: from the beginning of the latest complete one until it was complete; 0 before the first.
     """
 
     def __init__(self, folder: Path, ranks: Ranks, keep: int = 1) -> None:
@@ -49,59 +54,60 @@ class Checkpoints:
             folder: of all checkpoints of a run, the same on every rank.
             ranks: this process among the ranks.
             keep: how many of the latest are kept.
+
+        Raises:
+            UserError: the folder is a file.
         """
         self.ranks = ranks
-        self._folder, self._keep = folder, keep
+        self._folder, self._keep = CheckpointFolder(folder), keep
         self.best: int | None = None
-        self._publisher = ThreadPoolExecutor(1, "checkpoints")
+        self.seconds_to_write = 0.0
+        self._copies = HostCopies()
+        self._writer = ThreadPoolExecutor(1, "checkpoints")
         self._pending: Future[None] | None = None
         self._group: Any = None
-        if folder.exists() and not folder.is_dir():
-            raise UserError(f"{folder}: a file, where checkpoints go. Delete it, or move it away.")
         if ranks.is_first:
-            for leftover in folder.glob(f"*{PARTIAL}"):
-                shutil.rmtree(leftover)
+            self._folder.delete_leftovers()
 
     def steps(self) -> list[int]:
         """Returns the steps of all complete checkpoints, in order."""
-        names = [re.fullmatch(r"step-(\d+)", path.name) for path in self._folder.glob("*")]
-        return sorted(int(name[1]) for name in names if name)
+        return self._folder.steps()
 
     def path(self, step: int) -> Path:
         """Returns the folder of a step's checkpoint."""
-        return self._folder / f"step-{step:08d}"
+        return self._folder.of(step)
 
-    def save(self, step: int, model: nn.Module, optimizer: Optimizer, state: dict[str, Any]) -> None:
+    def save(
+        self, step: int, model: nn.Module, optimizer: Optimizer | None, state: dict[str, Any], *, copied: bool = True
+    ) -> None:
         """Takes a checkpoint, which is complete some time later, at the latest after `wait`. Collective.
 
         Args:
             step: optimizer steps done.
             model: its trained weights are saved, sharded or not.
-            optimizer: its states are saved.
+            optimizer: its states are saved; None at the end of a training, where no step follows.
             state: anything else to restore, as JSON.
+            copied: tensors are copied to host memory first, so that training goes on; else they must not change until `wait`.
 
         Raises:
             CannotWrite: there was no room for the checkpoint before, or there is none for this one.
         """
-        import torch.distributed.checkpoint as dcp
-        from torch.distributed.checkpoint import HuggingFaceStorageWriter
-
         self.wait()
+        start = perf_counter()
         tensors, numbers = _tensors_and_numbers(model, optimizer)
         partial = partial_of(self.path(step))
         if self.ranks.is_first:
             with deleted_on_failure(partial):
                 write_json(partial / _STATE, {"state": state, "optimizer": numbers})
         if self.ranks.size > 1 and self._group is None:
-            self._group = dist.new_group(backend="gloo")  # a separate group, since it communicates while training does
+            self._group = long_wait_group()  # a separate group, since it communicates while training does
         self.ranks.broadcast(None)  # all ranks wait until the folder exists
-        # Several files: each is assembled in memory before it is written, which blocks other threads.
-        files = _file_numbers(tensors, self.ranks.size)
-        writer = HuggingFaceStorageWriter(str(partial), fqn_to_index_mapping=files, save_distributed=True)
-        with _error_of_a_rank():
-            written = dcp.async_save(tensors, storage_writer=writer, process_group=self._group, no_dist=self.ranks.size == 1)
-        assert not isinstance(written, dcp.state_dict_saver.AsyncSaveResponse)
-        self._pending = self._publisher.submit(self._publish, step, written)
+        writer = SafetensorsWriter(partial, self.ranks.rank, _file_numbers(tensors, self.ranks.size))
+        if copied:
+            tensors = self._copies.take(tensors)
+        else:
+            self._copies.free()
+        self._pending = self._writer.submit(self._write, step, tensors, writer, start)
 
     @property
     def is_pending(self) -> bool:
@@ -119,8 +125,18 @@ class Checkpoints:
             with suppress(TimeoutError) if seconds is not None else nullcontext():
                 pending.result(seconds)
 
-    def load(self, step: int, model: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
+    def check(self) -> None:
+        """Raises what `wait` would raise, if writing the latest checkpoint has failed by now; costs nothing."""
+        if not self.is_pending:
+            self.wait()
+
+    def load(self, step: int, model: nn.Module, optimizer: Optimizer | None) -> dict[str, Any]:
         """Restores a checkpoint's weights and optimizer states, whatever the number of ranks that wrote it. Collective.
+
+        Args:
+            step: of the checkpoint.
+            model: its trained weights are overwritten.
+            optimizer: likewise its states, unless the checkpoint was taken without them; None for the weights alone.
 
         Returns:
             The `state` that was saved with it.
@@ -128,48 +144,51 @@ class Checkpoints:
         Raises:
             UserError: something has damaged it.
         """
-        if not optimizer.state:
+        with self._damaged(step):
+            stored: dict[str, Any] = read_json(self.path(step) / _STATE, "state", "optimizer")
+        numbers: dict[str, dict[str, Any]] | None = stored["optimizer"]
+        if numbers is None:
+            optimizer = None
+        if optimizer is not None and not optimizer.state:
             _initialize_states(optimizer)
         tensors, _ = _tensors_and_numbers(model, optimizer)
-        stored = self._read(step, tensors)
-        for name, weight in trained_parameters(model):
-            optimizer.state[weight].update(stored["optimizer"].get(name, {}))
-            for key, value in optimizer.state[weight].items():
-                if isinstance(value, Tensor) and _local_8bit(value) is not None:
-                    value.copy_(tensors[f"optimizer.{name}.{key}"])
+        with self._damaged(step), _error_of_a_rank():
+            reader = HuggingFaceStorageReader(str(self.path(step)))
+            dcp.load(tensors, storage_reader=reader, no_dist=self.ranks.size == 1)
+        if optimizer is not None and numbers is not None:
+            for name, weight in trained_parameters(model):
+                optimizer.state[weight].update(numbers.get(name, {}))
+                for key, value in optimizer.state[weight].items():
+                    if isinstance(value, Tensor) and _local_8bit(value) is not None:
+                        value.copy_(tensors[f"optimizer.{name}.{key}"])
         return dict(stored["state"])
 
-    def _read(self, step: int, tensors: dict[str, Tensor]) -> dict[str, Any]:
-        """Fills tensors with what a checkpoint holds of them, in place, and returns its JSON."""
-        import torch.distributed.checkpoint as dcp
-        from torch.distributed.checkpoint import HuggingFaceStorageReader
-
-        folder = self.path(step)
+    @contextmanager
+    def _damaged(self, step: int) -> Iterator[None]:
+        """Turns an error of reading a checkpoint into one that says which and what to do; memory that runs out is none."""
         try:
-            with _error_of_a_rank():
-                dcp.load(tensors, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=self.ranks.size == 1)
-            stored: dict[str, Any] = read_json(folder / _STATE, "state", "optimizer")
+            yield
         except torch.OutOfMemoryError:
             raise
         except (UserError, OSError, ValueError, LookupError, AssertionError, RuntimeError) as error:
             raise UserError(
-                f"{folder}: damaged ({one_line(error, 200)}). Delete that folder; the same command continues from the "
+                f"{self.path(step)}: damaged ({one_line(error, 200)}). Delete that folder; the same command continues from the "
                 "checkpoint before it, or begins training anew."
             ) from error
-        return stored
 
-    def _publish(self, step: int, written: Future[Any]) -> None:
-        """Renames a checkpoint once all ranks have written it, and deletes old ones; runs in a thread."""
+    def _write(self, step: int, tensors: dict[str, Tensor], writer: SafetensorsWriter, start: float) -> None:
+        """Writes a checkpoint, renames it once all ranks have written it, and deletes old ones; runs in a thread."""
         partial = partial_of(self.path(step))
         with writing(self.path(step)), deleted_on_failure(partial) if self.ranks.is_first else nullcontext():
             with _error_of_a_rank():
-                written.result()
-            if not self.ranks.is_first:
-                return
-            put_in_place(partial, self.path(step))
-        for old in self.steps()[: -self._keep]:
-            if old != self.best:
-                shutil.rmtree(self.path(old))
+                dcp.save(tensors, storage_writer=writer, process_group=self._group, no_dist=self.ranks.size == 1)
+            if self.ranks.is_first:
+                put_in_place(partial, self.path(step))
+        if self.ranks.is_first:
+            for old in self.steps()[: -self._keep]:
+                if old != self.best:
+                    self._folder.delete(old)
+        self.seconds_to_write = perf_counter() - start
 
 
 @contextmanager
@@ -189,12 +208,18 @@ def trained_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
     return [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
 
 
-def _tensors_and_numbers(model: nn.Module, optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, dict[str, Any]]]:
-    """Returns the contents of a checkpoint: tensors by name, and by weight those states of the optimizer that are numbers."""
-    tensors: dict[str, Tensor] = {}
+def _tensors_and_numbers(
+    model: nn.Module, optimizer: Optimizer | None
+) -> tuple[dict[str, Tensor], dict[str, dict[str, Any]] | None]:
+    """Returns the contents of a checkpoint: tensors by name, and by weight those states of the optimizer that are numbers.
+
+    Without an optimizer there are none of its states, and None for the numbers.
+    """
+    tensors = {f"model.{name}": weight.detach() for name, weight in trained_parameters(model)}
+    if optimizer is None:
+        return tensors, None
     numbers: dict[str, dict[str, Any]] = {}
     for name, weight in trained_parameters(model):
-        tensors[f"model.{name}"] = weight.detach()
         for key, value in optimizer.state[weight].items():
             if isinstance(value, Tensor):
                 tensors[f"optimizer.{name}.{key}"] = _dequantized(value)

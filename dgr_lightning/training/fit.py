@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ from dgr_lightning.errors import UserError
 from dgr_lightning.example import Example, RefinedExample
 from dgr_lightning.processes import keep_freed_memory
 from dgr_lightning.training import adapters, tuning
+from dgr_lightning.training.checkpoint_folder import FOLDER
 from dgr_lightning.training.checkpoints import Checkpoints
 from dgr_lightning.training.curves import Curves
 from dgr_lightning.training.export import export
@@ -32,6 +33,7 @@ from dgr_lightning.training.interrupts import Interrupts
 from dgr_lightning.training.memory_rows import RowsMemory
 from dgr_lightning.training.model_card import model_card
 from dgr_lightning.training.packing import StepLoader, collate
+from dgr_lightning.training.probe_schedule import probe_share, share_warning
 from dgr_lightning.training.recorder import Probe, Recorder, quiet_lightning
 from dgr_lightning.training.rehearsal import Rehearsal
 from dgr_lightning.training.sft import BARE_TRAINER, SafetySft
@@ -62,6 +64,8 @@ class TrainingResult:
         loss_first: loss of the first optimizer step.
         loss_last: loss of the last one.
         resumed_from_step: 0 for an undisturbed run.
+        probe_seconds: seconds in probes, those before a resume included.
+        probe_share: their share of the time in probes and optimizer steps.
     """
 
     steps: int
@@ -71,6 +75,8 @@ class TrainingResult:
     loss_first: float
     loss_last: float
     resumed_from_step: int
+    probe_seconds: float
+    probe_share: float
 
 
 def fit(
@@ -90,7 +96,8 @@ def fit(
         model_folder: the base model.
         chat: its tokenizer and template.
         examples: the refined set.
-        cfg: `seed`, `tuning`, `sft`, `trainer`, `probes.every` and `logger` are read; `trainer` without any `auto`.
+        cfg: `seed`, `tuning`, `sft`, `trainer`, `probes.every` and `logger` are read; of `trainer` only `checkpoint_every` may
+            be `auto`.
         run_dir: where all files go.
         probe: called with the live model and the step, before the first step, every `probes.every` steps and after the last;
             what it returns goes into the curves.
@@ -109,8 +116,8 @@ def fit(
     _warn_of_unused(loader, cfg, ranks)
     init_group(cfg.trainer, ranks)
     memory = RowsMemory(model_folder, cfg, partial(_loader, encoded), ranks)
-    module = _module(model_folder, cfg, loader.num_steps, ranks, device, memory.recompute_every)
-    checkpoints = Checkpoints(run_dir / "checkpoints", ranks, cfg.trainer.keep_checkpoints)
+    module = _module(model_folder, cfg, loader.num_steps, ranks, device, memory)
+    checkpoints = Checkpoints(run_dir / FOLDER, ranks, cfg.trainer.keep_checkpoints)
     start = max(checkpoints.steps(), default=0)
     settings = wandb_settings(cfg, run_dir, run_hash or run_dir.name)
     with (
@@ -134,7 +141,11 @@ def fit(
         loss_first=totals.loss_first,
         loss_last=totals.loss_last,
         resumed_from_step=recorder.resumed_from_step,
+        probe_seconds=totals.probe_seconds,
+        probe_share=probe_share(totals.probe_seconds, totals.seconds),
     )
+    if warning := share_warning(totals.probe_seconds, totals.seconds, cfg.probes.size, cfg.probes.max_new_tokens):
+        say(f"[yellow]{warning}[/]")
     rewritten = any(isinstance(example, RefinedExample) and example.refined for example in examples)
     card = model_card(cfg, run_hash or run_dir.name, asdict(result), rewritten=rewritten)
     export(module.model, model_folder, run_dir / "model", ranks, card, chat.identity)
@@ -178,6 +189,7 @@ def _loader(encoded: Sequence[Encoded], cfg: Config, ranks: Ranks) -> StepLoader
         epochs=cfg.sft.epochs,
         max_steps=cfg.sft.max_steps,
         mean_of=cfg.sft.loss_mean,
+        few_lengths=cfg.trainer.compile is True,
         rank=ranks.data_rank,
         num_ranks=ranks.data_size,
     )
@@ -208,10 +220,10 @@ def _rehearsal(loader: StepLoader, memory: RowsMemory, device: torch.device, sft
         return []
     row = loader.largest_row()
     states = 0 if memory.fit is None else memory.fit.plan.states
-    return [Rehearsal(collate(row.documents, sft.loss_mean), 2 if row.several else 1, states)]
+    return [Rehearsal(collate(row.documents, sft.loss_mean, few_lengths=row.few_lengths), 2 if row.several else 1, states)]
 
 
-def _module(folder: Path, cfg: Config, num_steps: int, ranks: Ranks, device: torch.device, recompute_every: int) -> SafetySft:
+def _module(folder: Path, cfg: Config, num_steps: int, ranks: Ranks, device: torch.device, memory: RowsMemory) -> SafetySft:
     """Returns the training of a folder's model; a sharded one has no values yet."""
     precision, code = cfg.trainer.precision, cfg.model.trust_remote_code
     sharded = cfg.trainer.strategy == "fsdp"
@@ -222,13 +234,15 @@ def _module(folder: Path, cfg: Config, num_steps: int, ranks: Ranks, device: tor
     else:
         model = tuning.load(folder, cfg.tuning, precision, str(device), cfg.seed, code)
 
+    trainer = replace(cfg.trainer, reshard_after_forward=memory.reshard_after_forward)
+
     def shard(model: PreTrainedModel) -> None:
-        fsdp.shard(model, folder if empty else None, cfg.trainer, precision, device)
+        fsdp.shard(model, folder if empty else None, trainer, precision, device)
         if empty and cfg.tuning.method != "full":
             adapters.initialize(model, cfg.seed)
 
-    fsdp.recompute(model, recompute_every)
-    if cfg.trainer.compile:
+    fsdp.recompute(model, memory.recompute_every)
+    if cfg.trainer.compile is True:
         fsdp.compile_layers(model)
     return SafetySft(model, cfg.sft, num_steps, precision, ranks, shard if sharded else None)
 

@@ -18,22 +18,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from dgr_lightning.distributed import device_table
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-# Dense bf16 products in FLOP/s, from the vendors' data sheets (half of the figures with sparsity). The first key that is part
-# of a device's name counts.
-_PEAKS = {
-    "B200": 2250e12,
-    "H200": 989e12,
-    "H100 PCIe": 756e12,
-    "H100": 989e12,
-    "A100": 312e12,
-    "L40S": 362e12,
-    "A6000": 155e12,
-    "4090": 165e12,
-    "L4": 121e12,
-}
 _MEASURED_SIZE, _MEASURED_TIMES = 1024, 5
 
 
@@ -83,8 +72,8 @@ def peak_flops(device: torch.device, precision: str) -> float | None:
         return _measured(torch.bfloat16 if precision == "bf16" else torch.float32)
     if precision != "bf16":
         return None
-    name = torch.cuda.get_device_name(device)
-    return next((peak for known, peak in _PEAKS.items() if known in name), None)
+    known = device_table.find(torch.cuda.get_device_name(device))
+    return known.bf16_flops if known else None
 
 
 def peak_memory_bytes(device: torch.device) -> int:

@@ -227,6 +227,8 @@ def _same_result(cfg: Config, num_devices: int, recomputing: Sequence[int | str]
     changes: dict[str, list[Change]] = {}
     if trainer.recompute_every not in (AUTO, 1):
         changes["recompute"] = [{"trainer.recompute_every": every} for every in recomputing]
+    if trainer.reshard_after_forward is False:
+        changes["reshard"] = [{"trainer.reshard_after_forward": True}]
     if trainer.accelerator == "cuda" and not trainer.cpu_offload and trainer.tensor_parallel == 1:
         changes["offload"] = [{"trainer.strategy": "fsdp", "trainer.cpu_offload": True}]
     assert trainer.devices is not None, "trainer.devices is resolved before memory is planned"

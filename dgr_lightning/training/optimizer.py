@@ -32,12 +32,15 @@ class OptimizerSpec:
         outer_state_bytes: the same for weights outside of the decoder layers; None: no other.
         step_bytes: what its step needs for a number of the largest matrix in a layer, above weights, gradients and states.
         is_paged: whether its states move to the machine's memory where the device's is full.
+        stored_bytes: that its states take at least in a checkpoint, for a trained weight: 8-bit states of torchao are stored as
+            fp32, those of bitsandbytes as they are.
     """
 
     build: Callable[[nn.Module, SftConfig, str], Optimizer]
     package: str | None = None
     sharded_instead: str | None = None
     not_for_adapters: str | None = None
+    stored_bytes: float = 0
     state_bytes: float = 8.0
     outer_state_bytes: float | None = None
     step_bytes: float = 0.0
@@ -65,12 +68,13 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 BYTES_OF_8_BIT_STATES = 2 * (1 + 4 / 256)
 
 
-def bitsandbytes_spec(name: str, sharded_instead: str) -> OptimizerSpec:
+def bitsandbytes_spec(name: str, sharded_instead: str, stored_bytes: float) -> OptimizerSpec:
     """Returns the spec of an optimizer of bitsandbytes, whose states cannot be sharded.
 
     Args:
         name: its class in `bitsandbytes.optim`.
         sharded_instead: as in `OptimizerSpec`.
+        stored_bytes: likewise.
     """
 
     def build(model: nn.Module, sft: SftConfig, precision: str) -> Optimizer:
@@ -88,6 +92,7 @@ def bitsandbytes_spec(name: str, sharded_instead: str) -> OptimizerSpec:
         package="bitsandbytes",
         sharded_instead=sharded_instead,
         state_bytes=BYTES_OF_8_BIT_STATES if name.endswith("8bit") else 8.0,
+        stored_bytes=stored_bytes,
         is_paged=name.startswith("Paged"),
     )
 

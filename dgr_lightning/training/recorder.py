@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -12,12 +13,17 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch import Callback, Trainer
 
 from dgr_lightning.config import Config
+from dgr_lightning.config.setting import AUTO
 from dgr_lightning.console import Advance, say
-from dgr_lightning.training.checkpoints import Checkpoints
+from dgr_lightning.training.checkpoint_cadence import Times, is_due
+from dgr_lightning.training.checkpoints import Checkpoints, trained_parameters
 from dgr_lightning.training.curves import Curves
+from dgr_lightning.training.disk import TrainingDisk
 from dgr_lightning.training.flops import ModelFlops, peak_flops, peak_memory_bytes
+from dgr_lightning.training.optimizer import OPTIMIZERS
 from dgr_lightning.training.packing import StepLoader
 from dgr_lightning.training.sft import Totals
+from dgr_lightning.writing import readable_size
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -49,7 +55,7 @@ class Recorder(Callback):
         """Takes what it writes to, and what a resume sets.
 
         Args:
-            cfg: `sft.select`, `trainer.checkpoint_every` and `probes.every` are read.
+            cfg: `sft`, `trainer` and `probes.every` are read.
             checkpoints: of the run.
             curves: of the run; None on every rank but the first.
             probe: None to train without.
@@ -58,7 +64,10 @@ class Recorder(Callback):
         """
         self._cfg, self._ranks, self._loader = cfg, checkpoints.ranks, loader
         self._checkpoints, self._curves, self._probe, self._advance = checkpoints, curves, probe, advance
-        self._ended = self._began = perf_counter()
+        assert probe is None or cfg.probes.every != AUTO, "pipeline/probe_settings.py gives probes.every a value"
+        self._every = 0 if cfg.probes.every == AUTO else cfg.probes.every
+        self._ended = self._began = self._saved = perf_counter()
+        self._held_up, self._has_warned = 0.0, False
         self.resumed_from_step = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
@@ -76,27 +85,33 @@ class Recorder(Callback):
             say(f"resuming from step {self.resumed_from_step} of {module.num_steps}")
         elif self._probe is not None and self._ranks.broadcast(self._curves is None or 0 not in self._curves):
             self._advance(0, "probing")
-            self._write(0, self._probe(module.model, 0))
+            self._write(0, self._probed(module, 0))
         self._flops, self._peak = ModelFlops.of(module.model), peak_flops(module.device, module.precision)
-        self._ended = perf_counter()
+        self._ended = self._saved = perf_counter()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Takes the time at which the step has its batch."""
+        """Takes the time at which the step has its batch; the first rank decides whether a checkpoint follows the step."""
         self._began = perf_counter()
+        pl_module.checkpoint_due = self._ranks.is_first and self._wants_checkpoint(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Records an optimizer step: its row of the curves, then a probe and a checkpoint if they are due."""
         module: SafetySft = pl_module
         step, done = module.totals.steps, module.totals.steps == module.num_steps
+        self._checkpoints.check()  # that the latest one has failed is said now, and not by the next one
         row, note = self._row(module, batch)
-        if self._probe is not None and _due(step, self._cfg.probes.every, done):
+        if self._probe is not None and _due(step, self._every, done):
             self._advance(0, f"probing  {note}")
-            row |= self._probe(module.model, step)
+            row |= self._probed(module, step)
         self._write(step, row)
         # After the row, so that metrics.csv holds every step that a checkpoint includes.
         self._checkpoints.best = self._best_step()
-        if _due(step, self._cfg.trainer.checkpoint_every, done) or step == self._checkpoints.best:
-            self._checkpoints.save(step, module.model, _optimizer(trainer), module.totals.state_dict())
+        if module.checkpoint_due or step == self._checkpoints.best:
+            self._saved = perf_counter()
+            # No step follows the last one, which would need the optimizer's states, or change what is being written.
+            optimizer = None if done and not self._cfg.trainer.keep_optimizer else _optimizer(trainer)
+            self._checkpoints.save(step, module.model, optimizer, module.totals.state_dict(), copied=not done)
+            self._held_up = perf_counter() - self._saved
         self._advance(1, note)
         self._ended = perf_counter()
 
@@ -107,7 +122,7 @@ class Recorder(Callback):
         best = self._best_step()
         if best is not None and best < module.totals.steps:
             self._ranks.broadcast(None)  # all ranks wait until the first one has renamed it
-            self._checkpoints.load(best, module.model, _optimizer(trainer))
+            self._checkpoints.load(best, module.model, None)
             say(f"the weights of step {best}, where {self._cfg.sft.select} is highest, become the model")
 
     def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
@@ -116,6 +131,40 @@ class Recorder(Callback):
             say("stopping as soon as the latest checkpoint is written; Ctrl-C again stops at once")
         with suppress(Exception):  # the training's own error is the one that counts
             self._checkpoints.wait(_SECONDS_TO_FINISH)
+
+    def _probed(self, module: SafetySft, step: int) -> Mapping[str, float]:
+        """Probes, and counts the seconds that it takes."""
+        assert self._probe is not None
+        start = perf_counter()
+        points = self._probe(module.model, step)
+        module.totals.probe_seconds += perf_counter() - start
+        return points
+
+    def _wants_checkpoint(self, trainer: Trainer, module: SafetySft) -> bool:
+        """Returns whether a checkpoint follows the step that begins; `auto` takes none for which there is no room."""
+        every, step = self._cfg.trainer.checkpoint_every, module.totals.steps + 1
+        times = Times(self._began - self._saved, self._held_up, self._checkpoints.seconds_to_write)
+        due = is_due(every, step, module.num_steps, times)
+        if not due or every != AUTO or step == module.num_steps:
+            return due
+        needed = self._disk(module).room_for_one_more()
+        if needed <= (free := shutil.disk_usage(trainer.default_root_dir).free):
+            return True
+        self._saved = self._began  # asked again when the next one is due
+        if not self._has_warned:
+            say(
+                f"[yellow]no checkpoint before the end: {readable_size(free)} are free on the disk of the run, and one takes "
+                f"{readable_size(needed)} with what follows at the end[/]"
+            )
+            self._has_warned = True
+        return False
+
+    def _disk(self, module: SafetySft) -> TrainingDisk:
+        """Returns the bytes that this training writes, at least those of its checkpoints, at most those of the model."""
+        trained = sum(weight.numel() for _, weight in trained_parameters(module.model))
+        weights = sum(weight.numel() for weight in module.model.parameters())
+        states = OPTIMIZERS.get(self._cfg.sft.optimizer).stored_bytes
+        return TrainingDisk.of(trained, weights, states, 4, keep_optimizer=self._cfg.trainer.keep_optimizer)
 
     def _row(self, module: SafetySft, batch: Any) -> tuple[dict[str, float], str]:
         """Returns the latest step's row of the curves, and a short form of it for the progress bar."""

@@ -66,10 +66,10 @@ class StepReport:
 
 @dataclass
 class Totals:
-    """Sums over the optimizer steps so far; `seconds` are those spent in them.
+    """Sums over the optimizer steps so far; `seconds` are those spent in them, `probe_seconds` those in probes up to there.
 
     The names of the fields are stored in checkpoints (`places`, tokens with padding, among them): a run of an earlier version
-    resumes only as long as they stay.
+    resumes only as long as they stay, and new ones have a default.
     """
 
     steps: int = 0
@@ -79,6 +79,7 @@ class Totals:
     seconds: float = 0.0
     loss_first: float = math.nan
     loss_last: float = math.nan
+    probe_seconds: float = 0.0
 
     def add(self, step: StepReport) -> None:
         """Counts one more step."""
@@ -103,6 +104,7 @@ class SafetySft(LightningModule):
         totals: sums over all optimizer steps, those before a resume included.
         last_step: the latest optimizer step.
         target_loss: the model and its loss as one function; None until Lightning has called `configure_model`.
+        checkpoint_due: set before a step by the first rank; after it, on every rank, what the first one had set.
     """
 
     def __init__(
@@ -132,6 +134,7 @@ class SafetySft(LightningModule):
         self.precision = precision
         self.totals = Totals()
         self.last_step: StepReport | None = None
+        self.checkpoint_due = False
         self._ranks, self._shard = ranks, shard
         self.target_loss: TargetLoss | None = None
 
@@ -165,9 +168,11 @@ class SafetySft(LightningModule):
         set_learning_rate(optimizer, lr)
         total = self._accumulate_gradients(batch)
         norm = clip_gradients(self.model, self.sft.clip_norm)
-        total = self._ranks.all_reduce(total)
+        # What the first rank has decided by its clock travels with the loss.
+        total, due = self._ranks.all_reduce(torch.stack([total, torch.full_like(total, self.checkpoint_due)]))
         # Fetched from the device together: one synchronisation a step.
-        loss, grad_norm = torch.stack([total / batch["denominator"], norm.to(total)]).tolist()
+        loss, grad_norm, due = torch.stack([total / batch["denominator"], norm.to(total), due]).tolist()
+        self.checkpoint_due = due > 0
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
             raise FloatingPointError(
                 f"step {self.totals.steps + 1}: the loss is {loss} and the norm of its gradient {grad_norm}. Training has "

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dgr_lightning.config import TuningConfig
+from dgr_lightning.errors import UserError
 from dgr_lightning.models.folder import check_unquantised
 from dgr_lightning.models.weights import empty_model, load_model
 from dgr_lightning.training import adapters, quantization
@@ -56,3 +57,17 @@ def empty(folder: Path, tuning: TuningConfig, precision: str, trust_remote_code:
     model = empty_model(folder, trust_remote_code, quantization.DTYPES[precision])
     adapters.add_adapters(model, tuning)
     return model
+
+
+def count_weights(folder: Path, tuning: TuningConfig, trust_remote_code: bool = False) -> tuple[int, int] | None:
+    """Returns how many weights are trained, and how many the model has without adapters, by its config alone.
+
+    None if transformers cannot make a model of it; the reason is in the message of `load`.
+    """
+    try:
+        model = empty(folder, tuning, "fp32", trust_remote_code)
+    except UserError:
+        return None
+    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    every = sum(weight.numel() for weight in model.parameters())
+    return trained, every if tuning.method == "full" else every - trained

@@ -17,16 +17,20 @@ from dgr_lightning.distributed.ranks import Ranks, init_group
 from tests.helpers.runs import ROOT, SMALL, environment, run, summary_of
 
 
-def agents(environment: dict[str, str], *command: str) -> list[subprocess.CompletedProcess[str]]:
-    """Starts a script under two agents, a process each, and waits for both."""
+def agents(
+    environment: dict[str, str], *command: str, second: dict[str, str] | None = None
+) -> list[subprocess.CompletedProcess[str]]:
+    """Starts a script under two agents, a process each, and waits for both; the second node's environment has more in it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--local-addr=127.0.0.1"]
     torchrun += ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=test", "--monitor-interval=0.1"]
     started = [
-        subprocess.Popen([*torchrun, *command], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
+        subprocess.Popen(
+            [*torchrun, *command], env=environment | more, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for more in ({}, second or {})
     ]
     outputs = [agent.communicate(timeout=900) for agent in started]
     return [
@@ -34,9 +38,9 @@ def agents(environment: dict[str, str], *command: str) -> list[subprocess.Comple
     ]
 
 
-def train(run_dir: Path, cache: Path, *overrides: str) -> list[subprocess.CompletedProcess[str]]:
+def train(run_dir: Path, cache: Path, *overrides: str, **second: str) -> list[subprocess.CompletedProcess[str]]:
     options = [f"hydra.run.dir={run_dir}", "trainer=fsdp-multinode", "trainer.accelerator=cpu", "trainer.shard_size=null"]
-    return agents(environment(cache), str(ROOT / "train.py"), *options, *overrides)
+    return agents(environment(cache), str(ROOT / "train.py"), *options, *overrides, second=second)
 
 
 @pytest.mark.slow
@@ -60,6 +64,24 @@ def test_bad_input_ends_both_machines_at_once_with_one_message(tmp_path: Path, c
     assert all(agent.returncode != 0 for agent in both)
     messages = [line for agent in both for line in agent.stderr.splitlines() if line.startswith("error:")]
     assert messages == ["error: trainer.nodes=3: torchrun started 2; leave it to torchrun."]
+
+
+LOCKS_OF_ONE_NODE = "import fcntl\nfcntl.flock = lambda file, operation: None\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["cache", "locks"])
+def test_folders_or_locks_that_are_not_shared_end_both_machines_before_anything_is_generated(
+    tmp_path: Path, cache: Path, fault: str
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(LOCKS_OF_ONE_NODE)
+    own = {"cache": {"DGR_CACHE": str(tmp_path / "own")}, "locks": {"PYTHONPATH": str(tmp_path)}}[fault]
+    both = train(tmp_path / "run", cache, *SMALL, **own)
+    said = [line for agent in both for line in agent.stderr.splitlines() if line.startswith("error:")]
+    named = {"cache": "$DGR_CACHE: node 1 does not see", "locks": "the run directory: node 1 gets a file lock"}[fault]
+    assert len(said) == 1 and said[0].startswith(f"error: {named}")
+    assert all(" exitcode  : 2 " in agent.stderr for agent in both)
+    assert not (tmp_path / "run").exists() and not (cache / "rewrites").exists()
 
 
 def gather_ranks(stage: int, folder: Path) -> list[int]:

@@ -1,17 +1,14 @@
 """Several ranks are one training: the same losses and weights, on gloo, as the real launcher starts them."""
 
-import time
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
-from dgr_lightning.config import Config
 from dgr_lightning.distributed.launch import run_ranks
-from dgr_lightning.training import checkpoints
-from tests.helpers.rank_trainings import ROWS, STEPS, config, train, train_all
-from tests.helpers.trainings import curve, exported, no_space, save_base
+from tests.helpers.rank_trainings import ROWS, STEPS, config, stop, stop_and_train_all, train, train_all
+from tests.helpers.trainings import curve, exported, save_base
 
 FAMILIES: dict[str, tuple[str, dict]] = {
     "qwen3-tied": ("Qwen3", {"tie_word_embeddings": True, "head_dim": 8}),
@@ -45,33 +42,6 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {family: save_base(tmp_path_factory.mktemp(family), name, **changes) for family, (name, changes) in FAMILIES.items()}
 
 
-def wait_for(run_dir: Path, step: int) -> None:
-    """Waits for a checkpoint, which is written while training goes on."""
-    while not (run_dir / "checkpoints" / f"step-{step:08}").is_dir():
-        time.sleep(0.01)
-
-
-def stop(base: Path, cfg: Config, run_dir: Path) -> None:
-    """Trains until behind step 8, where the checkpoint of step 5 is whole, in several files of every rank."""
-    checkpoints._FILE_BYTES = 4096
-
-    def probe(model, step: int) -> dict[str, float]:
-        if step >= 8:
-            wait_for(run_dir, 5)
-        return no_space(model, step)
-
-    cfg.trainer.checkpoint_every, cfg.probes.every = 5, 8
-    with pytest.raises(OSError, match="no space left"):
-        train(base, cfg, run_dir, probe)
-
-
-def stop_and_train_all(stopped: list[tuple[Path, Config, Path]], trainings: list[tuple[Path, Config, Path]]) -> list:
-    """All in the same ranks; see `train_all`."""
-    for training in stopped:
-        stop(*training)
-    return train_all(trainings)
-
-
 @pytest.mark.slow
 def test_two_ranks_are_one_whatever_the_model_and_the_rows_and_either_goes_on_where_the_other_stopped(
     bases: dict[str, Path], tmp_path: Path
@@ -86,10 +56,14 @@ def test_two_ranks_are_one_whatever_the_model_and_the_rows_and_either_goes_on_wh
     family, rows = cases[0]
     base = bases[family]
     trainings += [(base, config("fsdp", rows, recompute_every=2), tmp_path / f"{family}-{rows}-recomputed")]
+    trainings += [(base, config("fsdp", rows, reshard_after_forward=False), tmp_path / f"{family}-{rows}-gathered")]
+    compiled = config("fsdp", rows, compile=True, recompute_every=2, reshard_after_forward=False)
+    trainings += [(base, compiled, tmp_path / f"{family}-{rows}-compiled")]
     for name, cfg in (
         ("fsdp", config("fsdp", rows)),
         ("ddp", config("ddp", rows)),
         ("split", config("fsdp", rows, tensor_parallel=2, recompute_every=1)),
+        ("compiled", config("fsdp", rows, compile=True)),
     ):
         resumed = tmp_path / f"{family}-{rows}-resumed_{name}"
         stop(base, config("single", rows), resumed)
@@ -122,3 +96,21 @@ def test_copies_of_shards_and_a_rank_alone_are_one_too(bases: dict[str, Path], t
         assert_close(tmp_path / name, tmp_path / "here")
     run_ranks(partial(train, base, config("single"), tmp_path / "alone"), 1, num_threads=1)
     assert curve(tmp_path / "alone") == curve(tmp_path / "here")
+
+
+@pytest.mark.slow
+def test_one_rank_of_fsdp_is_a_training_on_one_device_and_goes_on_where_that_stopped(
+    bases: dict[str, Path], tmp_path: Path
+) -> None:
+    base = bases["qwen2-untied"]
+    train(base, config("single"), tmp_path / "single")
+    stop(base, config("single"), tmp_path / "resumed")
+    names = {"plain": {}, "resumed": {}, "bf16": {"precision": "bf16"}}
+    trainings = [(base, config("fsdp", devices=1, **options), tmp_path / name) for name, options in names.items()]
+    results = run_ranks(partial(train_all, trainings), 1, num_threads=1)
+    assert [result.resumed_from_step for result in results] == [0, 5, 0]
+    for name in ("plain", "resumed"):
+        assert_close(tmp_path / name, tmp_path / "single")
+    (two,) = run_ranks(partial(train_all, [(base, config("fsdp", precision="bf16"), tmp_path / "two")]), 2, num_threads=1)
+    assert two.steps == STEPS
+    assert curve(tmp_path / "bf16") == pytest.approx(curve(tmp_path / "two"), rel=0.01)

@@ -8,14 +8,14 @@ import pytest
 from dgr_lightning.engines.engine import Sampling
 from dgr_lightning.errors import UserError
 from dgr_lightning.evaluation import evaluate
-from dgr_lightning.evaluation.evaluate import estimate, evaluate_model
+from dgr_lightning.evaluation.evaluate import estimate, evaluate_model, in_stream
 from dgr_lightning.files import read_jsonl
 from dgr_lightning.micro.tokenizer import build_tokenizer
 from dgr_lightning.models.chat import Chat
 from dgr_lightning.scoring.judge import Exchange
 from dgr_lightning.scoring.judges.keywords import KeywordJudge
 from dgr_lightning.tasks.metrics import Estimates, headline
-from tests.helpers.evaluations import BOXED, NUMBERS, TASKS, WORDS, good, never, run_evaluation
+from tests.helpers.evaluations import BOXED, NUMBERS, TASKS, WORDS, ScriptedEngine, good, never, run_evaluation
 from tests.helpers.fake_model import FakeModel
 
 # --- What is measured -----------------------------------------------------------------------------------------------------
@@ -207,7 +207,7 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(chat, cfg, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run_evaluation(dies, chat, cfg, tmp_path)
     measures, engine = run_evaluation(good, chat, cfg, tmp_path)
-    assert len([key for key in engine.asked if key.startswith("gsm8k")]) == 20 - 7
+    assert len(engine.asked) == 40 - 7
     assert measures["gsm8k"]["accuracy"].value == 1
 
 
@@ -221,6 +221,28 @@ def test_more_problems_and_more_samples_generate_only_what_is_new(chat, cfg, tmp
     assert (len(small.asked), len(large.asked), len(twice.asked)) == (5, 7, 12)
     assert not set(small.asked) & set(large.asked)
     assert len(list(read_jsonl(tmp_path / "out" / "gsm8k.jsonl"))) == 24
+
+
+def test_all_tasks_are_one_stream_the_longest_outputs_first(chat, cfg, tmp_path):
+    class Taking(ScriptedEngine):
+        """Takes one request after the other."""
+
+        num_streams = 0
+
+        def generate(self, requests, sampling):
+            self.num_streams += 1
+            for request in requests:
+                yield from super().generate([request], sampling)
+
+    assert in_stream(["xstest", "micro-short", "gsm8k", "math500", "strongreject"]) == [
+        *("math500", "gsm8k", "xstest", "micro-short", "strongreject")
+    ]
+    cfg.evaluation.tasks = [*reversed(TASKS)]
+    engine = Taking(chat, good)
+    evaluate_model(FakeModel(engine, chat), cfg, KeywordJudge(), tmp_path / "out", tmp_path / "stored")
+    assert engine.num_streams == 1 and len(engine.asked) == 40
+    tasks = [key.rpartition("-")[0] for key in engine.asked]
+    assert tasks == sorted(tasks, key=["gsm8k", "xstest", "strongreject"].index)
 
 
 def test_another_judge_judges_anew_and_generates_nothing(chat, cfg, tmp_path):
@@ -296,15 +318,17 @@ def test_a_random_model_is_measured_through_the_transformers_engine(chat, cfg, t
     shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "head_dim": 8}
     model = Qwen3ForCausalLM(Qwen3Config(vocab_size=len(chat.tokenizer), num_key_value_heads=1, **shape)).eval()
 
-    def run(batch_size: int, place: Path) -> Estimates:
+    def run(batch_size: int, place: Path, tasks: list[str] = TASKS) -> Estimates:
         handle = FakeModel(TransformersEngine(model, chat, "fp32", batch_size), chat)
+        cfg.evaluation.tasks = tasks
         return evaluate_model(handle, cfg, KeywordJudge(), place / "out", place / "stored")
 
     measures = run(16, tmp_path / "a")
     assert run(3, tmp_path / "b") == measures
+    # Beside the outputs of other tasks, or alone.
+    assert {task: run(16, tmp_path / "c", [task])[task] for task in TASKS} == measures
     for task in TASKS:
-        assert (tmp_path / "a" / "out" / f"{task}.jsonl").read_bytes() == (
-            tmp_path / "b" / "out" / f"{task}.jsonl"
-        ).read_bytes()
+        written = {(tmp_path / place / "out" / f"{task}.jsonl").read_bytes() for place in "abc"}
+        assert len(written) == 1
         rows = list(read_jsonl(tmp_path / "a" / "out" / f"{task}.jsonl"))
         assert all(row["num_tokens"] <= 12 and (row["finish_reason"] == "length") == (row["num_tokens"] == 12) for row in rows)

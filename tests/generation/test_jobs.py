@@ -52,7 +52,7 @@ def requests(*keys):
 
 def fill(letters, folder, *keys):
     with CompletionStore(folder, HEADER) as store:
-        generate_stored(lambda: letters, requests(*keys), SAMPLING, store, "Letters")
+        generate_stored(lambda: letters, [(store, requests(*keys))], SAMPLING, "Letters")
         return {key: store.get(key) for key in keys}
 
 
@@ -70,7 +70,7 @@ def test_no_engine_is_built_and_no_lock_taken_where_everything_is_stored(tmp_pat
     with CompletionStore(tmp_path, HEADER) as writer:
         writer.claim(shard_of("1"), wait=False)
         reader = CompletionStore(tmp_path, HEADER)
-        generate_stored(pytest.fail, requests("1"), SAMPLING, reader, "Letters")
+        generate_stored(pytest.fail, [(reader, requests("1"))], SAMPLING, "Letters")
 
 
 def test_two_requests_of_one_key_are_a_mistake(tmp_path):
@@ -99,7 +99,7 @@ def chain(name, length, ended, store):
 def test_jobs_ask_in_turn_and_the_batch_stays_full(tmp_path):
     names, ended, letters = [str(number) for number in range(40)], {}, Letters(batch=8)
     with CompletionStore(tmp_path, HEADER) as store:
-        num = run_jobs(Jobs(names, lambda i: chain(names[i], 3, ended, store), [store]), lambda: letters, SAMPLING, "chains")
+        num = run_jobs([Jobs(names, lambda i: chain(names[i], 3, ended, store), [store])], lambda: letters, SAMPLING, "chains")
     assert num == 120 == len(set(letters.generated)) and letters.most_under_way == 8
     assert ended == {name: (int(name) % 20, 1, 2, 3) for name in names}
     # Later links join while other chains have not begun: no wave waits for the one before it.
@@ -115,7 +115,7 @@ def test_no_more_jobs_are_begun_than_the_engine_has_room_for(tmp_path):
         yield [StoredRequest(store, f"{index}/0", f"{index}/0", lambda: (1, 2))]
 
     with CompletionStore(tmp_path, HEADER) as store:
-        run_jobs(Jobs([str(i) for i in range(500)], job, [store]), lambda: letters, SAMPLING, "jobs")
+        run_jobs([Jobs([str(i) for i in range(500)], job, [store])], lambda: letters, SAMPLING, "jobs")
     assert len(letters.generated) == 500
 
 
@@ -129,22 +129,78 @@ def test_scores_are_asked_for_in_batches_and_sent_back_to_those_who_asked(tmp_pa
         yield [StoredRequest(store, f"{index}/last", f"{index}/last", lambda: (3,))]
 
     with CompletionStore(tmp_path, HEADER) as store:
-        run_jobs(Jobs([str(i) for i in range(200)], job, [store]), lambda: letters, SAMPLING, "jobs")
+        run_jobs([Jobs([str(i) for i in range(200)], job, [store])], lambda: letters, SAMPLING, "jobs")
     assert found == {i: [-float(i), -float(i + 1), -float(i + 2)] for i in range(200)}
     assert len(letters.generated) == 800 and sum(letters.scored) == 600 and len(letters.scored) < 30
+
+
+def test_sets_run_in_one_stream_in_their_order_and_keep_what_is_theirs(tmp_path):
+    """The same names in both stores, as two tasks may have the same ids: each completion has its own place."""
+    letters, streams = Letters(batch=8), []
+    with CompletionStore(tmp_path / "a", HEADER) as first, CompletionStore(tmp_path / "b", HEADER) as second:
+
+        def engine():
+            streams.append(letters)
+            return letters
+
+        wanted = [(first, requests(*map(str, range(30)))), (second, requests(*map(str, range(20, 60))))]
+        generate_stored(engine, wanted, SAMPLING, "Letters")
+        assert len(streams) == 1, "no engine is drained between two sets"
+        assert sorted(first, key=int) == [str(n) for n in range(30)]
+        assert sorted(second, key=int) == [str(n) for n in range(20, 60)]
+        assert all(store.get(key).text[0] == chr(97 + int(key) % 20) for store in (first, second) for key in store)
+    generated = letters.generated
+    assert len(generated) == 70 and letters.most_under_way == 8
+    assert {key for key in generated if generated.count(key) == 2} == {str(n) for n in range(20, 30)}
+    # Nothing of the second set before the last of the first has begun.
+    assert min(generated.index(str(n)) for n in range(30, 60)) >= 30 - 8
+
+
+def test_a_key_that_is_being_generated_for_another_set_waits_for_its_turn(tmp_path):
+    """Engines know requests by their keys, so that two of one key are never under way together."""
+
+    class Watching(Letters):
+        def generate(self, wanted, sampling):
+            open_keys = set()
+
+            def taken():
+                for request in wanted:
+                    assert request is None or request.key not in open_keys
+                    open_keys.update([] if request is None else [request.key])
+                    yield request
+
+            for completion in super().generate(taken(), sampling):
+                open_keys.discard(completion.key)
+                yield completion
+
+    letters, stores = Watching(batch=16), [CompletionStore(tmp_path / str(n), HEADER) for n in range(3)]
+    generate_stored(lambda: letters, [(store, requests("1", "2")) for store in stores], SAMPLING, "Letters")
+    assert sorted(letters.generated) == ["1"] * 3 + ["2"] * 3 and all(len(store) == 2 for store in stores)
+    for store in stores:
+        store.close()
+
+
+def test_only_the_shards_of_a_set_that_lacks_something_are_claimed(tmp_path):
+    fill(Letters(), tmp_path / "whole", "1", "2")
+    with CompletionStore(tmp_path / "whole", HEADER) as other:
+        other.claim(shard_of("1"), wait=False)
+        whole, empty = CompletionStore(tmp_path / "whole", HEADER), CompletionStore(tmp_path / "empty", HEADER)
+        with whole, empty:
+            generate_stored(Letters, [(whole, requests("1", "2")), (empty, requests("1", "2"))], SAMPLING, "Letters")
+            assert len(empty) == 2
 
 
 def test_interrupted_anywhere_and_taken_up_nothing_is_generated_twice(tmp_path):
     names, once = [str(number) for number in range(12)], Letters()
     with CompletionStore(tmp_path / "whole", HEADER) as store:
-        run_jobs(Jobs(names, lambda i: chain(names[i], 3, {}, store), [store]), lambda: once, SAMPLING, "chains")
+        run_jobs([Jobs(names, lambda i: chain(names[i], 3, {}, store), [store])], lambda: once, SAMPLING, "chains")
     for stop in (0, 1, 7, 20, 35):
         broken, letters, ended = Letters(fail_after=stop), Letters(), {}
         for engine in (broken, letters):
             with CompletionStore(tmp_path / str(stop), HEADER) as store:
                 jobs = Jobs(names, lambda i: chain(names[i], 3, ended, store), [store])  # noqa: B023
                 try:
-                    run_jobs(jobs, lambda: engine, SAMPLING, "chains")  # noqa: B023
+                    run_jobs([jobs], lambda: engine, SAMPLING, "chains")  # noqa: B023
                 except RuntimeError:
                     assert engine is broken
         assert sorted(broken.generated + letters.generated) == sorted(once.generated)
@@ -166,12 +222,17 @@ class Slow(Letters):
             time.sleep(0.02)
             yield completion
 
-names, ended, letters = [str(n) for n in range(200)], {}, Slow()
-with CompletionStore(Path(sys.argv[1]), HEADER) as store:
+names, ended, letters = [str(n) for n in range(100)], [{}, {}], Slow()
+folder = Path(sys.argv[1])
+with CompletionStore(folder / "a", HEADER) as first, CompletionStore(folder / "b", HEADER) as second:
     print("ready", flush=True)
     sys.stdin.readline()
-    run_jobs(Jobs(names, lambda i: chain(names[i], 2, ended, store), [store]), lambda: letters, SAMPLING, "chains")
-assert len(ended) == 200
+    sets = [
+        Jobs(names, lambda i: chain(names[i], 2, ended[0], first), [first]),
+        Jobs(names, lambda i: chain(names[i], 2, ended[1], second), [second]),
+    ]
+    run_jobs(sets, lambda: letters, SAMPLING, "chains")
+assert [len(own) for own in ended] == [100, 100]
 Path(sys.argv[2]).write_text(" ".join(letters.generated))
 """
 
@@ -198,7 +259,7 @@ def test_processes_that_run_the_same_command_share_the_work(tmp_path):
     assert [process.returncode for process in processes] == [0, 0, 0]
     shares = [(tmp_path / f"{n}.txt").read_text().split() for n in range(3)]
     generated = [key for share in shares for key in share]
-    assert sorted(generated) == sorted(f"{n}/{link}" for n in range(200) for link in range(2)), "each exactly once"
+    assert sorted(generated) == sorted([f"{n}/{link}" for n in range(100) for link in range(2)] * 2), "once for each store"
     assert min(map(len, shares)) > 40, "none of them stood idle"
     assert any("waiting" in output for output in outputs)
-    assert len(CompletionStore(tmp_path / "store", HEADER)) == 400
+    assert [len(CompletionStore(tmp_path / "store" / name, HEADER)) for name in ("a", "b")] == [200, 200]

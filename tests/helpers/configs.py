@@ -13,6 +13,8 @@ def config(**changes) -> Config:
     cfg = Config(name="test")
     cfg.model.name, cfg.data.name, cfg.refine.name = "micro", "star1", "dgr"
     cfg.engine.name, cfg.engine.precision, cfg.trainer.precision = "transformers", "fp32", "fp32"
+    cfg.probes.every, cfg.probes.size, cfg.probes.max_new_tokens = 50, 32, 4096
+    cfg.probes.temperature, cfg.probes.top_p, cfg.probes.top_k = 0.0, 1.0, 0
     cfg.evaluation.name, cfg.evaluation.tasks = "quick", ["gsm8k"]
     for key, value in changes.items():
         *sections, name = key.split("__")

@@ -7,7 +7,7 @@ from dgr_lightning.config import EngineConfig
 from dgr_lightning.engines.engine import STOP
 from dgr_lightning.engines.vllm.messages import Generated, Score, Scored
 
-CONFIG = EngineConfig(name="vllm", precision="fp32", batch_size=16, compile=False)
+CONFIG = EngineConfig(name="vllm", precision="fp32", batch_size=16, tensor_parallel=1, compile=False)
 
 
 class Words:
@@ -26,6 +26,7 @@ class StandInPool:
 
     def __init__(self, setup, environments):
         self.setup, self.environments = setup, environments
+        self.batch_size = setup.arguments["max_num_seqs"] or 1024
         self.random, self.ids = random.Random(0), count()
         self.open = [{} for _ in environments]
         self.sizes, self.batches, self.dropped = [], [], []

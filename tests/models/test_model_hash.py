@@ -1,5 +1,6 @@
 """The content hash of a model: what it covers, and what is remembered of large files."""
 
+import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dgr_lightning.cache import cache_dir
+from dgr_lightning.hashes import file_hash
 from dgr_lightning.models import model_hash as module
 from dgr_lightning.models.model_hash import model_hash
 from tests.helpers.models import change_weights
@@ -48,9 +50,9 @@ def test_hashes_of_large_files_are_remembered_by_size_and_time(folder, monkeypat
     weights, hashed = folder / "model.safetensors", []
     real = module.file_hash
 
-    def noted(path: Path) -> str:
+    def noted(path: Path, advance) -> str:
         hashed.append(path.name)
-        return real(path)
+        return real(path, advance)
 
     monkeypatch.setattr(module, "file_hash", noted)
     monkeypatch.setattr(module, "STABLE_SECONDS", 1e6)
@@ -67,3 +69,35 @@ def test_hashes_of_large_files_are_remembered_by_size_and_time(folder, monkeypat
     (cache_dir() / "hashes.json").write_text("{torn")
     change_weights(folder, lambda tensors: tensors["model.norm.weight"].sub_(1))
     assert model_hash(folder) == first
+
+
+def in_the_hubs_cache(folder: Path, cache: Path, names: dict[str, str]) -> Path:
+    """A folder as the hub's client stores it: links to blobs, by their names or else the git hash of their content."""
+    snapshot, blobs = cache / "snapshots" / "c0ffee", cache / "blobs"
+    for made in (snapshot, blobs):
+        made.mkdir(parents=True)
+    for file in folder.iterdir():
+        blob = names.get(file.name) or hashlib.sha1(file.read_bytes()).hexdigest()
+        shutil.copyfile(file, blobs / blob)
+        (snapshot / file.name).symlink_to(Path("../../blobs", blob))
+    return snapshot
+
+
+def test_in_the_hubs_cache_large_files_are_known_by_their_names_and_the_hash_is_that_of_a_plain_folder(
+    folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(module, "REMEMBERED_BYTES", 10_000)
+    content, hashed = model_hash(folder), []
+    digest = file_hash(folder / "model.safetensors")
+    real = module.file_hash
+    monkeypatch.setattr(module, "file_hash", lambda path, advance: hashed.append(path.name) or real(path, advance))
+    assert model_hash(in_the_hubs_cache(folder, tmp_path / "hub", {"model.safetensors": digest})) == content
+    assert "model.safetensors" not in hashed and "config.json" in hashed
+    assert model_hash(in_the_hubs_cache(folder, tmp_path / "unnamed", {})) == content
+    assert "model.safetensors" in hashed
+
+
+def test_a_bar_shows_how_far_large_files_are(folder, monkeypatch, capsys):
+    monkeypatch.setattr(module, "SILENT_BYTES", 1000)
+    model_hash(folder)
+    assert "hashing the model" in capsys.readouterr().out

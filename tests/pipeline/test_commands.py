@@ -1,5 +1,6 @@
 """Whole runs through the real entry points: killed and taken up again, real rows on a real tokenizer, shown when done."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,7 @@ def test_a_run_killed_in_training_resumes_and_ends_in_the_same_bits(tmp_path, ca
         for run_name in ("killed", "undisturbed")
     ]
     assert columns[0] == columns[1]
+    assert not any((tmp_path / name / "checkpoints").exists() for name in ("killed", "undisturbed")), "both are whole"
 
 
 @pytest.mark.slow
@@ -62,7 +64,9 @@ def test_a_run_on_two_ranks_killed_whole_goes_on_and_leaves_what_one_process_lea
 @pytest.mark.slow
 def test_a_finished_run_is_shown_and_another_evaluation_trains_nothing_again(tmp_path, cache):
     small = [*SMALL, "engine.precision=fp32"]
-    run(tmp_path / "run", cache, *small)
+    run(tmp_path / "run", cache, *small, "trainer.keep_optimizer=true")
+    (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
+    assert json.loads((checkpoint / "state.json").read_text())["optimizer"] is not None
     weights = tmp_path / "run" / "model" / "model.safetensors"
     trained = weights.stat().st_mtime_ns
     summary = (tmp_path / "run" / "summary.json").stat().st_mtime_ns
@@ -71,7 +75,7 @@ def test_a_finished_run_is_shown_and_another_evaluation_trains_nothing_again(tmp
     assert "is done" in shown and (tmp_path / "run" / "summary.json").stat().st_mtime_ns == summary
 
     run(tmp_path / "run", cache, *small, "evaluation.limit=12")
-    assert weights.stat().st_mtime_ns == trained
+    assert weights.stat().st_mtime_ns == trained and checkpoint.exists()
     assert summary_of(tmp_path / "run")["tuned"]["tasks"]["micro-short"]["accuracy"]["n"] == 12
 
     # Evaluating the exported folder finds its language and tasks by itself.

@@ -1,9 +1,11 @@
 """Checkpoints: whole or not there, what they were when they were taken, and nothing in them that is unpickled."""
 
+from concurrent.futures import wait
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from dgr_lightning.distributed.ranks import Ranks
@@ -120,3 +122,28 @@ def test_without_room_it_is_said_once_and_the_one_before_is_kept(tmp_path: Path)
         checkpoints.save(3, model, optimizer, {"text": "x" * 100})
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
     assert checkpoints.load(1, model, optimizer) == {}
+
+
+def test_that_it_failed_is_said_by_the_next_check_and_not_only_by_the_next_checkpoint(tmp_path: Path) -> None:
+    model, optimizer = trained(1)
+    checkpoints = Checkpoints(tmp_path, Ranks())
+    checkpoints.check()
+    with files_no_larger_than(500):
+        checkpoints.save(1, model, optimizer, {})
+        wait([checkpoints._pending])
+        with pytest.raises(CannotWrite, match=f"{checkpoints.path(1)} could not be written: no file may become larger"):
+            checkpoints.check()
+    checkpoints.check()
+
+
+def test_the_one_of_the_end_holds_weights_alone(tmp_path: Path) -> None:
+    model, _ = trained(3)
+    checkpoints = Checkpoints(tmp_path, Ranks())
+    checkpoints.save(3, model, None, {"steps": 3}, copied=False)
+    checkpoints.wait()
+    stored = [name for file in checkpoints.path(3).glob("*.safetensors") for name in load_file(file)]
+    assert sorted(stored) == ["model.0.bias", "model.0.weight", "model.1.weight"]
+    other, fresh = trained(1)
+    before = dict(fresh.state)
+    assert checkpoints.load(3, other, fresh) == {"steps": 3} and fresh.state == before
+    assert all(map(torch.equal, values(model), values(other)))

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from dgr_lightning.config import TuningConfig
+from dgr_lightning.distributed.launch import run_ranks
 from dgr_lightning.distributed.ranks import Ranks
 from dgr_lightning.errors import UserError
 from dgr_lightning.files import write_json
@@ -28,7 +30,6 @@ from tests.helpers.trainings import (
     config,
     curve,
     exported,
-    no_space,
     save_base,
     train,
     train_twice,
@@ -80,6 +81,7 @@ def test_probes_decode_a_frozen_bf16_model_whatever_the_engine_computes_in(wide_
 
     cfg = config()
     cfg.engine.precision, cfg.probes.tasks, cfg.probes.size, cfg.probes.max_new_tokens = "fp32", ["micro-short"], 2, 3
+    cfg.probes.temperature, cfg.probes.top_p, cfg.probes.top_k = 0.0, 1.0, 0
     model = load(wide_base, TuningConfig(method="lora"), "bf16", "cpu", seed=1)
     assert Probes(cfg, Chat.load(wide_base), Refuses())(model, 0)["probe/reasoning_accuracy"] == 0.0
 
@@ -236,15 +238,24 @@ def test_lora_on_two_ranks_is_lora_on_one_whatever_the_model_and_the_rows(tmp_pa
 
 @pytest.mark.slow
 def test_adapters_are_trained_and_exported_the_same_on_two_ranks(wide_base: Path, tmp_path: Path) -> None:
+    """Also those that one process left behind, and those that two ranks did; and 4-bit weights packed in bytes."""
     pairs = [(method, strategy) for method in ("lora", "qlora") for strategy in ("ddp", "fsdp")]
-    # The last goes on, in shards, from what one process left behind.
-    half = adapted("lora", "single", checkpoint_every=5)
-    with pytest.raises(OSError, match="no space left"):
-        rank_trainings.train(wide_base, half, tmp_path / "resumed", no_space)
     trainings = [(wide_base, adapted(*pair), tmp_path / "-".join(pair)) for pair in pairs]
-    *_, resumed = rank_trainings.train_on_two_ranks(*trainings, (wide_base, adapted("lora", "fsdp"), tmp_path / "resumed"))
-    assert resumed.resumed_from_step == 5
-    for method, names in (("lora", ["lora-ddp", "lora-fsdp", "resumed"]), ("qlora", ["qlora-ddp", "qlora-fsdp"])):
+    rank_trainings.stop(wide_base, adapted("lora", "single"), tmp_path / "lora-resumed")
+    trainings += [(wide_base, adapted("lora", "fsdp"), tmp_path / "lora-resumed")]
+    in_bytes = adapted("qlora", "ddp", recompute_every=1)
+    in_bytes.tuning.quant_storage = "uint8"
+    stopped = [
+        (wide_base, adapted("lora", "ddp"), tmp_path / "lora-ddp_resumed"),
+        (wide_base, adapted("qlora", "ddp"), tmp_path / "qlora-ddp_resumed"),
+    ]
+    trainings += [
+        (wide_base, adapted("lora", "ddp"), tmp_path / "lora-ddp_resumed"),
+        (wide_base, in_bytes, tmp_path / "qlora-ddp_resumed"),
+    ]
+    results = run_ranks(partial(rank_trainings.stop_and_train_all, stopped, trainings), 2, num_threads=1)
+    for method in ("lora", "qlora"):
         rank_trainings.train(wide_base, adapted(method, "single"), tmp_path / method)
-        for name in names:
-            assert_same_adapters(tmp_path / name, tmp_path / method)
+    for (_, _, run_dir), result in zip(trainings, results, strict=True):
+        assert result.resumed_from_step == (5 if "resumed" in run_dir.name else 0)
+        assert_same_adapters(run_dir, tmp_path / run_dir.name.partition("-")[0])

@@ -52,6 +52,23 @@ class Node:
 
 
 @dataclass(frozen=True)
+class Gpus:
+    """The GPUs of the node that has the least of each.
+
+    Attributes:
+        number: of a node.
+        memory: bytes of one.
+        batch_size: sequences that vLLM's `LLM` decodes together on it, where nothing names a number.
+        batched_tokens: tokens of a step, likewise.
+    """
+
+    number: int
+    memory: int
+    batch_size: int
+    batched_tokens: int
+
+
+@dataclass(frozen=True)
 class Allocation:
     """The number of engines on a cluster, and the devices that Ray reserves for each."""
 
@@ -140,7 +157,7 @@ class Cluster:
         Raises:
             UserError: there are not enough devices.
         """
-        nodes, size = self.nodes(), engine.tensor_parallel
+        nodes, size = self.nodes(), engine.devices_each
         if device == "cpu":
             refuse_tensor_parallel_on_cpu(engine)
             devices = [node.num_cpus for node in nodes if node.num_cpus]
@@ -195,6 +212,23 @@ class Cluster:
                 f"engine=ray: {path} is not on {', '.join(no_model)}, or another model is. Every node reads the model from "
                 "this path: put it on a file system that all nodes share, or copy it to each, and name it with model.path=."
             )
+
+    def gpus(self) -> Gpus:
+        """Returns what the GPUs of every node have at least.
+
+        Raises:
+            UserError: a node could not be inspected, or none has a GPU.
+        """
+        nodes = [node for node in self.nodes() if node.num_gpus]
+        if not nodes:
+            raise UserError("engine=ray: the cluster has no GPU. Add a node that has one, or take trainer.accelerator=cpu.")
+        inspect = ray.remote(num_cpus=0, max_retries=0)(_inspect_gpu)
+        try:
+            answers = [inspect.options(scheduling_strategy=_pinned_to(node)).remote() for node in nodes]
+            found = ray.get(answers, timeout=_INSPECTION_SECONDS)
+        except ray.exceptions.RayError as error:
+            raise UserError(f"engine=ray: a node of the cluster could not be inspected: {_last_line(error)}") from None
+        return Gpus(min(node.num_gpus for node in nodes), *map(min, zip(*found, strict=True)))
 
     def leave(self) -> None:
         """Leaves the cluster, and ends it if this process has started it; does nothing where other code has joined it before.
@@ -271,6 +305,17 @@ def _inspect(folder: str) -> tuple[list[tuple[str, int]], str]:
         except metadata.PackageNotFoundError:
             continue
     return files, ""
+
+
+def _inspect_gpu() -> tuple[int, int, int]:
+    """Returns memory, sequences and tokens as in `Gpus`; runs on every node with a GPU, and starts no CUDA there."""
+    from vllm.engine.arg_utils import EngineArgs
+    from vllm.platforms import current_platform
+    from vllm.usage.usage_lib import UsageContext
+
+    tokens, sequences = EngineArgs.get_batch_defaults(1)
+    memory = current_platform.get_device_total_memory()
+    return int(memory), int(sequences[UsageContext.LLM_CLASS]), int(tokens[UsageContext.LLM_CLASS])
 
 
 def _last_line(error: Exception) -> str:

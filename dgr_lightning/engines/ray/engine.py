@@ -125,7 +125,7 @@ class RayEngine:
 
 def _engine_arguments(folder: Path, engine: EngineConfig, device: str, trust_remote_code: bool) -> dict[str, Any]:
     """Returns the arguments of vLLM's `EngineArgs`, as `ray.data.llm` takes them."""
-    arguments = engine_arguments(folder.resolve(), engine, trust_remote_code)
+    arguments = engine_arguments(folder.resolve(), engine, device, trust_remote_code)
     del arguments["scheduling_policy"]  # ray.data.llm gives requests no priority
     if device == "cpu":
         arguments["logits_processors"] = ["dgr_lightning.engines.vllm.noise:RequestNoise"]

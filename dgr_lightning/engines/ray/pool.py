@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import re
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -16,11 +17,13 @@ from ray.exceptions import RayError, RayTaskError
 from rich.markup import escape
 
 from dgr_lightning.config import EngineConfig
+from dgr_lightning.config.setting import AUTO
 from dgr_lightning.console import say
-from dgr_lightning.engines.ray.cluster import Cluster, environment
+from dgr_lightning.engines.ray.cluster import Cluster, Gpus, environment
 from dgr_lightning.engines.ray.in_flight import RequestsInFlight
 from dgr_lightning.engines.ray.pipeline import Pipeline
 from dgr_lightning.engines.vllm.messages import Generate, Setup, VllmRequest, VllmResult
+from dgr_lightning.engines.vllm.sizing import ModelSize, explanation, tensor_parallel_size
 from dgr_lightning.errors import UserError, one_line
 
 _MAX_RESTARTS = 3
@@ -57,6 +60,8 @@ class RayPool:
         atexit.register(self.close)
         try:
             self._cluster.check_nodes(Path(setup.arguments["model"]), setup.device)
+            if setup.device == "cuda":
+                self._fit_to(self._cluster.gpus())
             self.pipeline = self._start()
             self._wait_until_ready(pad_id)
         except BaseException:
@@ -114,6 +119,24 @@ class RayPool:
         finally:
             self._cluster.leave()
 
+    def _fit_to(self, gpus: Gpus) -> None:
+        """Gives the engines the numbers that follow from the devices: sequences and tokens of a step, and devices of a group.
+
+        `ray.data.llm` starts vLLM as a server's engine, which has smaller numbers by default than `LLM`.
+        """
+        arguments = dict(self._setup.arguments)
+        arguments["max_num_seqs"] = arguments["max_num_seqs"] or gpus.batch_size
+        arguments["max_num_batched_tokens"] = max(gpus.batched_tokens, arguments["max_num_seqs"])
+        if self._engine.tensor_parallel == AUTO:
+            folder, trusted = Path(arguments["model"]), arguments["trust_remote_code"]
+            model = ModelSize.of(folder, self._engine.precision, trusted)
+            size = tensor_parallel_size(model, self._engine, gpus.memory, gpus.number)
+            if size > 1:
+                say(explanation(model, self._engine, gpus.memory, size))
+            self._engine = replace(self._engine, tensor_parallel=size)
+            arguments["tensor_parallel_size"] = size
+        self._setup = Setup(arguments, self._setup.device)
+
     def _start(self, *, fewer_allowed: bool = False) -> Pipeline:
         """Starts engines on what the cluster has now; `fewer_allowed`: after a death, it may have less than was asked for."""
         allocation = self._cluster.allocate(self._engine, self._setup.device, fewer_allowed=fewer_allowed)
@@ -123,7 +146,7 @@ class RayPool:
             f"{sum(node.num_cpus for node in nodes)} CPU(s), {'started here' if self._cluster.started else 'joined'}; "
             f"{allocation.num_engines} vLLM engine(s) start, which takes from half a minute to several minutes"
         )
-        return Pipeline(self._setup, allocation, self._engine.batch_size, self._variables)
+        return Pipeline(self._setup, allocation, self._setup.arguments["max_num_seqs"], self._variables)
 
     def _wait_until_ready(self, pad_id: int) -> None:
         """Generates one token: here it shows whether vLLM can serve the model with these settings.

@@ -40,8 +40,8 @@ class ServerEngine:
             of
                 something that is indispensable.
         """
-        self._decoder, self._encode, self._batch_size = decoder, encode, engine.batch_size
-        self._client = Client(require_url(engine.url), engine.batch_size, engine.timeout_seconds, engine.retries)
+        self._decoder, self._encode, self._batch_size = decoder, encode, engine.num_sequences
+        self._client = Client(require_url(engine.url), engine.num_sequences, engine.timeout_seconds, engine.retries)
         try:
             self._capabilities = find_capabilities(self._client, decoder, encode, engine.served_model, marks)
         except BaseException:

@@ -19,11 +19,11 @@ def _open(cfg: Config, folder: Path, chat: Chat) -> TransformersEngine:
     from dgr_lightning.models.weights import load_model
 
     model = load_model(folder, cfg.engine.precision, cfg.trainer.accelerator, cfg.model.trust_remote_code)
-    return TransformersEngine(model, chat, cfg.engine.precision, cfg.engine.batch_size)
+    return TransformersEngine(model, chat, cfg.engine.precision, cfg.engine.num_sequences)
 
 
 def _check(engine: EngineConfig) -> None:
-    for key, number in (("tensor_parallel", engine.tensor_parallel), ("replicas", engine.replicas or 1)):
+    for key, number in (("tensor_parallel", engine.devices_each), ("replicas", engine.replicas or 1)):
         if number > 1:
             raise UserError(
                 f"engine.{key}={number}: engine=transformers is one engine on one device; write engine.{key}=1, or engine=vllm."

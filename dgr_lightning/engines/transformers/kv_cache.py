@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -21,6 +22,14 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 # Share of the device's free memory that the cache may take; the rest is for activations and logits.
 _MEMORY_SHARE = 0.8
+
+
+def free_bytes(device: torch.device) -> int:
+    """Returns the memory that a device has left, what torch keeps of it included; without end on the CPU."""
+    if device.type == "cpu":
+        return sys.maxsize
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept
 
 
 class KeyValueCache:
@@ -41,6 +50,16 @@ class KeyValueCache:
         self.layers = Cache(layers=[])
         self._dtype, self._device = dtype, device
         self._tensors: list[Tensor] = []
+        self._column: Tensor | None = None
+
+    @contextmanager
+    def writing_at(self, column: Tensor) -> Iterator[None]:
+        """Has `append` write to a column that only the device knows, int64 (1,), and return all columns of the cache."""
+        self._column = column
+        try:
+            yield
+        finally:
+            self._column = None
 
     def allocate(self, states: Sequence[Tensor], num_columns: int, min_slots: int) -> None:
         """Allocates the tensors, for fewer slots where the device's memory is not enough, down to `min_slots`.
@@ -96,14 +115,16 @@ class KeyValueCache:
     def _num_fitting(self, shapes: Sequence[tuple[int, int, int]]) -> int:
         if self._device.type == "cpu":
             return sys.maxsize
-        free = torch.cuda.mem_get_info(self._device)[0]
-        free += torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
-        free += sum(tensor.nbytes for tensor in self._tensors)
+        free = free_bytes(self._device) + sum(tensor.nbytes for tensor in self._tensors)
         return int(_MEMORY_SHARE * free) // (sum(math.prod(shape) for shape in shapes) * self._dtype.itemsize)
 
     def append(self, pair: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Writes the next column of the layer whose keys are tensor `pair`; returns all columns in use with it."""
         held_keys, held_values = self._tensors[pair : pair + 2]
+        if self._column is not None:
+            held_keys.index_copy_(2, self._column, keys.to(held_keys.dtype))
+            held_values.index_copy_(2, self._column, values.to(held_values.dtype))
+            return held_keys, held_values
         held_keys[:, :, self.end] = keys[:, :, 0]
         held_values[:, :, self.end] = values[:, :, 0]
         return held_keys[:, :, self.begin : self.end + 1], held_values[:, :, self.begin : self.end + 1]

@@ -16,8 +16,15 @@ if TYPE_CHECKING:
 _DTYPES = {"bf16": "bfloat16", "fp32": "float32"}
 
 
-def engine_arguments(folder: Path, engine: EngineConfig, trust_remote_code: bool) -> dict[str, Any]:
-    """Returns the arguments of `EngineArgs`; `engine.precision` is a value, not `auto`."""
+def engine_arguments(folder: Path, engine: EngineConfig, device: str, trust_remote_code: bool) -> dict[str, Any]:
+    """Returns the arguments of `EngineArgs`.
+
+    Args:
+        folder: of the model.
+        engine: its precision is a value, not `auto`.
+        device: `cpu` or `cuda`.
+        trust_remote_code: run code that lies in the folder.
+    """
     return {
         "model": str(folder),
         "trust_remote_code": trust_remote_code,
@@ -29,9 +36,10 @@ def engine_arguments(folder: Path, engine: EngineConfig, trust_remote_code: bool
         "generation_config": "vllm",
         # -1: as long as the model's positions and the memory allow.
         "max_model_len": engine.max_length or -1,
-        "max_num_seqs": engine.batch_size,
+        # None: vLLM's own number for the device, such as 1,024 on an H100.
+        "max_num_seqs": engine.batch_size if device == "cuda" else engine.num_sequences,
         "gpu_memory_utilization": engine.memory,
-        "tensor_parallel_size": engine.tensor_parallel,
+        "tensor_parallel_size": engine.devices_each,
         "enforce_eager": not engine.compile,
         "enable_prefix_caching": True,
         # Scores go before generations, see `vllm.worker`.

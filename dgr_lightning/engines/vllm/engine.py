@@ -10,16 +10,20 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from dgr_lightning.config import EngineConfig
+from dgr_lightning.config.setting import AUTO
 from dgr_lightning.console import say
+from dgr_lightning.distributed.gpu_memory import smallest_gpu_memory
 from dgr_lightning.engines.engine import Completion, Decoder, Request, Sampling
 from dgr_lightning.engines.request_queue import RequestQueue, with_budgets
 from dgr_lightning.engines.vllm.arguments import engine_arguments
-from dgr_lightning.engines.vllm.environments import cpu_environments, cuda_environments
+from dgr_lightning.engines.vllm.environments import cpu_environments, cuda_environments, visible_devices
 from dgr_lightning.engines.vllm.messages import Generate, Generated, Score, Scored, Setup
 from dgr_lightning.engines.vllm.pool import VllmPool
+from dgr_lightning.engines.vllm.sizing import ModelSize, explanation, tensor_parallel_size
 from dgr_lightning.errors import UserError
 
 # Batches that an engine has: one that is decoded, and one that waits.
@@ -53,15 +57,17 @@ class VllmEngine:
             UserError: more devices are asked for than there are, or vLLM cannot serve the model; it says what to write.
             RuntimeError: an engine has died.
         """
+        if device == "cuda" and engine.tensor_parallel == AUTO:
+            engine = _sized(engine, folder, trust_remote_code)
         environments = cpu_environments(engine) if device == "cpu" else cuda_environments(engine)
         say(f"vLLM starts: {len(environments)} engine(s) on {_devices(engine, device, len(environments))}")
-        self._decoder, self._batch_size = decoder, engine.batch_size
-        setup = Setup(engine_arguments(folder, engine, trust_remote_code), device)
+        self._decoder = decoder
+        setup = Setup(engine_arguments(folder, engine, device, trust_remote_code), device)
         try:
             self._pool = VllmPool(setup, environments)
         except UserError as error:
             raise UserError(f"vLLM does not start with {folder}: {error}\n{_advice(str(error), device, engine)}") from None
-        self.max_length = self._pool.max_length
+        self.max_length, self._batch_size = self._pool.max_length, self._pool.batch_size
 
     def generate(self, requests: Iterable[Request | None], sampling: Sampling) -> Iterator[Completion]:
         """Yields one completion a request, in the order in which they finish.
@@ -153,19 +159,33 @@ def _engine_of(key: str, num_engines: int) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8, person=b"engine").digest(), "little") % num_engines
 
 
+def _sized(engine: EngineConfig, folder: Path, trust_remote_code: bool) -> EngineConfig:
+    """Returns the config with the number of devices that one engine is split over, and says so where it is not one."""
+    devices = visible_devices()
+    memory = smallest_gpu_memory() if len(devices) > 1 else None
+    if memory is None:
+        return replace(engine, tensor_parallel=1)
+    model = ModelSize.of(folder, engine.precision, trust_remote_code)
+    size = tensor_parallel_size(model, engine, memory, len(devices))
+    if size > 1:
+        say(explanation(model, engine, memory, size))
+    return replace(engine, tensor_parallel=size)
+
+
 def _devices(engine: EngineConfig, device: str, num_engines: int) -> str:
-    return "the CPU" if device == "cpu" else f"{num_engines * engine.tensor_parallel} GPU(s)"
+    return "the CPU" if device == "cpu" else f"{num_engines * engine.devices_each} GPU(s)"
 
 
 def _advice(reason: str, device: str, engine: EngineConfig) -> str:
     """Returns the override that may help, judging by vLLM's reason."""
     reason = reason.casefold()
     if "attention heads" in reason or "tensor parallel" in reason:
-        return f"Write another engine.tensor_parallel than {engine.tensor_parallel}."
+        return f"Write another engine.tensor_parallel than {engine.devices_each}."
     if "memory" in reason or "kv cache" in reason:
         if device == "cpu":
             return f"Write another engine.cpu_cache_gib than {engine.cpu_cache_gib}, or a smaller engine.max_length."
-        return f"Write another engine.memory than {engine.memory}, a smaller engine.max_length, or engine.tensor_parallel=2."
+        more = f"engine.tensor_parallel={2 * engine.devices_each}"
+        return f"Write another engine.memory than {engine.memory}, a smaller engine.max_length, or {more}."
     if "max_model_len" in reason:
         return f"Write a smaller engine.max_length than {engine.max_length}."
     return "engine=transformers takes most models that vLLM does not."

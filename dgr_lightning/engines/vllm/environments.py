@@ -35,11 +35,7 @@ def cuda_environments(engine: EngineConfig) -> list[dict[str, str]]:
     Raises:
         UserError: there are fewer GPUs than `engine.replicas` and `engine.tensor_parallel` need.
     """
-    import torch
-
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    devices = [str(i) for i in range(torch.cuda.device_count())] if visible is None else [*filter(None, visible.split(","))]
-    size = engine.tensor_parallel
+    devices, size = visible_devices(), engine.devices_each
     num_engines = engine.replicas or len(devices) // size
     if not num_engines or num_engines * size > len(devices):
         raise UserError(
@@ -47,6 +43,14 @@ def cuda_environments(engine: EngineConfig) -> list[dict[str, str]]:
             f"GPU(s), and vLLM would find {len(devices)} here. Write smaller numbers."
         )
     return [{"CUDA_VISIBLE_DEVICES": ",".join(devices[i * size : (i + 1) * size])} for i in range(num_engines)]
+
+
+def visible_devices() -> list[str]:
+    """Returns the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them. CUDA is not started here."""
+    import torch
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return [str(i) for i in range(torch.cuda.device_count())] if visible is None else [*filter(None, visible.split(","))]
 
 
 def cpu_environments(engine: EngineConfig) -> list[dict[str, str]]:
@@ -65,7 +69,7 @@ def cpu_environments(engine: EngineConfig) -> list[dict[str, str]]:
 
 def refuse_tensor_parallel_on_cpu(engine: EngineConfig) -> None:
     """Raises UserError where weights are to be split over several devices and there is only a CPU."""
-    if engine.tensor_parallel > 1:
+    if engine.devices_each > 1:
         raise UserError(
             f"engine.tensor_parallel={engine.tensor_parallel}: a CPU is one device; write engine.tensor_parallel=1."
         )

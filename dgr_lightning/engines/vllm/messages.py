@@ -24,9 +24,15 @@ class Setup:
 
 @dataclass(frozen=True)
 class Ready:
-    """The engine runs; a sequence may have `max_length` tokens."""
+    """The engine runs.
+
+    Attributes:
+        max_length: tokens that a sequence may have.
+        batch_size: sequences that it decodes together.
+    """
 
     max_length: int
+    batch_size: int
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from itertools import count
 from multiprocessing.connection import Connection, wait
 
 from dgr_lightning.console import progress
-from dgr_lightning.engines.vllm.messages import Drop, Setup, VllmRequest, VllmResult
+from dgr_lightning.engines.vllm.messages import Drop, Ready, Setup, VllmRequest, VllmResult
 from dgr_lightning.engines.vllm.process import VllmProcess
 
 
@@ -23,6 +23,7 @@ class VllmPool:
 
     Attributes:
         max_length: tokens that prompt and output may have together.
+        batch_size: sequences that each process decodes together.
     """
 
     def __init__(self, setup: Setup, environments: Sequence[dict[str, str]]) -> None:
@@ -44,15 +45,16 @@ class VllmPool:
         try:
             for index, environment in enumerate(environments):
                 self._processes.append(VllmProcess(f"vLLM's engine {index}", setup, environment))
-            lengths = []
+            ready: list[Ready] = []
             with progress("vLLM's engines", total=len(environments)) as advance:
                 for process in self._processes:
-                    lengths.append(process.wait_until_ready())
+                    ready.append(process.wait_until_ready())
                     advance()
         except BaseException:
             self.close(kill=True)
             raise
-        self.max_length = min(lengths)
+        self.max_length = min(one.max_length for one in ready)
+        self.batch_size = min(one.batch_size for one in ready)
 
     def __len__(self) -> int:
         """Returns the number of processes."""

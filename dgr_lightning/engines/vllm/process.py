@@ -57,8 +57,8 @@ class VllmProcess:
             )
         self.connection.send(setup)
 
-    def wait_until_ready(self) -> int:
-        """Waits for the model to be loaded; returns the tokens that prompt and output may have together.
+    def wait_until_ready(self) -> Ready:
+        """Waits for the model to be loaded; returns what the engine can do.
 
         Raises:
             UserError: vLLM cannot serve this model with these settings.
@@ -66,7 +66,7 @@ class VllmProcess:
         """
         answer = self._receive()
         if isinstance(answer, Ready):
-            return answer.max_length
+            return answer
         assert isinstance(answer, Refused)
         if answer.is_user_error:
             raise UserError(answer.reason)

@@ -52,7 +52,7 @@ def main() -> None:
         connection.send(Refused(one_line(f"{type(error).__name__}: {error}", 300), _is_user_error(error)))
         sys.exit(1)
     try:
-        connection.send(Ready(worker.max_length))
+        connection.send(Ready(worker.max_length, worker.batch_size))
         worker.serve(connection)
     finally:
         worker.close()
@@ -65,6 +65,7 @@ class Worker:
 
     Attributes:
         max_length: tokens that prompt and output may have together.
+        batch_size: sequences that are decoded together.
     """
 
     def __init__(self, setup: Setup) -> None:
@@ -72,6 +73,7 @@ class Worker:
         from vllm import SamplingParams
         from vllm.engine.arg_utils import EngineArgs
         from vllm.inputs.engine import tokens_input
+        from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.llm_engine import LLMEngine
 
         arguments: dict[str, Any] = dict(setup.arguments)
@@ -80,8 +82,12 @@ class Worker:
             from dgr_lightning.engines.vllm.noise import RequestNoise
 
             arguments["logits_processors"] = [RequestNoise]
-        self._engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
+        # Sequences and tokens of a step are, where nothing names them, those for throughput on this device, as in vLLM's `LLM`:
+        # on an H100 1,024 and 16,384. Without a context they are 128 and 2,048, which is what a CPU is left at.
+        context = UsageContext.ENGINE_CONTEXT if self._on_cpu else UsageContext.LLM_CLASS
+        self._engine = LLMEngine.from_engine_args(EngineArgs(**arguments), usage_context=context)
         self.max_length: int = self._engine.model_config.max_model_len
+        self.batch_size: int = self._engine.vllm_config.scheduler_config.max_num_seqs
         self._open: dict[str, VllmRequest] = {}
         self._tokens_input, self._params = tokens_input, SamplingParams
 

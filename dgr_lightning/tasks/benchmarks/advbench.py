@@ -53,6 +53,7 @@ ADVBENCH = Task(
     kind="harmful",
     read=_read,
     splits={EVALUATION: "train", PROBE: "train"},
+    outputs="short",
     hub_id="walledai/AdvBench",
     left_out={PROBE: IN_STRONGREJECT},
 )

@@ -18,6 +18,7 @@ JAILBREAKBENCH_BENIGN = Task(
     kind="benign",
     read=_read,
     splits={PROBE: "benign"},
+    outputs="short",
     hub_id="JailbreakBench/JBB-Behaviors",
     revision="886acc352a31533ffbcf4ef22c744658688086fc",
     subset="behaviors",

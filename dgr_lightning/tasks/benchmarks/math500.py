@@ -17,6 +17,7 @@ MATH500 = Task(
     read=_read,
     grader="maths",
     splits={EVALUATION: "test"},
+    outputs="long",
     hub_id="HuggingFaceH4/MATH-500",
     revision="6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be",
 )

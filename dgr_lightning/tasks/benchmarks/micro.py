@@ -16,7 +16,7 @@ def _read(row: TaskRow, index: int) -> tuple[str, str, str | None]:
     return str(index), row["prompt"], row.get("gold")
 
 
-def _task(name: str, kind: str, grader: str | None = None) -> Task:
+def _task(name: str, kind: str, outputs: str, grader: str | None = None) -> Task:
     return Task(
         name,
         kind,
@@ -26,11 +26,12 @@ def _task(name: str, kind: str, grader: str | None = None) -> Task:
         make=partial(sets.problems, name),
         version=sets.VERSION,
         language="micro",
+        outputs=outputs,
     )
 
 
-MICRO_SHORT = _task("micro-short", "reasoning", "maths")
-MICRO_MEDIUM = _task("micro-medium", "reasoning", "maths")
-MICRO_LONG = _task("micro-long", "reasoning", "maths")
-MICRO_HARMFUL = _task("micro-harmful", "harmful")
-MICRO_BENIGN = _task("micro-benign", "benign")
+MICRO_SHORT = _task("micro-short", "reasoning", "short", "maths")
+MICRO_MEDIUM = _task("micro-medium", "reasoning", "medium", "maths")
+MICRO_LONG = _task("micro-long", "reasoning", "long", "maths")
+MICRO_HARMFUL = _task("micro-harmful", "harmful", "short")
+MICRO_BENIGN = _task("micro-benign", "benign", "short")

@@ -18,6 +18,7 @@ STRONGREJECT = Task(
     kind="harmful",
     read=_read,
     splits={EVALUATION: "train"},
+    outputs="short",
     hub_id="walledai/StrongREJECT",
     revision="df54272b395ce9e584d2f8140519935425d8549f",
 )

@@ -22,6 +22,7 @@ XSTEST = Task(
     kind="benign",
     read=_read,
     splits={EVALUATION: "train"},
+    outputs="short",
     hub_id="Paul/XSTest",
     revision="f600c994b256f12867dfa5b3eb3d545a3e62f8b5",
 )

@@ -20,4 +20,4 @@ def build(model: nn.Module, sft: SftConfig, precision: str) -> Optimizer:
     return AdamW(parameter_groups(model, sft.weight_decay), lr=sft.lr, betas=(first, second), fused=True)
 
 
-OPTIMIZER = OptimizerSpec(build)
+OPTIMIZER = OptimizerSpec(build, stored_bytes=8)

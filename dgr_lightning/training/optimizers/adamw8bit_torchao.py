@@ -26,4 +26,4 @@ def build(model: nn.Module, sft: SftConfig, precision: str) -> Optimizer:
     return optimizer
 
 
-OPTIMIZER = OptimizerSpec(build, package="torchao", state_bytes=BYTES_OF_8_BIT_STATES)
+OPTIMIZER = OptimizerSpec(build, package="torchao", state_bytes=BYTES_OF_8_BIT_STATES, stored_bytes=8)

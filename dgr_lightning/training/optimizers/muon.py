@@ -43,6 +43,7 @@ def build(model: Any, sft: SftConfig, precision: str) -> Optimizer:
 OPTIMIZER = OptimizerSpec(
     build,
     not_for_adapters="Muon orthogonalises the update of a whole matrix, and an adapter has only its two thin factors",
+    stored_bytes=4,
     state_bytes=4.0,  # the momentum; AdamW's two states for all other weights
     outer_state_bytes=8.0,
     # `orthogonal` in bf16: its argument in fp32, the iterate before and after, and two squares that are no larger.

@@ -7,4 +7,4 @@ from __future__ import annotations
 
 from dgr_lightning.training.optimizer import bitsandbytes_spec
 
-OPTIMIZER = bitsandbytes_spec("PagedAdamW", "adamw")
+OPTIMIZER = bitsandbytes_spec("PagedAdamW", "adamw", stored_bytes=8)

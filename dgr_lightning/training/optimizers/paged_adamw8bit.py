@@ -7,4 +7,4 @@ from __future__ import annotations
 
 from dgr_lightning.training.optimizer import bitsandbytes_spec
 
-OPTIMIZER = bitsandbytes_spec("PagedAdamW8bit", "adamw8bit-torchao")
+OPTIMIZER = bitsandbytes_spec("PagedAdamW8bit", "adamw8bit-torchao", stored_bytes=2)
