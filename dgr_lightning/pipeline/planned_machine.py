@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from dgr_lightning.config import Config
 from dgr_lightning.distributed.planned_device import PlannedDevice
 from dgr_lightning.engines.decoding_time import STEP_SECONDS, EngineMachine
+from dgr_lightning.engines.vllm.sizing import ModelSize, sequences_at_once, tensor_parallel_size
 
 
 @dataclass(frozen=True)
@@ -40,20 +41,21 @@ class Machine:
         """Returns it for a title."""
         return "this CPU" if self.planned is None else f"{self.devices} × {self.planned.device.name}"
 
-    def engines(self, cfg: Config) -> EngineMachine | None:
-        """Returns the engines of a run; None where their speed is not known here: on a CPU, and behind a server."""
+    def engines(self, cfg: Config, model: ModelSize) -> EngineMachine | None:
+        """Returns the engines of a run over a model; None where their speed is not known: on a CPU, and behind a server."""
         if self.planned is None or cfg.engine.name == "server":
             return None
         alone = cfg.engine.name == "transformers"  # one engine on one device of each node
-        each = 1 if alone else number(cfg.engine.tensor_parallel, 1)
         device = self.planned.device
+        memory, here = int(device.memory_gib * 2**30), max(1, self.devices // self.nodes)
+        each = 1 if alone else number(cfg.engine.tensor_parallel, tensor_parallel_size(model, cfg.engine, memory, here))
         return EngineMachine(
             num_engines=self.nodes if alone else cfg.engine.replicas or max(1, self.devices // each),
             devices_each=each,
             flops=device.bf16_flops,
             bandwidth=device.memory_bandwidth,
-            memory_bytes=cfg.engine.memory * device.memory_gib * 2**30,
-            num_sequences=cfg.engine.batch_size,
+            memory_bytes=cfg.engine.memory * memory,
+            num_sequences=cfg.engine.num_sequences if alone else sequences_at_once(cfg.engine, memory, device.name),
             step_seconds=STEP_SECONDS["transformers" if alone else "vllm"],
         )
 

@@ -24,6 +24,7 @@ from dgr_lightning.engines.decoding_time import (
     prefill_seconds,
     step_seconds,
 )
+from dgr_lightning.engines.vllm.sizing import ModelSize
 from dgr_lightning.errors import UserError
 from dgr_lightning.evaluation.subjects import BASE, TUNED
 from dgr_lightning.models.weights import outline
@@ -65,10 +66,12 @@ class TimePlan:
             lengths: of the source set.
             machine: that it is planned on.
         """
-        self._cfg, self._machine, self._engines = cfg, machine, machine.engines(cfg)
+        self._cfg, self._machine = cfg, machine
         self._examples = lengths.examples
         self._model = model
         self._num_weights = sum(weight.numel() for weight in model.parameters())
+        size = ModelSize.of_config(model.config, self._num_weights, cfg.engine.precision)
+        self._engines = machine.engines(cfg, size)
         self._decoded = DecodedModel(self._num_weights, 2 * self._num_weights, _token_bytes(model))
 
     def stages(self, num_problems: Mapping[str, int] | None) -> StagesPlan:
@@ -152,12 +155,18 @@ class TimePlan:
             weight_bytes = (2 if self._machine.devices > 1 else 8) * self._num_weights
             device = self._machine.planned.device
             one = EngineMachine(
-                1, 1, device.bf16_flops, device.memory_bandwidth, 0.0, self._cfg.engine.batch_size, STEP_SECONDS["transformers"]
+                1,
+                1,
+                device.bf16_flops,
+                device.memory_bandwidth,
+                0.0,
+                self._cfg.engine.num_sequences,
+                STEP_SECONDS["transformers"],
             )
             model = DecodedModel(self._num_weights, weight_bytes, self._decoded.token_bytes)
             mine = problems / self._machine.devices
             step = step_seconds(model, one, mine, PROMPT_TOKENS + probes.max_new_tokens / 2)
-            batch = self._cfg.engine.batch_size
+            batch = self._cfg.engine.num_sequences
             seconds = estimated_seconds(times, problems, probes.max_new_tokens, step, batch, self._machine.devices)
         return StageEstimate(f"probes, {times} × {problems} problems", times * problems * typical, seconds)
 
