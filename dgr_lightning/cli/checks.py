@@ -202,6 +202,7 @@ def check_devices(trainer: TrainerConfig, *, planned: bool = False) -> None:
             ("shard_size", trainer.shard_size is not None),
             ("tensor_parallel", trainer.tensor_parallel > 1),
             ("cpu_offload", trainer.cpu_offload),
+            ("reshard_after_forward", trainer.reshard_after_forward is False),
         ):
             if asked:
                 raise UserError(
@@ -215,7 +216,7 @@ def check_devices(trainer: TrainerConfig, *, planned: bool = False) -> None:
     size = (trainer.devices or 0) * trainer.nodes
     if trainer.shard_size is not None and size % trainer.shard_size:
         raise UserError(f"trainer.shard_size={trainer.shard_size}: {size} devices cannot be divided into groups of that size.")
-    for key, asked in (("cpu_offload", trainer.cpu_offload), ("compile", trainer.compile)):
+    for key, asked in (("cpu_offload", trainer.cpu_offload), ("compile", trainer.compile is True)):
         if asked and trainer.tensor_parallel > 1:
             raise UserError(f"trainer.{key} with trainer.tensor_parallel: they do not go together; leave one of them out.")
     copy = trainer.shard_size or size

@@ -17,7 +17,7 @@ class TrainerConfig:
     strategy: str = setting(
         "auto",
         "single: one device; ddp: each device has the whole model; fsdp: each has a shard of it; auto: on several fsdp, or ddp "
-        "for adapters whose model takes at most half of a device",
+        "for adapters where each device can hold the whole model",
         choices=("auto", "single", "ddp", "fsdp"),
         hashed=NEVER,
     )
@@ -49,8 +49,15 @@ class TrainerConfig:
     tensor_parallel: int = setting(
         1, "fsdp: devices that share every row, each with a part of every layer's matrices", low=1, hashed=TRAINING
     )
-    compile: bool = setting(
-        False, "compile the model's layers: a slower start, faster steps on a GPU (on the CPU it gains nothing)", hashed=NEVER
+    reshard_after_forward: bool | Auto = setting(
+        AUTO,
+        "fsdp: free a layer's gathered weights between its forward and its backward pass; false: less traffic, more memory",
+        hashed=NEVER,
+    )
+    compile: bool | Auto = setting(
+        AUTO,
+        "compile the model's layers: a slower start, faster steps and less memory; auto: on a GPU, where it can be done",
+        hashed=NEVER,
     )
     cpu_offload: bool = setting(
         False, "fsdp: weights and optimizer state lie in the machine's memory, not the GPU's", hashed=NEVER

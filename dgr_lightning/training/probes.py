@@ -104,7 +104,7 @@ class Probes:
     def _answers(self, model: PreTrainedModel, requests: Sequence[Request]) -> dict[str, str | None] | None:
         """Returns this rank's answers by key; None where memory is not enough for one output at a time."""
         # Decoding has another shape at every token, and would exhaust the compiler's limit of recompilations for the training.
-        stance = torch.compiler.set_stance("force_eager") if self._cfg.trainer.compile else nullcontext()
+        stance = torch.compiler.set_stance("force_eager") if self._cfg.trainer.compile is True else nullcontext()
         try:
             with unsharded(model, self._cfg.trainer.precision) as whole, stance:
                 while self._batch_size:

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from dgr_lightning.distributed.devices import resolve_device, resolve_precision
+from dgr_lightning.config import TrainerConfig
+from dgr_lightning.distributed import devices
+from dgr_lightning.distributed.devices import resolve_compile, resolve_device, resolve_precision
 from dgr_lightning.errors import UserError
 
 
@@ -21,3 +23,27 @@ def test_device_and_precision_become_values(monkeypatch):
             monkeypatch.setattr(torch.cpu, "get_capabilities", lambda name=name, answer=supported: {"avx2": True, name: answer})
             assert resolve_precision("auto", "cpu") == precision
     assert [resolve_precision(value, "cpu") for value in ("bf16", "fp32")] == ["bf16", "fp32"]
+
+
+def test_layers_are_compiled_on_a_gpu_where_nothing_stands_in_the_way(monkeypatch):
+    there = {"triton": object(), "cc": "/usr/bin/cc"}
+    monkeypatch.setattr(devices, "find_spec", there.get)
+    monkeypatch.setattr(devices.shutil, "which", there.get)
+    monkeypatch.setattr(devices.Path, "exists", lambda path: path.name == "Python.h")
+    monkeypatch.delenv("CC", raising=False)
+
+    def resolved(tuning: str = "full", **trainer) -> tuple[bool, str | None]:
+        cfg = TrainerConfig(**{"accelerator": "cuda"} | trainer)
+        why = resolve_compile(cfg, tuning)
+        return cfg.compile, why
+
+    assert resolved() == resolved("lora") == (True, None)
+    assert resolved(accelerator="cpu") == (False, None)
+    assert resolved(accelerator="cpu", compile=True) == (True, None)
+    assert resolved(compile=False) == (False, None)
+    assert resolved(tensor_parallel=2) == (False, "trainer.tensor_parallel does not go with it")
+    assert resolved("qlora") == (False, "4-bit matrices have a kernel of their own")
+    there["cc"] = None
+    assert resolved() == (False, "no C compiler for triton's launchers")
+    there["triton"] = None
+    assert resolved() == (False, "triton is not installed")

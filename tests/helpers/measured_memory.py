@@ -28,6 +28,11 @@ class Measured:
     step: int
 
 
+def documents(lengths: list[int]) -> list[Encoded]:
+    """Documents of these lengths, a quarter of each its prompt."""
+    return [Encoded([2] * length, length // 4) for length in lengths]
+
+
 def measure(folder, cfg: Config, lengths: list[int], recompute_every: int = 0) -> Measured:
     """Makes two steps of one row; the second, which finds the optimizer's states, is measured."""
     model = tuning.load(folder, cfg.tuning, cfg.trainer.precision, "cpu", 0)
@@ -36,11 +41,10 @@ def measure(folder, cfg: Config, lengths: list[int], recompute_every: int = 0) -
     module.configure_model()
     module.manual_backward = torch.Tensor.backward
     optimizer = module.configure_optimizers()
-    documents = [Encoded([2] * length, length // 4) for length in lengths]
-    batch: Any = {"rows": [collate(documents)], "denominator": sum(map(num_targets, documents))}
+    row = documents(lengths)
+    batch: Any = {"rows": [collate(row)], "denominator": sum(map(num_targets, row))}
 
     def passes() -> None:
-        module._trainer = None
         module._accumulate_gradients(batch)
         clip_gradients(model, 1.0)
 

@@ -11,12 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dgr_lightning.config import EngineConfig
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
 
 GIB = 2**30
 
@@ -24,6 +20,8 @@ GIB = 2**30
 SEQUENCES, TOKENS = 32, 4096
 # Of each device, for activations, CUDA graphs, the process group and what vLLM keeps besides weights, keys and values.
 RESERVED_BYTES = 3 * GIB
+
+_BYTES = {"bf16": 2, "fp32": 4}
 
 
 @dataclass(frozen=True)
@@ -60,20 +58,15 @@ class ModelSize:
         """
         from dgr_lightning.models.weights import load_config
 
-        return cls.of_config(load_config(folder, trust_remote_code), _num_parameters(folder), precision)
-
-    @classmethod
-    def of_config(cls, config: PreTrainedConfig, num_parameters: int, precision: str) -> ModelSize:
-        """Returns the size of a model with this config and so many parameters; `auto` counts as `bf16`."""
-        config = config.get_text_config()
+        config = load_config(folder, trust_remote_code).get_text_config()
         num_heads = config.num_attention_heads
         return cls(
-            num_parameters,
+            _num_parameters(folder),
             config.num_hidden_layers,
             num_heads,
             getattr(config, "num_key_value_heads", None) or num_heads,
             getattr(config, "head_dim", None) or config.hidden_size // num_heads,
-            4 if precision == "fp32" else 2,
+            _BYTES[precision],
         )
 
     def num_sequences(self, size: int, device_bytes: float, tokens: int) -> int:
@@ -110,17 +103,6 @@ def tensor_parallel_size(model: ModelSize, engine: EngineConfig, device_bytes: i
     ] or [1]
     fitting = (size for size in sizes if model.num_sequences(size, engine.memory * device_bytes, tokens) >= wanted)
     return next(fitting, sizes[-1])
-
-
-def sequences_at_once(engine: EngineConfig, device_bytes: float, device: str) -> int:
-    """Returns how many sequences a vLLM engine decodes together on a GPU that is not here, by the rule of vLLM 0.32.
-
-    Args:
-        engine: `batch_size` is read.
-        device_bytes: its memory.
-        device: its name.
-    """
-    return engine.batch_size or (1024 if device_bytes >= 70 * GIB and "a100" not in device.casefold() else 256)
 
 
 def explanation(model: ModelSize, engine: EngineConfig, device_bytes: int, size: int) -> str:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from dgr_lightning.config import EngineConfig
-from dgr_lightning.engines.vllm.sizing import GIB, ModelSize, sequences_at_once, tensor_parallel_size
+from dgr_lightning.engines.vllm.sizing import GIB, ModelSize, tensor_parallel_size
 
 # Parameters, layers, heads, heads of keys and values, components of a head: the R1 distillates in bf16.
 MODELS = {
@@ -72,11 +72,3 @@ def test_a_size_is_read_from_config_and_headers(micro_folder):
         2,
     )
     assert ModelSize.of(micro_folder, "fp32").bytes_each == 4
-
-
-@pytest.mark.parametrize(
-    ("device", "gib", "expected"), [("H100 SXM", 80, 1024), ("A100 80GB", 80, 256), ("L4", 24, 256), ("H200", 141, 1024)]
-)
-def test_of_a_gpu_that_is_not_here_vllms_rule_gives_the_sequences(device, gib, expected):
-    assert sequences_at_once(EngineConfig(), gib * GIB, device) == expected
-    assert sequences_at_once(EngineConfig(batch_size=7), gib * GIB, device) == 7
