@@ -14,7 +14,7 @@ from dgr_lightning.cli.hints import refuse_run
 from dgr_lightning.cli.mixture import check_mixture
 from dgr_lightning.cli.names import check_names
 from dgr_lightning.config import LAYER_RANGE, Config, FieldsConfig, TrainerConfig
-from dgr_lightning.distributed import torchrun
+from dgr_lightning.distributed import device_table, torchrun
 from dgr_lightning.errors import UserError
 from dgr_lightning.example import LABELS
 from dgr_lightning.files import check_plain, exists, local_path
@@ -65,6 +65,7 @@ def check(cfg: Config, command: str) -> None:
         reading = f"{script_name('train')} or {script_name('refine')}"
         raise UserError(f"plan=true: {script_name('evaluate')} reads no source set; give it to {reading}.")
     _check_model(cfg)
+    _check_device_name(cfg.trainer.device_name)
     check_devices(cfg.trainer, planned=cfg.plan)
     from dgr_lightning.engines.registry import check_engine
 
@@ -100,6 +101,15 @@ def _check_study(cfg: Config, command: str) -> None:
         raise UserError(f"study.lrs={study.lrs}: expected learning rates above 0.")
     if unknown := set(study.precisions) - {"bf16", "fp32"}:
         raise UserError(f"study.precisions: no precision {', '.join(sorted(unknown))}; expected bf16, fp32 or both.")
+
+
+def _check_device_name(name: str | None) -> None:
+    if name is None:
+        return
+    try:
+        device_table.named(name)
+    except UserError as error:
+        raise UserError(f"trainer.device_name={name}: {error}") from error
 
 
 def _check_shift(cfg: Config, command: str) -> None:
@@ -192,6 +202,7 @@ def check_devices(trainer: TrainerConfig, *, planned: bool = False) -> None:
             ("shard_size", trainer.shard_size is not None),
             ("tensor_parallel", trainer.tensor_parallel > 1),
             ("cpu_offload", trainer.cpu_offload),
+            ("reshard_after_forward", trainer.reshard_after_forward is False),
         ):
             if asked:
                 raise UserError(
@@ -205,7 +216,7 @@ def check_devices(trainer: TrainerConfig, *, planned: bool = False) -> None:
     size = (trainer.devices or 0) * trainer.nodes
     if trainer.shard_size is not None and size % trainer.shard_size:
         raise UserError(f"trainer.shard_size={trainer.shard_size}: {size} devices cannot be divided into groups of that size.")
-    for key, asked in (("cpu_offload", trainer.cpu_offload), ("compile", trainer.compile)):
+    for key, asked in (("cpu_offload", trainer.cpu_offload), ("compile", trainer.compile is True)):
         if asked and trainer.tensor_parallel > 1:
             raise UserError(f"trainer.{key} with trainer.tensor_parallel: they do not go together; leave one of them out.")
     copy = trainer.shard_size or size

@@ -9,6 +9,7 @@ from rich.markup import escape
 from dgr_lightning.cli import checks
 from dgr_lightning.config import Config
 from dgr_lightning.config.keys import keys, unread_by_method, value_of
+from dgr_lightning.config.setting import AUTO
 from dgr_lightning.engines.registry import ENGINES
 from dgr_lightning.engines.spec import INSTALL_FOR_GPU
 from dgr_lightning.refinement.strategy import STRATEGIES
@@ -38,7 +39,7 @@ def resolve(cfg: Config, command: str, given: frozenset[str]) -> None:
     from dgr_lightning.console import say
     from dgr_lightning.distributed import devices  # imports torch
     from dgr_lightning.pipeline.locate_model import locate_tokenizer
-    from dgr_lightning.pipeline.strategy_choice import choose_strategy
+    from dgr_lightning.pipeline.strategy_choice import any_strategy, choose_strategy
 
     auto = [
         key
@@ -51,19 +52,19 @@ def resolve(cfg: Config, command: str, given: frozenset[str]) -> None:
     cfg.trainer.precision = devices.resolve_precision(cfg.trainer.precision, device)
     whys: dict[str, str | None] = {}
     if cfg.trainer.strategy == "auto":
-        cfg.trainer.strategy = "fsdp"
+        cfg.trainer.strategy = any_strategy(cfg.trainer)
         if command == "train":
             cfg.trainer.strategy, whys["trainer.strategy"] = choose_strategy(cfg, lambda: locate_tokenizer(cfg.model))
+    if command == "train" and device == "cuda" and cfg.trainer.compile == AUTO:
+        auto.append("trainer.compile")
+    whys["trainer.compile"] = devices.resolve_compile(cfg.trainer, cfg.tuning.method)
     checks.check_devices(cfg.trainer)  # again, now that strategy and number of devices are known
     if command == "train":
         checks.check_tuning(cfg)  # again, now that strategy and precision are known
     cfg.engine.precision = devices.resolve_precision(cfg.engine.precision, device)
     cfg.engine.name, whys["engine.name"] = resolve_engine(cfg.engine.name, device)
     if auto:
-        say(
-            "auto: "
-            + ", ".join(f"{key}={value_of(cfg, key)}" + (f" ({why})" if (why := whys.get(key)) else "") for key in auto)
-        )
+        say("auto: " + ", ".join(_told(cfg, key, whys.get(key)) for key in auto))
     if (why := whys["engine.name"]) and device == "cuda" and cfg.engine.name == "transformers":
         install = escape(INSTALL_FOR_GPU)
         _warn_once(f"[yellow]engine=auto takes transformers, which generates on one GPU alone: {why}. {install}[/]")
@@ -71,6 +72,11 @@ def resolve(cfg: Config, command: str, given: frozenset[str]) -> None:
     for choice, unread in _unread(cfg, command).items():
         if named := sorted(given & unread):
             say(f"[yellow]{', '.join(named)}: not used by {choice}[/]")
+
+
+def _told(cfg: Config, key: str, why: str | None) -> str:
+    value = value_of(cfg, key)
+    return f"{key}={str(value).lower() if isinstance(value, bool) else value}" + (f" ({why})" if why else "")
 
 
 @cache

@@ -21,6 +21,12 @@ class TrainerConfig:
         choices=("auto", "single", "ddp", "fsdp"),
         hashed=NEVER,
     )
+    device_name: Optional[str] = setting(
+        None,
+        "GPU that plan=true counts with, such as H100, A100-80GB or L40S; null: the one that is here",
+        private=False,
+        hashed=NEVER,
+    )
     devices: Optional[int] = setting(
         None, "devices per node, each with a process; null: every GPU, or one CPU process", low=1, hashed=NEVER
     )
@@ -43,8 +49,15 @@ class TrainerConfig:
     tensor_parallel: int = setting(
         1, "fsdp: devices that share every row, each with a part of every layer's matrices", low=1, hashed=TRAINING
     )
-    compile: bool = setting(
-        False, "compile the model's layers: a slower start, faster steps on a GPU (on the CPU it gains nothing)", hashed=NEVER
+    reshard_after_forward: bool | Auto = setting(
+        AUTO,
+        "fsdp: free a layer's gathered weights between its forward and its backward pass; false: less traffic, more memory",
+        hashed=NEVER,
+    )
+    compile: bool | Auto = setting(
+        AUTO,
+        "compile the model's layers: a slower start, faster steps and less memory; auto: on a GPU, where it can be done",
+        hashed=NEVER,
     )
     cpu_offload: bool = setting(
         False, "fsdp: weights and optimizer state lie in the machine's memory, not the GPU's", hashed=NEVER

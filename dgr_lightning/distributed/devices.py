@@ -1,13 +1,19 @@
-"""Resolves `auto` for the accelerator, the number of devices and the precision to values of this machine."""
+"""Resolves `auto` for the accelerator, the number of devices, the precision and the compiler to values of this machine."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import sysconfig
 from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 
 from dgr_lightning.config import TrainerConfig
-from dgr_lightning.distributed import torchrun
+from dgr_lightning.config.setting import AUTO
+from dgr_lightning.distributed import device_table, torchrun
 from dgr_lightning.errors import UserError
 
 
@@ -25,7 +31,7 @@ def resolve_device(accelerator: str) -> str:
 
 
 def resolve_devices(trainer: TrainerConfig) -> None:
-    """Resolves `trainer.devices=null`, in place; and `trainer.strategy=auto` where there is a single device.
+    """Resolves `trainer.devices=null`, in place.
 
     Raises:
         UserError: more devices than this machine has, or other numbers than torchrun started.
@@ -41,12 +47,16 @@ def resolve_devices(trainer: TrainerConfig) -> None:
         trainer.devices = 1 if trainer.strategy == "single" else available
     if trainer.accelerator == "cuda" and trainer.devices > available:
         raise UserError(f"trainer.devices={trainer.devices}: PyTorch finds {available} CUDA devices here.")
-    if trainer.strategy == "auto" and trainer.devices * trainer.nodes == 1:
-        trainer.strategy = "single"
 
 
 def planned(trainer: TrainerConfig) -> TrainerConfig:
-    """Returns the section as `resolve_devices` leaves it on the machine that it describes, which need not be this one."""
+    """Returns the section as it would be resolved on the machine that it describes, which need not be this one.
+
+    `strategy=auto` is left as it is.
+    """
+    if trainer.device_name is not None and trainer.accelerator != "cpu":
+        memory = trainer.device_memory_gib or device_table.named(trainer.device_name).memory_gib
+        trainer = replace(trainer, accelerator="cuda", device_memory_gib=memory)
     there = replace(trainer, accelerator="cpu")  # for whose devices none has to be found here
     resolve_devices(there)
     if trainer.accelerator == "auto":
@@ -73,3 +83,29 @@ def resolve_precision(value: str, device: str) -> str:
         capabilities = torch.cpu.get_capabilities()
         native = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
     return "bf16" if native else "fp32"
+
+
+def resolve_compile(trainer: TrainerConfig, tuning: str) -> str | None:
+    """Resolves `trainer.compile=auto`, in place: to true on a GPU where nothing stands in the way.
+
+    Args:
+        trainer: `accelerator` and `tensor_parallel` are values.
+        tuning: the method.
+
+    Returns:
+        What stands in the way on a GPU.
+    """
+    if trainer.compile != AUTO:
+        return None
+    why = None
+    if trainer.accelerator == "cuda":
+        ways = {
+            "trainer.tensor_parallel does not go with it": trainer.tensor_parallel > 1,
+            "4-bit matrices have a kernel of their own": tuning == "qlora",
+            "triton is not installed": find_spec("triton") is None,
+            "no C compiler for triton's launchers": not any(map(shutil.which, (os.environ.get("CC", "cc"), "gcc", "clang"))),
+            "no Python.h for triton's launchers": not Path(sysconfig.get_path("include"), "Python.h").exists(),
+        }
+        why = next((reason for reason, holds in ways.items() if holds), None)
+    trainer.compile = trainer.accelerator == "cuda" and why is None
+    return why

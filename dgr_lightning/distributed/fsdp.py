@@ -2,13 +2,16 @@
 
 Sharding is layer by layer: the weights of a layer are gathered before it computes and freed afterwards, so a rank holds its
 shards of weights, gradients and optimizer states, and one full layer. Output layer and embeddings, which may be one tensor,
-belong to the root: they are gathered once a row and kept until its backward pass is done.
+belong to the root: they are gathered once a row and kept until its backward pass is done. So are all layers with
+`trainer.reshard_after_forward=false`, which gathers them once a row instead of twice.
+
+A single rank "gathers" by a cast: its fp32 weights become bf16 a layer at a time, and the residual stream is bf16.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +34,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+# Attribute of a sharded layer: whether it frees its gathered weights after its forward pass. The root never does.
+_RESHARDED = "resharded_after_forward"
+
+
 def shard(model: PreTrainedModel, folder: Path | None, trainer: TrainerConfig, precision: str, device: torch.device) -> None:
     """Shards a model over all ranks and loads a folder's weights, of which every rank reads its own shard. Collective.
 
@@ -47,8 +54,10 @@ def shard(model: PreTrainedModel, folder: Path | None, trainer: TrainerConfig, p
     mesh, root_mesh, tensor_mesh = _meshes(trainer, device)
     if tensor_mesh is not None:
         tensor_parallel.split(model, tensor_mesh)
+    resharded = trainer.reshard_after_forward is not False
     for layer in layers(model):
-        fully_shard(layer, mesh=mesh, mp_policy=mixed, offload_policy=offload)
+        fully_shard(layer, mesh=mesh, mp_policy=mixed, offload_policy=offload, reshard_after_forward=resharded)
+        setattr(layer, _RESHARDED, resharded)
     fully_shard(model, mesh=root_mesh, mp_policy=mixed, offload_policy=offload)
     if folder is None:
         return
@@ -67,9 +76,35 @@ def recompute(model: PreTrainedModel, every: int) -> None:
 
 
 def compile_layers(model: PreTrainedModel) -> None:
-    """Compiles every layer when it is first called; all share the code. Attention, document by document, stays eager."""
+    """Compiles every layer when it is first called, once for rows of any length; all layers share the code.
+
+    Attention, document by document, stays eager: a layer is four pieces around it. What cannot be compiled runs as it is, with
+    torch's warning.
+    """
+    from torch._dynamo import config as dynamo
+    from torch._functorch import config as functorch
+    from torch.fx.experimental import _config as shapes
+
+    # What costs no matrix product is computed again in the backward pass instead of being kept: the MLP's product, norms, and
+    # under autocast the bf16 copies of fp32 weights. A layer of 7B widths then keeps 121 kB a token instead of 166 (bf16), or
+    # of 603 for a row of 1,088 (autocast).
+    functorch.ban_recompute_materialized_backward = False
+    # Otherwise a first row as long as anything is wide would be taken for an equal size, and the next row compiled anew.
+    shapes.use_duck_shape = False
+    dynamo.suppress_errors = True
     for layer in layers(model):
         layer.compile(dynamic=True)
+
+
+@contextmanager
+def uncompiled(model: PreTrainedModel) -> Iterator[None]:
+    """Runs the layers of a model as they are, for passes that are not worth compiling for."""
+    # torch.compiler takes seconds to import; a module that is not compiled need not wait for it.
+    if all(module._compiled_call_impl is None for module in model.modules()):
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
 
 
 def clip_gradients(model: nn.Module, max_norm: float) -> Tensor:
@@ -131,13 +166,31 @@ def unsharded(model: PreTrainedModel, precision: str) -> Iterator[PreTrainedMode
         module.set_reshard_after_forward(False, recurse=False)
         module.unshard()
     try:
-        yield model
+        with _without_hooks(sharded):
+            yield model
     finally:
         for module in sharded:
-            module.set_reshard_after_forward(module is not model, recurse=False)
+            module.set_reshard_after_forward(getattr(module, _RESHARDED, False), recurse=False)
             module.reshard()
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()  # for NCCL's buffers, which are not torch's
+
+
+@contextmanager
+def _without_hooks(sharded: Sequence[nn.Module]) -> Iterator[None]:
+    """Has modules whose weights are gathered compute as if they had never been sharded.
+
+    FSDP's own hooks around every layer have nothing to gather then, and the streams that they wait for cannot be recorded in a
+    CUDA graph.
+    """
+    hooks = [(module, module._forward_pre_hooks, module._forward_hooks) for module in sharded]
+    for module in sharded:
+        module._forward_pre_hooks, module._forward_hooks = OrderedDict(), OrderedDict()
+    try:
+        yield
+    finally:
+        for module, before, after in hooks:
+            module._forward_pre_hooks, module._forward_hooks = before, after
 
 
 @torch.no_grad()
@@ -227,7 +280,8 @@ def _compute_buffers(model: PreTrainedModel, device: torch.device) -> None:
                 if module.get_buffer(name).isnan().any():
                     raise UserError(
                         f"trainer.strategy=fsdp: {type(module).__name__} keeps {name}, which no file of its folder holds "
-                        "and which cannot be computed for a sharded model. Write trainer=ddp, which loads the full model."
+                        "and which cannot be computed for a sharded model. Write trainer.strategy=ddp (on one device: single), "
+                        "which loads the full model."
                     )
 
 

@@ -45,21 +45,38 @@ def sample_tokens(logits: Tensor, temperature: float, top_p: float, noise: Tenso
     Returns:
         int64 (rows,).
     """
+    tokens, exact = sample_from_shortlist(logits, temperature, top_p, noise, top_k)
+    wide = (~exact).nonzero()[:, 0]
+    if len(wide):
+        tokens[wide] = _choose_from_all(_probabilities(logits, temperature, top_k)[wide], top_p, noise[wide])
+    return tokens
+
+
+def sample_from_shortlist(
+    logits: Tensor, temperature: float, top_p: float, noise: Tensor, top_k: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Returns the next token of each row, and whether it is exact: not where a nucleus is wider than the shortlist.
+
+    It does as `sample_tokens`, and takes what that takes, without ever waiting for the device. Both are (rows,).
+    """
     if temperature == 0:
-        return logits.float().argmax(-1)
+        tokens = logits.float().argmax(-1)
+        return tokens, torch.ones_like(tokens, dtype=torch.bool)
+    probabilities = _probabilities(logits, temperature, top_k)
+    if top_p >= 1:
+        tokens = _invert(probabilities.cumsum(-1, dtype=torch.float64), noise)
+        return tokens, torch.ones_like(tokens, dtype=torch.bool)
+    top, candidates = probabilities.topk(min(_SHORTLIST, probabilities.shape[-1]))
+    index, complete = _index_in_nucleus(top, top_p, noise)
+    whole = top.shape == probabilities.shape
+    return candidates.gather(-1, index)[:, 0], torch.ones_like(complete) if whole else complete
+
+
+def _probabilities(logits: Tensor, temperature: float, top_k: int) -> Tensor:
     scaled = logits.float() / temperature
     if 0 < top_k < scaled.shape[-1]:
         scaled = scaled.masked_fill(scaled < scaled.topk(top_k).values[:, -1:], -torch.inf)
-    probabilities = torch.softmax(scaled, -1)
-    if top_p >= 1:
-        return _invert(probabilities.cumsum(-1, dtype=torch.float64), noise)
-    top, tokens = probabilities.topk(min(_SHORTLIST, probabilities.shape[-1]))
-    index, complete = _index_in_nucleus(top, top_p, noise)
-    chosen = tokens.gather(-1, index)[:, 0]
-    wide = (~complete).nonzero()[:, 0]
-    if len(wide) and top.shape != probabilities.shape:
-        chosen[wide] = _choose_from_all(probabilities[wide], top_p, noise[wide])
-    return chosen
+    return torch.softmax(scaled, -1)
 
 
 def _index_in_nucleus(descending: Tensor, top_p: float, noise: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ A folder whose weights are pickled, missing or of another shape is refused; `fro
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,6 +100,28 @@ def layers(model: PreTrainedModel) -> list[nn.Module]:
     names = set(model._no_split_modules or ())
     # fully_shard replaces the class of a module by a subclass.
     return [module for module in model.modules() if names & {kind.__name__ for kind in type(module).__mro__}]
+
+
+@contextmanager
+def linear_weights_in(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
+    """Holds the fp32 weights of linear layers in another type, as autocast would cast them again at every step.
+
+    Under autocast to that type the model computes the same to the bit. Weights that other modules use too (tied embeddings)
+    stay. On leaving, the weights are the tensors that they were.
+    """
+    used: Counter[int] = Counter()
+    for module in model.modules():
+        used.update(id(weight) for weight in module._parameters.values() if weight is not None)
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    weights = [weight for module in linear for weight in module.parameters(recurse=False) if used[id(weight)] == 1]
+    held = [(weight, weight.data) for weight in weights if weight.dtype == torch.float32]
+    try:
+        for weight, data in held:
+            weight.data = data.to(dtype)
+        yield
+    finally:
+        for weight, data in held:
+            weight.data = data
 
 
 def load_encoder(folder: Path, precision: str, device: str, trust_remote_code: bool = False) -> PreTrainedModel:

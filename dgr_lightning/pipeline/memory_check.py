@@ -119,7 +119,7 @@ def largest_row(tokens: Sequence[int], cfg: Config, cause: str = "") -> RowSize:
         cause: which row it is, for people.
     """
     from dgr_lightning.training.memory import RowSize
-    from dgr_lightning.training.packing import MULTIPLE
+    from dgr_lightning.training.packing import padded_length
 
     trainer, longest, capacity = cfg.trainer, max(tokens), cfg.sft.max_tokens
     assert trainer.devices is not None, "trainer.devices is resolved before memory is planned"
@@ -129,7 +129,7 @@ def largest_row(tokens: Sequence[int], cfg: Config, cause: str = "") -> RowSize:
     row = max(longest, min(capacity, step if ranks == 1 else step // ranks + longest))
     # Best fit leaves no two rows that would go into one, so there are fewer than twice as many as needed.
     num_rows = min(cfg.sft.batch_size, 1 if step <= capacity else 2 * step // capacity + 1)
-    padded = -(-row // MULTIPLE) * MULTIPLE
+    padded = padded_length(row, few_lengths=trainer.compile is True)
     return RowSize((padded,), padded, several=num_rows > ranks, cause=cause)
 
 

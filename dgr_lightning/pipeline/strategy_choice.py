@@ -1,4 +1,7 @@
-"""`trainer.strategy=auto` on several devices: shards of the model (FSDP), or all of it on each (DDP).
+"""`trainer.strategy=auto`: shards of the model (FSDP), all of it on each device (DDP), or one device alone.
+
+On one GPU a full training gains by FSDP, which casts its fp32 weights to bf16 a layer at a time. The other way is autocast,
+with a residual stream in fp32 and bf16 copies of all weights at once.
 
 Adapters are a hundredth of a model or less. Under FSDP the frozen weights would be gathered twice a step for them; under DDP
 their gradients alone are exchanged. So adapters are trained under DDP wherever it needs no more memory than there is, by the
@@ -11,11 +14,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from dgr_lightning.config import Config
+from dgr_lightning.config import Config, TrainerConfig
+from dgr_lightning.training.optimizer import OPTIMIZERS
 
 
 def choose_strategy(cfg: Config, model_folder: Callable[[], Path]) -> tuple[str, str | None]:
-    """Returns `fsdp` or `ddp`, and why where the memory of a device has decided it.
+    """Returns `single`, `fsdp` or `ddp`, and why where it is not plain.
 
     Args:
         cfg: `tuning`, `sft` and `trainer` are read; of `trainer` no `auto` but in `strategy` and `recompute_every`.
@@ -25,6 +29,8 @@ def choose_strategy(cfg: Config, model_folder: Callable[[], Path]) -> tuple[str,
         UserError: the config cannot be read, or its model cannot take the adapters.
     """
     trainer = cfg.trainer
+    if any_strategy(trainer) == "single":
+        return ("fsdp", "which computes in bf16 on one device, too") if _gains_by_gathering(cfg) else ("single", None)
     for_shards = trainer.shard_size is not None or trainer.tensor_parallel > 1 or trainer.cpu_offload
     if cfg.tuning.method == "full" or for_shards:
         return "fsdp", None
@@ -43,3 +49,16 @@ def choose_strategy(cfg: Config, model_folder: Callable[[], Path]) -> tuple[str,
     fit = fit_memory(outline, whole, row, memory)
     needed = f"{fit.plan.total / GIB:.1f} of {memory / GIB:.0f} GiB for a row of {longest:,} tokens"
     return "ddp" if fit.is_enough else "fsdp", f"the whole model on each device takes {needed}"
+
+
+def any_strategy(trainer: TrainerConfig) -> str:
+    """Returns a strategy for this many devices, where nothing is trained."""
+    assert trainer.devices is not None, "resolve_devices gives it a value"
+    return "fsdp" if trainer.devices * trainer.nodes > 1 else "single"
+
+
+def _gains_by_gathering(cfg: Config) -> bool:
+    """Whether a training on one device gains by FSDP; adapters do not, beside frozen weights that are bf16 already."""
+    trainer, optimizer = cfg.trainer, OPTIMIZERS.get(cfg.sft.optimizer)
+    in_bf16 = trainer.accelerator == "cuda" and trainer.precision == "bf16"
+    return in_bf16 and cfg.tuning.method == "full" and optimizer.sharded_instead is None

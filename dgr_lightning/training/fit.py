@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -116,7 +116,7 @@ def fit(
     _warn_of_unused(loader, cfg, ranks)
     init_group(cfg.trainer, ranks)
     memory = RowsMemory(model_folder, cfg, partial(_loader, encoded), ranks)
-    module = _module(model_folder, cfg, loader.num_steps, ranks, device, memory.recompute_every)
+    module = _module(model_folder, cfg, loader.num_steps, ranks, device, memory)
     checkpoints = Checkpoints(run_dir / FOLDER, ranks, cfg.trainer.keep_checkpoints)
     start = max(checkpoints.steps(), default=0)
     settings = wandb_settings(cfg, run_dir, run_hash or run_dir.name)
@@ -189,6 +189,7 @@ def _loader(encoded: Sequence[Encoded], cfg: Config, ranks: Ranks) -> StepLoader
         epochs=cfg.sft.epochs,
         max_steps=cfg.sft.max_steps,
         mean_of=cfg.sft.loss_mean,
+        few_lengths=cfg.trainer.compile is True,
         rank=ranks.data_rank,
         num_ranks=ranks.data_size,
     )
@@ -219,10 +220,10 @@ def _rehearsal(loader: StepLoader, memory: RowsMemory, device: torch.device, sft
         return []
     row = loader.largest_row()
     states = 0 if memory.fit is None else memory.fit.plan.states
-    return [Rehearsal(collate(row.documents, sft.loss_mean), 2 if row.several else 1, states)]
+    return [Rehearsal(collate(row.documents, sft.loss_mean, few_lengths=row.few_lengths), 2 if row.several else 1, states)]
 
 
-def _module(folder: Path, cfg: Config, num_steps: int, ranks: Ranks, device: torch.device, recompute_every: int) -> SafetySft:
+def _module(folder: Path, cfg: Config, num_steps: int, ranks: Ranks, device: torch.device, memory: RowsMemory) -> SafetySft:
     """Returns the training of a folder's model; a sharded one has no values yet."""
     precision, code = cfg.trainer.precision, cfg.model.trust_remote_code
     sharded = cfg.trainer.strategy == "fsdp"
@@ -233,13 +234,15 @@ def _module(folder: Path, cfg: Config, num_steps: int, ranks: Ranks, device: tor
     else:
         model = tuning.load(folder, cfg.tuning, precision, str(device), cfg.seed, code)
 
+    trainer = replace(cfg.trainer, reshard_after_forward=memory.reshard_after_forward)
+
     def shard(model: PreTrainedModel) -> None:
-        fsdp.shard(model, folder if empty else None, cfg.trainer, precision, device)
+        fsdp.shard(model, folder if empty else None, trainer, precision, device)
         if empty and cfg.tuning.method != "full":
             adapters.initialize(model, cfg.seed)
 
-    fsdp.recompute(model, recompute_every)
-    if cfg.trainer.compile:
+    fsdp.recompute(model, memory.recompute_every)
+    if cfg.trainer.compile is True:
         fsdp.compile_layers(model)
     return SafetySft(model, cfg.sft, num_steps, precision, ranks, shard if sharded else None)
 

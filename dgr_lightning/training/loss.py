@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
-from dgr_lightning.distributed.fsdp import as_forward_method
+from dgr_lightning.distributed.fsdp import as_forward_method, uncompiled
 from dgr_lightning.models.attention import Documents, use_document_attention
 from dgr_lightning.training.linear_cross_entropy import linear_cross_entropy, max_logits_on
 from dgr_lightning.training.packing import RowTensors
@@ -42,7 +42,8 @@ class TargetLoss:
         self._model = model
         use_document_attention(model)
         self._forward = as_forward_method(model, self._summed)
-        self.isolates_documents, self.can_fuse_head = as_forward_method(model, self._probe)()
+        with uncompiled(model):
+            self.isolates_documents, self.can_fuse_head = as_forward_method(model, self._probe)()
 
     def _probe(self) -> tuple[bool, bool]:
         """Returns `isolates_documents` and `can_fuse_head`."""

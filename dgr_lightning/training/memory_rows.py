@@ -16,13 +16,15 @@ from dgr_lightning.config.setting import AUTO
 from dgr_lightning.console import say
 from dgr_lightning.distributed.ranks import Ranks
 from dgr_lightning.errors import UserError
-from dgr_lightning.training.memory import RowSize
+from dgr_lightning.training.memory import RowSize, memory_plan
 from dgr_lightning.training.memory_fit import GIB, Fit, device_memory, misfit, plannable, remedies, require_fit
 from dgr_lightning.training.memory_sizes import ModelOutline
 from dgr_lightning.training.packing import StepLoader
 
 _LESS = 0.9
 """What ran out of memory although it was planned to fit is advised to need this share of its plan at most."""
+
+_RECOMPUTING = (8, 4, 2, 1)
 
 
 class RowsMemory:
@@ -31,6 +33,7 @@ class RowsMemory:
     Attributes:
         fit: the plan; None where the device's memory is not known or the model cannot be planned.
         recompute_every: `trainer.recompute_every`, `auto` resolved.
+        reshard_after_forward: the same; `auto` does not reshard where that fits without recomputing more.
     """
 
     def __init__(self, folder: Path, cfg: Config, loader: Callable[[Config, Ranks], StepLoader], ranks: Ranks) -> None:
@@ -49,6 +52,7 @@ class RowsMemory:
         self.fit: Fit | None = None
         asked = cfg.trainer.recompute_every
         self.recompute_every = 0 if asked == AUTO else asked
+        self.reshard_after_forward = cfg.trainer.reshard_after_forward is not False
         known = ranks.all_gather(device_memory(cfg.trainer))
         if None in known:
             return
@@ -58,10 +62,16 @@ class RowsMemory:
             return
         self.fit = require_fit(self._outline, cfg, self._row, memory, _num_devices(cfg))
         self.recompute_every = self.fit.plan.recompute_every
+        # A single rank has nothing to gather.
+        if cfg.trainer.strategy == "fsdp" and ranks.size > 1 and cfg.trainer.reshard_after_forward == AUTO:
+            kept = memory_plan(self._outline, cfg, self.fit.row, self.recompute_every, reshard_after_forward=False)
+            if kept.total <= self.fit.usable:
+                self.fit, self.reshard_after_forward = replace(self.fit, plan=kept), False
         if ranks.is_first and (cfg.trainer.accelerator == "cuda" or self.recompute_every):
             say(
                 f"memory: {self.fit.plan.total / GIB:.1f} of {self.fit.usable / GIB:.1f} GiB on each device, most at "
                 f"{self.fit.plan.moment}; trainer.recompute_every={self.recompute_every}"
+                + ("" if self.reshard_after_forward else ", trainer.reshard_after_forward=false")
             )
 
     def out_of_memory(self, error: torch.OutOfMemoryError) -> UserError:
@@ -75,8 +85,11 @@ class RowsMemory:
                 f"shorter rows take less (sft.max_tokens={cfg.sft.max_tokens}; the longest example has {longest:,}: "
                 "sft.max_length=); so do trainer.strategy=fsdp on more devices, an 8-bit sft.optimizer, and tuning=lora."
             )
+        # What `auto` takes for enough was not.
+        trainer = replace(cfg.trainer, recompute_every=self.recompute_every)
+        cfg = replace(cfg, trainer=trainer)
         less = replace(self.fit, usable=int(_LESS * min(self.fit.usable, self.fit.plan.total)))
-        tried = remedies(self._outline, cfg, self._row, less.usable, _num_devices(cfg))
+        tried = remedies(self._outline, cfg, self._row, less.usable, _num_devices(cfg), _RECOMPUTING)
         return UserError(f"A step needs more memory than its device has ({reason}).\n{misfit(less, tried)}")
 
     def _row(self, cfg: Config) -> RowSize:

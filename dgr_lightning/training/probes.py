@@ -9,11 +9,12 @@ from __future__ import annotations
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.distributed.fsdp import FSDPModule
 
 from dgr_lightning.config import Config, ProbesConfig
 from dgr_lightning.config.setting import AUTO
@@ -25,7 +26,7 @@ from dgr_lightning.engines.engine import STOP, Request, Sampling
 from dgr_lightning.engines.transformers.engine import TransformersEngine, why_undecodable
 from dgr_lightning.engines.transformers.kv_cache import free_bytes
 from dgr_lightning.errors import UserError
-from dgr_lightning.models.weights import outline
+from dgr_lightning.models.weights import linear_weights_in, outline
 from dgr_lightning.scoring.judge import Judge
 from dgr_lightning.scoring.scorer import Scorer
 from dgr_lightning.tasks.loader import load_problems
@@ -103,13 +104,13 @@ class Probes:
     def _answers(self, model: PreTrainedModel, requests: Sequence[Request]) -> dict[str, str | None] | None:
         """Returns this rank's answers by key; None where memory is not enough for one output at a time."""
         # Decoding has another shape at every token, and would exhaust the compiler's limit of recompilations for the training.
-        stance = torch.compiler.set_stance("force_eager") if self._cfg.trainer.compile else nullcontext()
+        stance = torch.compiler.set_stance("force_eager") if self._cfg.trainer.compile is True else nullcontext()
         try:
             with unsharded(model, self._cfg.trainer.precision) as whole, stance:
                 while self._batch_size:
                     # Weights that are bf16 (frozen ones, or shards gathered in it) gain nothing from fp32.
                     precision = "bf16" if whole.dtype == torch.bfloat16 else self._precision(model)
-                    with suppress(torch.OutOfMemoryError):
+                    with suppress(torch.OutOfMemoryError), _cast(whole, precision):
                         return self._decoded(TransformersEngine(whole, self._chat, precision, self._batch_size), requests)
                     # Only here, behind the exception that held it, is the memory free again.
                     if torch.cuda.is_initialized():
@@ -175,6 +176,13 @@ class Probes:
                 "sft.select."
             )
         say(f"[yellow]probes are left out from here on: {why}; {smaller} takes less[/]")
+
+
+def _cast(model: PreTrainedModel, precision: str) -> AbstractContextManager[None]:
+    """Returns the context in which a graph of decoding steps reads weights in bf16, instead of casting them at every step."""
+    autocast = precision == "bf16" and model.dtype == torch.float32
+    cast = autocast and model.device.type == "cuda" and not isinstance(model, FSDPModule)
+    return linear_weights_in(model, torch.bfloat16) if cast else nullcontext()
 
 
 def check_probes(folder: Path, cfg: Config, chat: Chat) -> None:

@@ -131,6 +131,7 @@ BAD = {
     "trainer=fsdp trainer.devices=4 trainer.tensor_parallel=2 trainer.compile=true": ["trainer.compile", "tensor_parallel"],
     "trainer=fsdp trainer.devices=4 trainer.shard_size=3": ["trainer.shard_size=3", "4 devices"],
     "trainer.nodes=2": ["trainer.nodes=2"],
+    "trainer.device_name=h900": ["trainer.device_name=h900", "H100 SXM", "L40S"],
     "sft.select=probe/gsm8k/accuracy": [
         "sft.select=probe/gsm8k/accuracy",
         "probe/reasoning_accuracy",

@@ -3,7 +3,6 @@
 import json
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -51,6 +50,39 @@ def test_keys_that_the_tuning_method_does_not_read_are_named(run_script, capsys)
     assert "not used" not in capsys.readouterr().out
 
 
+@pytest.fixture
+def one_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    monkeypatch.setattr("dgr_lightning.distributed.devices.resolve_compile", lambda trainer, tuning: "it is Friday")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "strategy"),
+    [
+        ([], "fsdp"),
+        (["trainer=gpu"], "fsdp"),
+        (["trainer.strategy=single"], "single"),
+        (["trainer.precision=fp32"], "single"),
+        (["tuning=lora"], "single"),
+        (["trainer=cpu"], "single"),
+    ],
+)
+def test_one_gpu_computes_in_bf16_by_fsdp_where_that_is_possible(one_gpu, run_script, capsys, arguments, strategy):
+    code, [(cfg, _)] = run_script("engine=transformers", *arguments)
+    assert code == 0 and (cfg.trainer.strategy, cfg.trainer.devices) == (strategy, 1)
+    told = " ".join(capsys.readouterr().out.split())
+    assert ("trainer.strategy=fsdp (which computes in bf16 on one device, too)" in told) == (strategy == "fsdp")
+    assert ("trainer.compile=auto (it is Friday)" in told) == (arguments != ["trainer=cpu"])
+
+
+def test_an_optimizer_whose_states_cannot_be_sharded_keeps_autocast_on_one_gpu(request, run_script):
+    pytest.importorskip("bitsandbytes")  # before the GPU is there, which it would look at
+    request.getfixturevalue("one_gpu")
+    assert run_script("engine=transformers", "sft.optimizer=adamw8bit")[1][0][0].trainer.strategy == "single"
+
+
 QWEN2_7B = {
     "model_type": "qwen2",
     "architectures": ["Qwen2ForCausalLM"],
@@ -73,8 +105,7 @@ def eight_devices(monkeypatch):
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
         monkeypatch.setattr(torch._C, "_cuda_getCurrentRawStream", lambda index: 0, raising=False)  # fake tensors ask for it
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
-        properties = SimpleNamespace(total_memory=gib * 2**30)
-        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
+        monkeypatch.setattr("dgr_lightning.training.memory_fit.smallest_gpu_memory", lambda: gib * 2**30)
 
     return pretend
 

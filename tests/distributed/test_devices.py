@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from dgr_lightning.config import TrainerConfig
-from dgr_lightning.distributed.devices import resolve_device, resolve_devices, resolve_precision
+from dgr_lightning.distributed import devices
+from dgr_lightning.distributed.devices import resolve_compile, resolve_device, resolve_devices, resolve_precision
 from dgr_lightning.errors import UserError
 
 
@@ -31,3 +32,27 @@ def test_other_numbers_than_torchrun_started_are_refused(monkeypatch):
         resolve_devices(TrainerConfig(accelerator="cpu", nodes=3))
     resolve_devices(trainer := TrainerConfig(accelerator="cpu", nodes=2))
     assert (trainer.devices, trainer.nodes) == (1, 2)
+
+
+def test_layers_are_compiled_on_a_gpu_where_nothing_stands_in_the_way(monkeypatch):
+    there = {"triton": object(), "cc": "/usr/bin/cc"}
+    monkeypatch.setattr(devices, "find_spec", there.get)
+    monkeypatch.setattr(devices.shutil, "which", there.get)
+    monkeypatch.setattr(devices.Path, "exists", lambda path: path.name == "Python.h")
+    monkeypatch.delenv("CC", raising=False)
+
+    def resolved(tuning: str = "full", **trainer) -> tuple[bool, str | None]:
+        cfg = TrainerConfig(**{"accelerator": "cuda"} | trainer)
+        why = resolve_compile(cfg, tuning)
+        return cfg.compile, why
+
+    assert resolved() == resolved("lora") == (True, None)
+    assert resolved(accelerator="cpu") == (False, None)
+    assert resolved(accelerator="cpu", compile=True) == (True, None)
+    assert resolved(compile=False) == (False, None)
+    assert resolved(tensor_parallel=2) == (False, "trainer.tensor_parallel does not go with it")
+    assert resolved("qlora") == (False, "4-bit matrices have a kernel of their own")
+    there["cc"] = None
+    assert resolved() == (False, "no C compiler for triton's launchers")
+    there["triton"] = None
+    assert resolved() == (False, "triton is not installed")

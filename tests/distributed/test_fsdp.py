@@ -1,6 +1,7 @@
-"""A folder of the real widths is sharded, trained and exported."""
+"""Shards: how often they are gathered; a folder of the real widths is sharded, trained and exported."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,9 @@ import torch
 
 from dgr_lightning.config import TrainerConfig
 from dgr_lightning.distributed.ranks import Ranks
-from dgr_lightning.models.chat import Chat
+from dgr_lightning.models.chat import Chat, Encoded
 from tests.helpers.ranks import on_two_ranks
+from tests.helpers.trainings import small_model
 
 
 def step_on_wide_layers(ranks: Ranks, folder: Path, rows: Path, out: Path) -> dict[str, float]:
@@ -42,6 +44,35 @@ def step_on_wide_layers(ranks: Ranks, folder: Path, rows: Path, out: Path) -> di
     export(model, folder, out, ranks, "a card", {"chat_style": "think"})
     num_targets = len(encoded.ids) - encoded.num_prompt
     return {"loss": summed.item() / num_targets, "local": local, "isolates_documents": target_loss.isolates_documents}
+
+
+def gathers(ranks: Ranks, *, resharded: bool) -> tuple[int, float, list[float]]:
+    """Returns all-gathers of a row's forward and backward passes, its loss, and the norms of the gradients."""
+    from torch.distributed.tensor.debug import CommDebugMode
+
+    from dgr_lightning.distributed.fsdp import full_tensor, shard, unsharded
+    from dgr_lightning.training.loss import TargetLoss
+    from dgr_lightning.training.packing import collate
+
+    model = small_model("Qwen2", num_hidden_layers=3)
+    trainer = TrainerConfig(accelerator="cpu", strategy="fsdp", devices=2, reshard_after_forward=resharded)
+    shard(model, None, trainer, "fp32", torch.device("cpu"))
+    target_loss = TargetLoss(model.train())
+    with unsharded(model, "fp32") as whole, torch.no_grad():
+        whole(input_ids=torch.arange(5)[None])  # in-training evaluation leaves behind what was there
+    with CommDebugMode() as traffic:
+        loss = target_loss(collate([Encoded(list(range(2, 42)), 3 + ranks.rank)]))
+        loss.backward()
+    count = sum(number for kind, number in traffic.get_comm_counts().items() if "allgather" in str(kind).replace("_", ""))
+    norms = [full_tensor(weight.grad).norm().item() for weight in model.parameters() if weight.grad is not None]
+    return count, loss.item(), norms
+
+
+def test_layers_that_stay_gathered_are_gathered_once_and_learn_the_same() -> None:
+    twice, once = (on_two_ranks(partial(gathers, resharded=resharded)) for resharded in (True, False))
+    # Three layers and the root; backward, the layers again.
+    assert (once[0], twice[0]) == (4, 4 + 3)
+    assert once[1:] == twice[1:]
 
 
 @pytest.mark.slow

@@ -56,10 +56,14 @@ def test_two_ranks_are_one_whatever_the_model_and_the_rows_and_either_goes_on_wh
     family, rows = cases[0]
     base = bases[family]
     trainings += [(base, config("fsdp", rows, recompute_every=2), tmp_path / f"{family}-{rows}-recomputed")]
+    trainings += [(base, config("fsdp", rows, reshard_after_forward=False), tmp_path / f"{family}-{rows}-gathered")]
+    compiled = config("fsdp", rows, compile=True, recompute_every=2, reshard_after_forward=False)
+    trainings += [(base, compiled, tmp_path / f"{family}-{rows}-compiled")]
     for name, cfg in (
         ("fsdp", config("fsdp", rows)),
         ("ddp", config("ddp", rows)),
         ("split", config("fsdp", rows, tensor_parallel=2, recompute_every=1)),
+        ("compiled", config("fsdp", rows, compile=True)),
     ):
         resumed = tmp_path / f"{family}-{rows}-resumed_{name}"
         stop(base, config("single", rows), resumed)
@@ -92,3 +96,21 @@ def test_copies_of_shards_and_a_rank_alone_are_one_too(bases: dict[str, Path], t
         assert_close(tmp_path / name, tmp_path / "here")
     run_ranks(partial(train, base, config("single"), tmp_path / "alone"), 1, num_threads=1)
     assert curve(tmp_path / "alone") == curve(tmp_path / "here")
+
+
+@pytest.mark.slow
+def test_one_rank_of_fsdp_is_a_training_on_one_device_and_goes_on_where_that_stopped(
+    bases: dict[str, Path], tmp_path: Path
+) -> None:
+    base = bases["qwen2-untied"]
+    train(base, config("single"), tmp_path / "single")
+    stop(base, config("single"), tmp_path / "resumed")
+    names = {"plain": {}, "resumed": {}, "bf16": {"precision": "bf16"}}
+    trainings = [(base, config("fsdp", devices=1, **options), tmp_path / name) for name, options in names.items()]
+    results = run_ranks(partial(train_all, trainings), 1, num_threads=1)
+    assert [result.resumed_from_step for result in results] == [0, 5, 0]
+    for name in ("plain", "resumed"):
+        assert_close(tmp_path / name, tmp_path / "single")
+    (two,) = run_ranks(partial(train_all, [(base, config("fsdp", precision="bf16"), tmp_path / "two")]), 2, num_threads=1)
+    assert two.steps == STEPS
+    assert curve(tmp_path / "bf16") == pytest.approx(curve(tmp_path / "two"), rel=0.01)

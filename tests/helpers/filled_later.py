@@ -7,10 +7,11 @@ import runpy
 import sys
 from pathlib import Path
 
-from dgr_lightning.pipeline import disk_room
-
 if __name__ == "__main__":
-    disk_room.free_bytes = lambda path: 2**60
     del sys.argv[0]
     sys.path[0] = str(Path(sys.argv[0]).parent)
+
+    from dgr_lightning.pipeline import disk_room
+
+    disk_room.free_bytes = lambda path: 2**60
     runpy.run_path(sys.argv[0], run_name="__main__")

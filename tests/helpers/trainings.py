@@ -61,6 +61,12 @@ def compile_eagerly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.nn.Module, "compile", lambda module, **options: real(module, backend="eager", **options))
 
 
+def compile_without_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `compile_eagerly`, and divided into a forward and a backward pass as the real compiler does it."""
+    real, backend = torch.nn.Module.compile, "aot_eager_decomp_partition"
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module, **options: real(module, backend=backend, **options))
+
+
 WORDS = "start with 9 , step a : subtract 5 multiply 8 last digit is it harmful to"
 
 

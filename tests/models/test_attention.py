@@ -1,6 +1,8 @@
 """Attention document by document: on the CPU it is SDPA's to rounding, whichever way a length goes; varlen is tried first."""
 
 import re
+from collections.abc import Callable
+from functools import wraps
 
 import pytest
 import torch
@@ -62,9 +64,21 @@ def varlen(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale=None, w
     return torch.cat(attended, 2)[0].transpose(0, 1)
 
 
-def everything(*arguments, enable_gqa=False, **options):
+def varlen_of_2_11(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, return_aux=None, scale=None, window_size=(-1, -1)):
+    """Groups of heads are left to the kernel."""
+    options = {"scale": scale, "window_size": window_size, "enable_gqa": query.shape[1] != key.shape[1]}
+    return varlen(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, **options)
+
+
+def varlen_of_2_10(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, is_causal=False, return_aux=None):
+    window = (-1, 0) if is_causal else (-1, -1)
+    return varlen_of_2_11(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, window_size=window)
+
+
+@wraps(varlen)
+def everything(*arguments, **options):
     """An attention that sees what comes after."""
-    return varlen(*arguments, enable_gqa=enable_gqa, **options | {"window_size": (-1, -1)})
+    return varlen(*arguments, **options | {"window_size": (-1, -1)})
 
 
 @pytest.fixture
@@ -74,15 +88,11 @@ def untried():
     module.varlen_is_sdpa.cache_clear()
 
 
-def varlen_of_2_11(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale=None, window_size=(-1, -1)):
-    """Of torch 2.11, without a word about fewer key-value heads."""
-    shared = query.shape[1] != key.shape[1]
-    return varlen(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, scale=scale, window_size=window_size, enable_gqa=shared)
-
-
 @pytest.mark.parametrize("groups", [1, 3])
-@pytest.mark.parametrize("release", [varlen, varlen_of_2_11])
-def test_varlen_attention_is_called_as_it_is_documented(untried, monkeypatch: pytest.MonkeyPatch, groups: int, release) -> None:
+@pytest.mark.parametrize("release", [varlen, varlen_of_2_11, varlen_of_2_10])
+def test_varlen_attention_is_called_as_each_release_has_it(
+    untried, monkeypatch: pytest.MonkeyPatch, release: Callable[..., torch.Tensor], groups: int
+) -> None:
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", release)
     with torch.inference_mode():
         assert module.varlen_is_sdpa(torch.device("cpu"), torch.bfloat16, 16, groups)
@@ -99,9 +109,10 @@ def test_a_model_that_takes_varlen_attention_learns_the_same(untried, monkeypatc
     """Varlen is tried in the first layer of the first row, among what is computed again in the backward pass."""
     calls = []
 
-    def counted(*arguments, enable_gqa=False, **options):
+    @wraps(varlen)
+    def counted(*arguments, **options):
         calls.append(len(arguments[3]))
-        return varlen(*arguments, enable_gqa=enable_gqa, **options)
+        return varlen(*arguments, **options)
 
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", counted)
     encoded = [Encoded(list(range(2, 2 + length)), 3) for length in (23, 7, 40)]

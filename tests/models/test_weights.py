@@ -115,3 +115,21 @@ def test_torn_weights_are_refused(folder):
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(UserError, match="cannot be loaded"):
         load_model(folder, "fp32", "cpu")
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_linear_weights_held_in_bf16_compute_what_autocast_does_and_come_back_as_they_were(tied):
+    from dgr_lightning.models.weights import linear_weights_in
+    from tests.helpers.trainings import small_model
+
+    model, ids = small_model("Qwen2", tie_word_embeddings=tied), torch.arange(3, 40)[None]
+    places = {name: weight.data_ptr() for name, weight in model.named_parameters()}
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        expected = model(input_ids=ids).logits
+        with linear_weights_in(model, torch.bfloat16):
+            types = {name: weight.dtype for name, weight in model.named_parameters()}
+            assert torch.equal(model(input_ids=ids).logits, expected)
+    assert types["model.layers.0.mlp.up_proj.weight"] == torch.bfloat16 and types["model.embed_tokens.weight"] == torch.float32
+    assert {name: weight.data_ptr() for name, weight in model.named_parameters()} == places
+    model(input_ids=ids).logits.sum().backward()
+    assert all(weight.grad.dtype == torch.float32 for weight in model.parameters())

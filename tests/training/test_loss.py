@@ -7,7 +7,7 @@ from dgr_lightning.models.attention import Documents
 from dgr_lightning.models.chat import Encoded
 from dgr_lightning.training.loss import TargetLoss, summed_cross_entropy
 from dgr_lightning.training.packing import IGNORED, collate
-from tests.helpers.trainings import compile_eagerly, plain_loss, small_model
+from tests.helpers.trainings import plain_loss, small_model
 
 
 def documents() -> list[Encoded]:
@@ -86,19 +86,6 @@ def test_a_model_that_mixes_documents_is_found_out(monkeypatch: pytest.MonkeyPat
     honest = attention.document_attention
     monkeypatch.setattr(attention, "document_attention", leak)
     assert not TargetLoss(small_model("Qwen3").to(dtype)).isolates_documents
-
-
-def test_layers_are_compiled_once_whatever_the_documents(monkeypatch: pytest.MonkeyPatch) -> None:
-    from dgr_lightning.distributed.fsdp import compile_layers
-
-    compile_eagerly(monkeypatch)
-    monkeypatch.setattr(torch._dynamo.config, "fail_on_recompile_limit_hit", True)
-    model = small_model("Qwen3")
-    compile_layers(model)
-    target_loss = TargetLoss(model.train())
-    for count in range(1, 12):
-        row = collate([Encoded([5 + place for place in range(4 + 3 * index)], 2) for index in range(count)])
-        target_loss(row).backward()
 
 
 def test_a_model_with_a_window_keeps_its_own_attention() -> None:

@@ -68,6 +68,36 @@ def test_a_row_that_is_full_is_left_as_it_is() -> None:
     assert row["targets"].tolist() == [*range(19, 63), *range(64 + 43, 127)]
 
 
+@pytest.mark.parametrize(
+    ("num_tokens", "length"), [(1, 64), (1000, 1024), (1025, 1152), (4096, 4096), (4097, 4608), (8192, 8192)]
+)
+def test_rows_for_compiled_layers_have_eight_lengths_in_an_octave(num_tokens: int, length: int) -> None:
+    document = Encoded([7] * num_tokens, 1)
+    row = collate([document], few_lengths=True)
+    assert row["input_ids"].shape == row["labels"].shape == row["position_ids"].shape == (1, length)
+    assert row["document_lengths"] == [num_tokens] + ([length - num_tokens] if length > num_tokens else [])
+    exact = collate([document])
+    assert torch.equal(
+        row["labels"][0, row["targets"]][: num_tokens - 1], exact["labels"][0, exact["targets"]][: num_tokens - 1]
+    )
+    assert int((row["labels"] != IGNORED).sum()) == num_tokens - 1
+
+
+def test_padding_to_few_lengths_is_counted_and_changes_nothing_else() -> None:
+    rng = random.Random(1)
+    encoded = documents(*(rng.randint(100, 1000) for _ in range(400)))
+    options = {"batch_size": 8, "max_tokens": 8192, "seed": 1, "epochs": 1}
+    many, few = StepLoader(encoded, **options), StepLoader(encoded, **options, few_lengths=True)
+    lengths: set[int] = set()
+    for exact, step in zip(many, few, strict=True):
+        lengths |= {row["input_ids"].shape[1] for row in step["rows"]}
+        assert step["num_padded_tokens"] == sum(row["input_ids"].shape[1] for row in step["rows"])
+        assert {key: step[key] for key in ("num_targets", "denominator", "num_tokens", "num_pairs")} == {
+            key: exact[key] for key in ("num_targets", "denominator", "num_tokens", "num_pairs")
+        }
+    assert len(lengths) <= 12 and few.padding_fraction(50) < 0.06
+
+
 def seen(loader: StepLoader) -> list[list[int]]:
     """The documents of each step, known by their first token, in any order of rows."""
     steps = []

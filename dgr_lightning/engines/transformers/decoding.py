@@ -11,16 +11,19 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import count
 from typing import TYPE_CHECKING
 
 import torch
+from rich.markup import escape
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
+from dgr_lightning.console import say
 from dgr_lightning.engines.engine import LENGTH, STOP, Sampling, noise_stream
 from dgr_lightning.engines.sampling import sample_tokens, uniforms
 from dgr_lightning.engines.transformers.kv_cache import KeyValueCache
+from dgr_lightning.engines.transformers.static_steps import BLOCK_STEPS, StaticSteps
+from dgr_lightning.errors import one_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -92,6 +95,9 @@ class ContinuousBatch:
         # By slot: the next input token, its position, tokens generated, stream of noise, first column.
         self._state = torch.empty(5, 0, dtype=torch.long, device=self._device)
         self._cache = KeyValueCache(cache_dtype, self._device, 0, 0)
+        self._block_steps = BLOCK_STEPS[self._device.type]
+        self._steps: StaticSteps | None = None
+        self._is_warm = False
 
     @property
     def busy(self) -> bool:
@@ -111,17 +117,42 @@ class ContinuousBatch:
     def run(self) -> list[tuple[DecodingRow, str]]:
         """Decodes until something is finished; returns the finished rows, each with its finish reason."""
         finished: list[tuple[DecodingRow, str]] = []
-        for step in count(1):
+        num_steps = 0
+        while self.busy and not (finished and num_steps >= _MIN_STEPS):
             self._schedule()
-            for slot, token in enumerate(self._step()):
-                row = self._rows[slot]
-                reason = row.append(token, self._stop_ids) if row else None
-                if row and reason:
-                    finished.append((row, reason))
-                    self._rows[slot] = None
-            if not self.busy or (finished and step >= _MIN_STEPS):
-                break
+            for tokens in self._block():
+                num_steps += 1
+                for slot, token in enumerate(tokens):
+                    row = self._rows[slot]
+                    reason = row.append(token, self._stop_ids) if row else None
+                    if row and reason:
+                        finished.append((row, reason))
+                        self._rows[slot] = None
         return finished
+
+    def _block(self) -> list[list[int]]:
+        """Makes one step or several, and returns the next tokens of every slot, step by step."""
+        if self._block_steps == 1:
+            return [self._step()]
+        if not self._is_warm:  # the first step of a shape sets up what a graph cannot
+            self._is_warm = True
+            return [self._step()]
+        if self._steps is None:
+            try:
+                self._steps = StaticSteps(self._model, self._cache, self._state, self._sampling, self._last_position)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                say(f"[dim]decoding step by step, since a step cannot be recorded: {escape(one_line(error, 120))}[/]")
+                self._block_steps = 1
+                return [self._step()]
+        num_steps = min(self._block_steps, self._cache.num_columns - self._cache.end)
+        blocks, exact = self._steps.run(num_steps, [row is not None for row in self._rows])
+        return blocks if exact else [*blocks, self._step()]
+
+    def _forget_steps(self) -> None:
+        """Drops the recorded step, whose slots and columns are no longer there."""
+        self._steps, self._is_warm = None, False
 
     def _schedule(self) -> None:
         """Fills free slots, or adds or removes some, where enough of them are concerned; makes room for the next column."""
@@ -131,7 +162,7 @@ class ContinuousBatch:
                 num_free += self._add_slots(num_free)
             if num_free * 8 >= len(self._rows):
                 self._admit()
-        elif num_free * 4 >= len(self._rows):
+        elif num_free * (4 if self._block_steps == 1 else 2) >= len(self._rows):  # each shape is recorded anew
             self._repack([slot for slot, row in enumerate(self._rows) if row])
         if self._cache.end == self._cache.num_columns:
             self._make_room()
@@ -178,6 +209,7 @@ class ContinuousBatch:
         """Prefills waiting rows into free slots."""
         if not any(self._rows):
             num_slots = min(self._batch_size, len(self._waiting))
+            self._forget_steps()
             self._rows = [None] * num_slots
             self._state = torch.zeros(5, num_slots, dtype=torch.long, device=self._device)
             self._cache = KeyValueCache(self._dtype, self._device, num_slots, end=len(self._waiting[0].ids) - 1)
@@ -229,6 +261,7 @@ class ContinuousBatch:
 
     def _repack(self, slots: Sequence[int], front: int = 0) -> None:
         """Keeps only `slots`, after `front` unused columns."""
+        self._forget_steps()
         moved = self._cache.repack(slots, self._growth(), front)
         self._rows = [self._rows[slot] for slot in slots]
         self._state = self._state[:, torch.tensor(slots, device=self._device)]

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -49,6 +50,16 @@ class KeyValueCache:
         self.layers = Cache(layers=[])
         self._dtype, self._device = dtype, device
         self._tensors: list[Tensor] = []
+        self._column: Tensor | None = None
+
+    @contextmanager
+    def writing_at(self, column: Tensor) -> Iterator[None]:
+        """Has `append` write to a column that only the device knows, int64 (1,), and return all columns of the cache."""
+        self._column = column
+        try:
+            yield
+        finally:
+            self._column = None
 
     def allocate(self, states: Sequence[Tensor], num_columns: int, min_slots: int) -> None:
         """Allocates the tensors, for fewer slots where the device's memory is not enough, down to `min_slots`.
@@ -110,6 +121,10 @@ class KeyValueCache:
     def append(self, pair: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Writes the next column of the layer whose keys are tensor `pair`; returns all columns in use with it."""
         held_keys, held_values = self._tensors[pair : pair + 2]
+        if self._column is not None:
+            held_keys.index_copy_(2, self._column, keys.to(held_keys.dtype))
+            held_values.index_copy_(2, self._column, values.to(held_values.dtype))
+            return held_keys, held_values
         held_keys[:, :, self.end] = keys[:, :, 0]
         held_values[:, :, self.end] = values[:, :, 0]
         return held_keys[:, :, self.begin : self.end + 1], held_values[:, :, self.begin : self.end + 1]

@@ -16,10 +16,11 @@ from pathlib import Path
 from dgr_lightning.config import EngineConfig
 from dgr_lightning.config.setting import AUTO
 from dgr_lightning.console import say
+from dgr_lightning.distributed.gpu_memory import smallest_gpu_memory
 from dgr_lightning.engines.engine import Completion, Decoder, Request, Sampling
 from dgr_lightning.engines.request_queue import RequestQueue, with_budgets
 from dgr_lightning.engines.vllm.arguments import engine_arguments
-from dgr_lightning.engines.vllm.environments import cpu_environments, cuda_environments, smallest_memory, visible_devices
+from dgr_lightning.engines.vllm.environments import cpu_environments, cuda_environments, visible_devices
 from dgr_lightning.engines.vllm.messages import Generate, Generated, Score, Scored, Setup
 from dgr_lightning.engines.vllm.pool import VllmPool
 from dgr_lightning.engines.vllm.sizing import ModelSize, explanation, tensor_parallel_size
@@ -161,7 +162,7 @@ def _engine_of(key: str, num_engines: int) -> int:
 def _sized(engine: EngineConfig, folder: Path, trust_remote_code: bool) -> EngineConfig:
     """Returns the config with the number of devices that one engine is split over, and says so where it is not one."""
     devices = visible_devices()
-    memory = smallest_memory() if len(devices) > 1 else None
+    memory = smallest_gpu_memory() if len(devices) > 1 else None
     if memory is None:
         return replace(engine, tensor_parallel=1)
     model = ModelSize.of(folder, engine.precision, trust_remote_code)

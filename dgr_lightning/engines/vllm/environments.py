@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from importlib import metadata
 
 from dgr_lightning.config import EngineConfig
@@ -30,11 +28,6 @@ WORKER = COMMON | {
 }
 """Environment of a worker of engine=vllm."""
 
-_SMALLEST_MEMORY = """
-from torch import cuda
-print(min(cuda.get_device_properties(index).total_memory for index in range(cuda.device_count())))
-"""
-
 
 def cuda_environments(engine: EngineConfig) -> list[dict[str, str]]:
     """Returns for each engine the variables that give it its GPUs.
@@ -58,15 +51,6 @@ def visible_devices() -> list[str]:
 
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return [str(i) for i in range(torch.cuda.device_count())] if visible is None else [*filter(None, visible.split(","))]
-
-
-def smallest_memory() -> int | None:
-    """Returns the bytes of the GPU with the least memory of those that are visible; None where that cannot be found out.
-
-    Asked in a process of its own: CUDA, once started, would keep a part of the first GPU's memory in this one.
-    """
-    answer = subprocess.run([sys.executable, "-P", "-c", _SMALLEST_MEMORY], capture_output=True, text=True, check=False)
-    return int(answer.stdout) if answer.returncode == 0 and answer.stdout.strip().isdigit() else None
 
 
 def cpu_environments(engine: EngineConfig) -> list[dict[str, str]]:

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from dgr_lightning.engines.vllm.engine import VllmEngine
-from dgr_lightning.engines.vllm.environments import smallest_memory
 from dgr_lightning.engines.vllm.sizing import GIB, ModelSize
 from dgr_lightning.errors import UserError
 from tests.helpers.stand_in_pool import CONFIG, StandInPool, Words
@@ -45,7 +44,7 @@ def test_auto_splits_an_engine_over_as_many_gpus_as_its_weights_and_a_batch_take
     large = ModelSize(32_763_876_352, 64, 40, 8, 128, 2)
     monkeypatch.setattr("dgr_lightning.engines.vllm.engine.VllmPool", StandInPool)
     monkeypatch.setattr("dgr_lightning.engines.vllm.engine.ModelSize.of", lambda *of: large)
-    monkeypatch.setattr("dgr_lightning.engines.vllm.engine.smallest_memory", lambda: 80 * GIB)
+    monkeypatch.setattr("dgr_lightning.engines.vllm.engine.smallest_gpu_memory", lambda: 80 * GIB)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
 
     def started(**settings) -> VllmEngine:
@@ -62,15 +61,11 @@ def test_auto_splits_an_engine_over_as_many_gpus_as_its_weights_and_a_batch_take
     assert started(tensor_parallel=4)._pool.setup.arguments["tensor_parallel_size"] == 4
     assert "tensor parallel over" not in capsys.readouterr().out
     # Without an answer about memory, and with one device, nothing is split.
-    monkeypatch.setattr("dgr_lightning.engines.vllm.engine.smallest_memory", lambda: None)
+    monkeypatch.setattr("dgr_lightning.engines.vllm.engine.smallest_gpu_memory", lambda: None)
     assert started(tensor_parallel="auto")._pool.setup.arguments["tensor_parallel_size"] == 1
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
-    monkeypatch.setattr("dgr_lightning.engines.vllm.engine.smallest_memory", pytest.fail)
+    monkeypatch.setattr("dgr_lightning.engines.vllm.engine.smallest_gpu_memory", pytest.fail)
     assert len(started(tensor_parallel="auto")._pool.environments) == 1
-
-
-def test_without_a_gpu_its_memory_is_unknown():
-    assert smallest_memory() is None or smallest_memory() > GIB
 
 
 def test_a_cpu_has_no_tensor_parallel_group(fed):
