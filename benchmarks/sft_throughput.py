@@ -2,6 +2,7 @@
 
     python -m benchmarks.sft_throughput                                          # on the CPU: half an hour on two cores
     python -m benchmarks.sft_throughput --rows STAR-1.json --tokenizer FOLDER    # the same on real rows
+    python -m benchmarks.sft_throughput --shapes thin --side ours                # one run: SmolLM2-135M, a minute or two
     python -m benchmarks.sft_throughput --gpu                                    # 1.5B and 7B, packed 8k, one GPU
 
 Both sides train the same random weights on the same ids in the same order (TRL gets them tokenized and with labels): AdamW,
@@ -43,15 +44,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for `python b
 from dgr_lightning.processes import die_with_parent, keep_freed_memory
 
 ROOT = Path(__file__).resolve().parent.parent
-LR, MAX_LENGTH = 1e-4, 1024
+LR, MAX_LENGTH, EXAMPLES = 1e-4, 1024, 8
 # SFTTrainer's default, and its options that could be faster here; 3 rows packed to 1,024 tokens are about 8 examples of STAR-1.
 # Its Liger and flash attention run on GPUs only; chunked loss is its default.
-PLAIN: dict[str, Any] = {"per_device_train_batch_size": 8}
+PLAIN: dict[str, Any] = {"per_device_train_batch_size": EXAMPLES}
 FAST = PLAIN | {"gradient_checkpointing": False}
 TRL_SETTINGS: dict[str, dict[str, Any]] = {
     "default": PLAIN,
     "no recomputing": FAST,
-    "one example at a time": FAST | {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8},
+    "one example at a time": FAST | {"per_device_train_batch_size": 1, "gradient_accumulation_steps": EXAMPLES},
     "padding-free": FAST | {"padding_free": True, "max_length": None},  # which it requires; no row is longer anyway
     "bfd": FAST | {"packing": True, "per_device_train_batch_size": 3},
     "bfd, a row at a time": FAST | {"packing": True, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 3},
@@ -62,7 +63,23 @@ TRL_SETTINGS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Shape:
-    """A Qwen2 model, and how it is trained."""
+    """A model, and how it is trained.
+
+    Attributes:
+        vocabulary: tokens.
+        width: of the hidden states.
+        intermediate: width of the MLPs.
+        layers: number of them.
+        heads: of queries.
+        groups: key-value heads.
+        tied: whether the output layer is the embeddings.
+        examples: per optimizer step.
+        max_length: tokens of an example, and of TRL's packed rows.
+        max_tokens: capacity of our packed rows.
+        optimizer: `sft.optimizer`.
+        family: the architecture, Qwen2 or Llama.
+        lengths: made rows have lengths between these two, evenly; None: those of STAR-1.
+    """
 
     vocabulary: int
     width: int
@@ -71,14 +88,32 @@ class Shape:
     heads: int
     groups: int
     tied: bool
-    examples: int = 8
+    examples: int = EXAMPLES
     max_length: int = MAX_LENGTH
+    max_tokens: int = 8192
     optimizer: str = "adamw"
+    family: str = "Qwen2"
+    lengths: tuple[int, int] | None = None
 
 
 SHAPES = {
     "small": Shape(4096, 384, 1024, 5, 6, 2, tied=True),
     "large": Shape(151_936, 256, 1024, 4, 4, 1, tied=True),
+    # SmolLM2-135M, whose documents get a row each; 3 rows packed to 2,048 tokens are about 4 of them.
+    "thin": Shape(
+        49_152,
+        576,
+        1536,
+        30,
+        9,
+        3,
+        tied=True,
+        examples=4,
+        max_length=2048,
+        max_tokens=2048,
+        family="Llama",
+        lengths=(1000, 2000),
+    ),
     # R1-Distill-Qwen; AdamW's fp32 moments of the 7B would not fit beside its weights.
     "1.5B": Shape(151_936, 1536, 8960, 28, 12, 2, tied=False, examples=64, max_length=8192),
     "7B": Shape(152_064, 3584, 18_944, 28, 28, 4, tied=False, examples=64, max_length=8192, optimizer="adamw8bit-torchao"),
@@ -124,7 +159,7 @@ class Job:
 class Run:
     """The figures of a run, one per step in each list. `ends` are the times of the steps' ends in seconds, `peak` is bytes.
 
-    `peak_flops` is a GPU's peak, if the project's table has it.
+    `peak_flops` is that of the device: a GPU's, if the project's table has it, or the CPU's, measured after the training.
     """
 
     tokens: list[int] = field(default_factory=list)
@@ -139,6 +174,11 @@ class Run:
     def rate(self) -> float:
         """Tokens a second."""
         return sum(self.tokens[1:]) / (self.ends[-1] - self.ends[0])
+
+    def share_of(self, peak: float | None) -> str:
+        """Returns what it computed, as the project counts it, and its share of a peak in FLOP/s, if that is known."""
+        done = self.rate * self.flops_per_token
+        return f"MFU {done / peak:.1%} of {peak / 1e12:.3g} TFLOP/s" if peak else f"{done / 1e12:.0f} TFLOP/s, of unknown peak"
 
     def __str__(self) -> str:
         """Returns the figures in one line."""
@@ -160,6 +200,7 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=3, help="pairs per configuration")
     parser.add_argument("--steps", type=int, default=3, help="optimizer steps per run, of which the first is not timed")
     parser.add_argument("--shapes", help=f"comma-separated, of {', '.join(SHAPES)}; default small,large, with --gpu 1.5B,7B")
+    parser.add_argument("--side", choices=["ours", "full logits", *TRL_SETTINGS], help="run this side alone, once a shape")
     parser.add_argument("--best", choices=list(TRL_SETTINGS), help="TRL's best setting, instead of trying all")
     parser.add_argument(
         "--processor-time", action="store_true", help="measure processor time: for a busy machine, with OMP_NUM_THREADS=1"
@@ -174,6 +215,11 @@ def main() -> int:
     print(_machine(), flush=True)
     shapes = (args.shapes or ("1.5B,7B" if args.gpu else "small,large")).split(",")
     with tempfile.TemporaryDirectory(prefix="dgr-benchmark-") as scratch:
+        if args.side:
+            for name in shapes:
+                run = _run(_jobs(args, name, Path(scratch))(args.side, args.steps))
+                print(f"{name}, {args.side}: {run}, {run.share_of(run.peak_flops)}", flush=True)
+            return 0
         results = [(_measure_gpu if args.gpu else _measure_cpu)(args, name, Path(scratch)) for name in shapes]
     if args.gpu:
         return 0
@@ -199,7 +245,8 @@ def _measure_cpu(args: argparse.Namespace, name: str, scratch: Path) -> dict[str
     for pair in range(args.pairs):
         for side in list(runs)[:: 1 if pair % 2 == 0 else -1]:
             runs[side].append(_run(jobs(side, args.steps)))
-            print(f"  pair {pair + 1}, {side}: {runs[side][-1]}", flush=True)
+            run = runs[side][-1]
+            print(f"  pair {pair + 1}, {side}: {run}, {run.share_of(run.peak_flops)}", flush=True)
     full = _run(jobs("full logits", args.steps))
     print(f"  full logits: {full}")
     ours, default = runs["ours"], runs["default"]
@@ -230,9 +277,7 @@ def _measure_gpu(args: argparse.Namespace, name: str, scratch: Path) -> dict[str
             print(f"{name}, {side}: not measured: {error}", flush=True)
             continue
         peak = args.peak_tflops * 1e12 if args.peak_tflops else run.peak_flops
-        done = run.rate * run.flops_per_token
-        share = f"MFU {done / peak:.1%} of {peak / 1e12:g} TFLOP/s" if peak else f"{done / 1e12:.0f} TFLOP/s, of unknown peak"
-        print(f"{name}, {side}: {run}, {share}", flush=True)
+        print(f"{name}, {side}: {run}, {run.share_of(peak)}", flush=True)
     return {}
 
 
@@ -260,7 +305,7 @@ def _jobs(args: argparse.Namespace, name: str, scratch: Path) -> Callable[[str, 
 def _rows(args: argparse.Namespace, shape: Shape, number: int) -> list[tuple[list[int], int]]:
     """Returns ids and number of prompt tokens of examples; ids are taken modulo the vocabulary of the shape."""
     if args.rows is None:
-        return made_rows(shape.vocabulary, number)
+        return made_rows(shape.vocabulary, number, shape.lengths)
     from dgr_lightning.config import FieldsConfig
     from dgr_lightning.data.file_readers import columns, read_rows
     from dgr_lightning.data.row_parsing import parse_rows
@@ -281,11 +326,17 @@ def _rows(args: argparse.Namespace, shape: Shape, number: int) -> list[tuple[lis
     return [([id_ % shape.vocabulary for id_ in one.ids], one.num_prompt) for one in encoded]
 
 
-def made_rows(vocabulary: int, number: int) -> list[tuple[list[int], int]]:
-    """Returns examples as long as those of STAR-1; their tokens follow Zipf's law, so that there is something to learn."""
+def made_rows(vocabulary: int, number: int, between: tuple[int, int] | None = None) -> list[tuple[list[int], int]]:
+    """Returns examples as long as those of STAR-1, or evenly `between` two lengths.
+
+    Their tokens follow Zipf's law, so that there is something to learn.
+    """
     rng = random.Random(0)
     words = [int((vocabulary + 1) ** rng.random()) - 1 for _ in range(100_000)]
-    lengths = [min(1100, max(40, round(rng.lognormvariate(5.93, 0.4)))) for _ in range(number)]
+    if between is None:
+        lengths = [min(1100, max(40, round(rng.lognormvariate(5.93, 0.4)))) for _ in range(number)]
+    else:
+        lengths = [rng.randint(*between) for _ in range(number)]
     return [(rng.choices(words, k=length), 27) for length in lengths]
 
 
@@ -322,17 +373,17 @@ def _run_worker() -> None:
     with redirect_stdout(sys.stderr):
         (_train_ours if job.side in ("ours", "full logits") else _train_trl)(job, run)
         device = torch.device("cuda" if job.gpu else "cpu")
-        run.peak, run.peak_flops = peak_memory_bytes(device), peak_flops(device, "bf16") if job.gpu else None
+        run.peak, run.peak_flops = peak_memory_bytes(device), peak_flops(device, "bf16")
     print(json.dumps(asdict(run)))
 
 
 def random_model(shape: Shape, device: str) -> Any:
     """Returns random weights in fp32, the same every time."""
     import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
+    import transformers
 
     torch.manual_seed(0)
-    config = Qwen2Config(
+    config = getattr(transformers, f"{shape.family}Config")(
         vocab_size=shape.vocabulary,
         hidden_size=shape.width,
         intermediate_size=shape.intermediate,
@@ -346,7 +397,7 @@ def random_model(shape: Shape, device: str) -> Any:
         pad_token_id=0,
     )
     with torch.device(device):
-        return Qwen2ForCausalLM(config)
+        return getattr(transformers, f"{shape.family}ForCausalLM")(config)
 
 
 def _model(job: Job) -> Any:
@@ -377,6 +428,7 @@ def _train_ours(job: Job, run: Run) -> None:
         lr=LR,
         batch_size=shape.examples,
         max_length=shape.max_length,
+        max_tokens=shape.max_tokens,
         weight_decay=0.0,
         warmup_ratio=0.0,
         optimizer=job.optimizer,
@@ -433,7 +485,8 @@ def _train_trl(job: Job, run: Run) -> None:
                 torch.cuda.synchronize()
             run.ends.append(job.clock())
 
-    shape, setting = SHAPES[job.shape], TRL_SETTINGS[job.side]
+    shape = SHAPES[job.shape]
+    setting = {key: shape.examples if value == EXAMPLES else value for key, value in TRL_SETTINGS[job.side].items()}
     if job.gpu:  # long rows, and packed ones fill them
         setting = setting | {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 3 if "packing" in setting else 64}
     rows = job.read_rows()

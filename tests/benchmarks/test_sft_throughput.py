@@ -38,6 +38,8 @@ def test_made_rows_are_as_long_as_star1s_and_the_same_every_time() -> None:
     assert 330 < lengths[32] < 420 and lengths[-1] <= 1100
     assert max(id_ for ids, _ in rows for id_ in ids) < 4096
     assert rows == sft_throughput._rows(args, sft_throughput.SHAPES["small"], 64)
+    long = sft_throughput._rows(args, sft_throughput.SHAPES["thin"], 64)
+    assert 1000 <= min(len(ids) for ids, _ in long) < 1100 and 1900 < max(len(ids) for ids, _ in long) <= 2000
 
 
 def test_rows_of_a_file_are_encoded_and_folded_into_the_vocabulary(micro_folder: Path, tmp_path: Path) -> None:
@@ -52,6 +54,18 @@ def test_speed_is_counted_from_the_end_of_the_first_step() -> None:
     run = Run(tokens=[1000, 30, 50], targets=[900, 20, 40], losses=[2.0, 1.5, 1.0], ends=[10.0, 11.0, 12.0], peak=3 * 2**20)
     assert run.rate == 40.0
     assert str(run) == "40 tokens/s (30 target tokens/s), peak 3 MiB, loss 2.0000 → 1.0000 in 3 steps"
+
+
+def test_thin_is_a_smollm2_135m() -> None:
+    with torch.device("meta"):
+        model = sft_throughput.random_model(sft_throughput.SHAPES["thin"], "meta")
+    assert type(model).__name__ == "LlamaForCausalLM" and sum(weight.numel() for weight in model.parameters()) == 134_515_008
+
+
+def test_the_share_of_the_peak_is_told_where_the_peak_is_known() -> None:
+    run = Run(tokens=[1, 100], ends=[0.0, 2.0], flops_per_token=1e9)
+    assert run.share_of(200e9) == "MFU 25.0% of 0.2 TFLOP/s"
+    assert run.share_of(None) == "0 TFLOP/s, of unknown peak"
 
 
 def test_the_default_is_trl_as_it_comes() -> None:
