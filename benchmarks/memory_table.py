@@ -1,17 +1,22 @@
 """The memory that trainings of real models are planned with, as a Markdown table: GiB on each device.
 
     python -m benchmarks.memory_table
-    python -m benchmarks.memory_table --devices 8 --rows 4096 16384
+    python -m benchmarks.memory_table --models 7B --rows 4096 16384
 
 A cell is the peak without recomputing and with every layer recomputed, for one packed row of so many tokens in a step, all of
-them targets. One device trains under autocast; several shard the weights (fsdp). Figures are planned from the models' configs,
-not measured. The configs are those of deepseek-ai/DeepSeek-R1-Distill-Qwen-{1.5B,7B,14B,32B} on the Hugging Face hub.
+them targets, and layers that are not compiled. One device trains under autocast (`trainer.strategy=single`) or gathers its
+weights in bf16 as eight do (`fsdp`, what `auto` takes there for all weights). Figures are planned from the models' configs, not
+measured. The configs are those of deepseek-ai/DeepSeek-R1-Distill-Qwen-{1.5B,7B,14B,32B} on the Hugging Face hub.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
+from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for `python benchmarks/memory_table.py`
 
 from dgr_lightning.config import Config
 
@@ -31,23 +36,24 @@ WAYS = {"full, adamw": ("full", "adamw"), "full, 8-bit adamw": ("full", "8bit"),
 }
 
 
-def settings(method: str, optimizer: str, devices: int) -> Config:
+PLACES = {"1, autocast": (1, "single"), "1, fsdp": (1, "fsdp"), "8, fsdp": (8, "fsdp")}
+
+
+def settings(method: str, optimizer: str, devices: int, strategy: str) -> Config:
     """Returns the config of a training on GPUs in bf16."""
     cfg = Config()
     cfg.tuning.method = method
-    sharded = devices > 1
-    eight_bit = "adamw8bit-torchao" if sharded else "adamw8bit"
+    eight_bit = "adamw8bit-torchao" if strategy == "fsdp" else "adamw8bit"
     cfg.sft.optimizer = eight_bit if optimizer == "8bit" else optimizer
     trainer = cfg.trainer
     trainer.accelerator, trainer.precision, trainer.devices = "cuda", "bf16", devices
-    trainer.strategy = "fsdp" if sharded else "single"
+    trainer.strategy = strategy
     return cfg
 
 
 def main() -> None:
     """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--devices", type=int, nargs="+", default=[1, 8])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rows", type=int, nargs="+", default=[4096, 8192, 16384], help="tokens of the longest row")
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     wanted = parser.parse_args()
@@ -59,17 +65,19 @@ def main() -> None:
 
     outlines = {name: ModelOutline(AutoConfig.for_model(**QWEN2 | MODELS[name])) for name in wanted.models}
     print("| devices | model | trained | " + " | ".join(f"{tokens:,} tokens" for tokens in wanted.rows) + " |")
-    print("| ---: | --- | --- |" + " ---: |" * len(wanted.rows))
-    for devices in wanted.devices:
+    print("| --- | --- | --- |" + " ---: |" * len(wanted.rows))
+    for place, (devices, strategy) in PLACES.items():
         for name, outline in outlines.items():
             for way, (method, optimizer) in WAYS.items():
-                cfg = settings(method, optimizer, devices)
+                if method != "full" and place == "1, fsdp":
+                    continue  # frozen weights are bf16 already
+                cfg = settings(method, optimizer, devices, strategy)
                 cells = []
                 for tokens in wanted.rows:
                     row = RowSize((tokens,), tokens, several=False)
                     plans = [memory_plan(outline, cfg, row, every) for every in (0, 1)]
                     cells.append(" / ".join(f"{plan.total / 2**30:.0f}" for plan in plans))
-                print(f"| {devices} | {name} | {way} | " + " | ".join(cells) + " |", flush=True)
+                print(f"| {place} | {name} | {way} | " + " | ".join(cells) + " |", flush=True)
 
 
 if __name__ == "__main__":

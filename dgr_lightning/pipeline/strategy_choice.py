@@ -1,7 +1,7 @@
 """`trainer.strategy=auto`: shards of the model (FSDP), all of it on each device (DDP), or one device alone.
 
-On one GPU a full training gains by FSDP, which casts its fp32 weights to bf16 a layer at a time. The other way is autocast, with
-a residual stream in fp32 and bf16 copies of all weights at once.
+On one GPU a full training gains by FSDP, which casts its fp32 weights to bf16 a layer at a time. The other way is autocast,
+with a residual stream in fp32 and bf16 copies of all weights at once.
 
 Adapters are a hundredth of a model or less. Under FSDP the frozen weights would be gathered twice a step for them; under DDP
 their gradients alone are exchanged. So adapters are trained under DDP wherever it needs no more memory than there is, by the

@@ -56,6 +56,7 @@ def run(monkeypatch, *overrides: str) -> int:
     return entry.run(commands.train, "train", list(overrides))
 
 
+@pytest.mark.slow
 def test_a_machine_too_small_is_said_before_anything_is_generated(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.setenv("DGR_CACHE", str(tmp_path / "cache"))
     place = f"hydra.run.dir={tmp_path / 'run'}"

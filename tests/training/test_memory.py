@@ -12,6 +12,7 @@ from dgr_lightning.training.memory import ACTIVATIONS, COPIES, STATES, WEIGHTS, 
 from dgr_lightning.training.memory_sizes import ModelOutline
 from dgr_lightning.training.packing import LargestRow, collate
 from tests.helpers.measured_memory import Measured, documents, measure
+from tests.helpers.ranks import on_two_ranks
 from tests.helpers.trainings import config, save_base
 
 WIDE = {
@@ -109,6 +110,24 @@ def _saved(folder: Path, num_layers: int, row, compute: str) -> int:
     kept = sum(storage.nbytes() for place, storage in storages.items() if place not in weights)
     del total
     return kept
+
+
+def measure_all(ranks, folder: Path, cases: list) -> list[tuple[int, int]]:
+    """Planned and real bytes of trainings in two ranks, of the first of them."""
+    both_bytes = []
+    for every, lengths in cases:
+        changes = {"trainer_strategy": "fsdp", "trainer_devices": 2, "trainer_precision": "bf16"}
+        plan, real = both(folder, every, lengths, **changes)
+        both_bytes.append((plan.total, max(real.passes, real.step)))
+    return both_bytes
+
+
+@slow
+def test_the_plan_is_what_a_step_takes_on_each_of_two_ranks(tmp_path: Path) -> None:
+    wide = WIDE | {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 6}
+    folder = save_base(tmp_path / "model", "Qwen2", tie_word_embeddings=False, **wide)
+    for planned, real in on_two_ranks(measure_all, folder, [(0, [300, 150]), (1, [300, 150]), (0, [20])]):
+        assert planned == pytest.approx(real, rel=0.15)
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,18 @@
 """The largest row before the first step: it changes nothing, and runs out of memory at once."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
+from dgr_lightning.distributed.launch import run_ranks
 from dgr_lightning.errors import UserError
 from dgr_lightning.training import fit, rehearsal
 from dgr_lightning.training.memory_rows import RowsMemory
 from dgr_lightning.training.sft import SafetySft
+from tests.helpers.rank_trainings import config as rank_config
+from tests.helpers.rank_trainings import train_all
 from tests.helpers.trainings import assert_same_weights, curve, train
 
 
@@ -31,6 +35,21 @@ def test_weights_losses_and_noise_stay_the_same_to_the_bit(base: Path, tmp_path:
     assert row is again
     assert curve(tmp_path / "plain") == curve(tmp_path / "rehearsed")
     assert_same_weights(tmp_path / "plain", tmp_path / "rehearsed")
+
+
+def rehearsed_trainings(trainings: list) -> list:
+    """Several trainings in the same ranks, each of which begins with its largest row."""
+    fit._REHEARSING = ("cpu",)
+    return train_all(trainings)
+
+
+@pytest.mark.slow
+def test_two_ranks_rehearse_together_and_train_as_one(base: Path, tmp_path: Path) -> None:
+    train_all([(base, rank_config("single"), tmp_path / "one")])
+    trainings = [(base, rank_config(strategy), tmp_path / strategy) for strategy in ("fsdp", "ddp")]
+    run_ranks(partial(rehearsed_trainings, trainings), 2, num_threads=1)
+    for strategy in ("fsdp", "ddp"):
+        assert curve(tmp_path / strategy) == pytest.approx(curve(tmp_path / "one"), rel=1e-5)
 
 
 def test_a_device_too_small_is_found_before_step_1_with_what_fits(base: Path, tmp_path: Path, monkeypatch, capfd) -> None:
