@@ -18,6 +18,7 @@ import torch
 from dgr_lightning.config import Config, TrainerConfig
 from dgr_lightning.config.setting import AUTO
 from dgr_lightning.console import say
+from dgr_lightning.distributed.gpu_memory import smallest_gpu_memory
 from dgr_lightning.errors import UserError, one_line
 from dgr_lightning.training.memory import MemoryPlan, RowSize, memory_plan, usable
 from dgr_lightning.training.memory_sizes import ModelOutline
@@ -41,7 +42,7 @@ def device_memory(trainer: TrainerConfig) -> int | None:
     if trainer.device_memory_gib is not None:
         return int(trainer.device_memory_gib * GIB)
     if trainer.accelerator == "cuda" and torch.cuda.is_available():
-        return min(torch.cuda.get_device_properties(index).total_memory for index in range(torch.cuda.device_count()))
+        return smallest_gpu_memory()
     return None
 
 

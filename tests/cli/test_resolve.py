@@ -3,7 +3,6 @@
 import json
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -106,8 +105,7 @@ def eight_devices(monkeypatch):
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
         monkeypatch.setattr(torch._C, "_cuda_getCurrentRawStream", lambda index: 0, raising=False)  # fake tensors ask for it
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
-        properties = SimpleNamespace(total_memory=gib * 2**30)
-        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
+        monkeypatch.setattr("dgr_lightning.training.memory_fit.smallest_gpu_memory", lambda: gib * 2**30)
 
     return pretend
 
