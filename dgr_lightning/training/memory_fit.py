@@ -240,7 +240,8 @@ def _same_result(cfg: Config, num_devices: int, recomputing: Sequence[int | str]
         sharded.append({"trainer.strategy": "fsdp"})
     for devices in _DEVICES:
         if trainer.devices < devices <= num_devices and devices * trainer.nodes % (trainer.shard_size or 1) == 0:
-            sharded.append({"trainer.strategy": "fsdp", "trainer.devices": devices})
+            sharding: Change = {} if trainer.strategy == "fsdp" else {"trainer.strategy": "fsdp"}
+            sharded.append(sharding | {"trainer.devices": devices})
     if sharded:
         changes["devices"] = sharded
     shorter = [int(cfg.sft.max_tokens * share) // 64 * 64 for share in _SHORTER]
@@ -269,6 +270,9 @@ def _adapt(cfg: Config, overrides: Change) -> bool:
         else:
             section, name = key.split(".")
             setattr(getattr(cfg, section), name, value)
+    alone = cfg.trainer.devices == 1 and cfg.trainer.nodes == 1
+    if "tuning" in overrides and alone and not cfg.trainer.cpu_offload:
+        cfg.trainer.strategy = "single"  # what trainer.strategy=auto takes for adapters there, and what needs more
     wants_8_bit = "sft.optimizer" in overrides
     sharded = cfg.trainer.strategy == "fsdp"
     if wants_8_bit:

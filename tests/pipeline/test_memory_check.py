@@ -59,8 +59,9 @@ def run(monkeypatch, *overrides: str) -> int:
 @pytest.mark.slow
 def test_a_machine_too_small_is_said_before_anything_is_generated(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.setenv("DGR_CACHE", str(tmp_path / "cache"))
-    place = f"hydra.run.dir={tmp_path / 'run'}"
-    assert run(monkeypatch, place, "trainer=cpu", "trainer.device_memory_gib=0.005", "data.limit=8") == BAD_CONFIG
+    short = ["data.limit=8", "refine.max_new_tokens=64", "sft.max_length=128", "sft.max_tokens=128"]
+    overrides = [f"hydra.run.dir={tmp_path / 'run'}", "trainer=cpu", "trainer.device_memory_gib=0.005", *short]
+    assert run(monkeypatch, *overrides) == BAD_CONFIG
     error = capsys.readouterr().err
     assert "The training needs" in error and "for a row of" in error and "refine.max_new_tokens" in error
     assert not (tmp_path / "cache" / "rewrites").exists() and not (tmp_path / "run" / "refined.jsonl").exists()
@@ -110,7 +111,7 @@ def test_a_7b_on_one_card_of_80_gb_is_refused_with_overrides_that_are_accepted(p
     overrides = [*planned_7b, "trainer.devices=1", "trainer.device_memory_gib=80"]
     assert run(monkeypatch, *overrides) == BAD_CONFIG
     said = capsys.readouterr()
-    assert "Memory on one device (single) of 80 GiB" in said.out and "source as it is" in said.out
+    assert "Memory on one device (fsdp) of 80 GiB" in said.out and "source as it is" in said.out
     tried = [line.removeprefix("try: ").split() for line in said.err.splitlines() if line.startswith("try: ")]
     assert {"trainer.cpu_offload=true", "tuning=lora"} <= {override for changes in tried for override in changes}
     assert len(tried) >= 3
@@ -127,4 +128,4 @@ def test_eight_devices_that_are_not_here_are_planned_for(planned_7b, monkeypatch
 
 def test_without_a_device_memory_is_not_planned(planned_7b, monkeypatch, capsys) -> None:
     assert run(monkeypatch, *planned_7b, "trainer.devices=1") == DONE
-    assert "memory: not planned; trainer.accelerator=cuda trainer.device_memory_gib=80" in capsys.readouterr().out
+    assert "memory: not planned; trainer.accelerator=cuda trainer.device_name=H100" in capsys.readouterr().out
