@@ -15,7 +15,7 @@ probes), and need torch, lightning, transformers and no Hydra, omegaconf, datase
 | attention | versions; torch's varlen attention equals SDPA, forward and backward, 20 documents in 8,192 tokens |
 | cross_entropy | the fused loss at 152,064 words × 3,584: error, ms, memory on top |
 | layer | a 7B layer, eager and compiled: ms, bytes kept for the backward pass |
-| training | steps of 1.5B, and of 7B widths × 10 layers with and without recomputing: tokens/s, MFU, peak memory |
+| training | steps of 1.5B, eager and compiled, and of 7B widths × 10 layers with and without recomputing: tokens/s, MFU, peak |
 | profile | the kernels that take the time, the idle share, synchronisations a step |
 | fits | `fit` on one device, ddp, fsdp, offload, recompute, compile, killed and resumed: equal losses and exports |
 | decoding | probes at 1.5B, 96 sequences: ms a step |

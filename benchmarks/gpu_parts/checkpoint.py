@@ -85,7 +85,7 @@ def prove(setup: Setup) -> Iterator[Line]:
     cfg.trainer.checkpoint_every, cfg.probes.every = _EVERY, 0
     checkpoints = TimedCheckpoints(setup.folder / "checkpoints", num_weights)
     recorder = TimedRecorder(cfg, checkpoints, loader)
-    run(setup, module, loader, [recorder])
+    run(setup, training, module, loader, [recorder])
     yield from checkpoints.lines
     yield {
         "case": "steps",

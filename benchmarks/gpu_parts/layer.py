@@ -18,21 +18,24 @@ from dgr_lightning.training.packing import RowTensors, collate
 
 
 def prove(setup: Setup) -> Iterator[Line]:
-    """Yields a line eager and a line compiled."""
-    yield from each({name: partial(_measure, setup, compiled=name == "compiled") for name in ("eager", "compiled")})
+    """Yields a line eager and compiled, with weights in bf16 as FSDP gathers them, and one under autocast."""
+    ways = {"eager": (False, False), "compiled": (True, False), "eager, autocast": (False, True)}
+    yield from each(
+        {name: partial(_measure, setup, compiled=compiled, autocast=autocast) for name, (compiled, autocast) in ways.items()}
+    )
 
 
-def _measure(setup: Setup, *, compiled: bool) -> Line:
+def _measure(setup: Setup, *, compiled: bool, autocast: bool) -> Line:
     # Few words, so that embeddings take no part.
     shape = replace(DRY if setup.dry else SHAPES["7B"], layers=1, vocabulary=1024)
-    model = random_model(shape, str(setup.device)).train()
+    model = random_model(shape, str(setup.device)).to(torch.float32 if autocast else torch.bfloat16).train()
     use_document_attention(model)
     if compiled:
         compile_layers(model)
     rows = [_row(documents, setup) for documents in ((2, 4) if setup.dry else (10, 20))]
 
     def forward(row: RowTensors) -> Tensor:
-        with torch.autocast(setup.device.type, torch.bfloat16):
+        with torch.autocast(setup.device.type, torch.bfloat16, enabled=autocast):
             hidden: Tensor = model.base_model(
                 input_ids=row["input_ids"],
                 position_ids=row["position_ids"],
@@ -47,7 +50,7 @@ def _measure(setup: Setup, *, compiled: bool) -> Line:
     elapsed = milliseconds(learn, 10)
     model.zero_grad(set_to_none=True)
     tokens = [row["input_ids"].shape[1] for row in rows]
-    # The difference of two rows, since copies of the weights in bf16 are kept as well, whatever the row.
+    # The difference of two rows, since autocast keeps copies of the weights in bf16 as well, whatever the row.
     saved = [_saved_bytes(partial(forward, row)) for row in rows]
     allocated = None if setup.dry else [_allocated_bytes(partial(forward, row)) for row in rows]
     return {

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+import torch.distributed as dist
 from lightning.pytorch import Callback, Trainer
 
 from benchmarks.gpu_parts.part import Setup
@@ -21,7 +22,7 @@ from dgr_lightning.training.packing import StepLoader
 from dgr_lightning.training.sft import BARE_TRAINER, SafetySft
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 DRY = Shape(512, 32, 64, 2, 4, 2, tied=False, examples=4, max_length=1200)
 """The shape of every model in a dry run."""
@@ -40,6 +41,7 @@ class Training:
         shape: of the model; `examples` of it make a step.
         max_tokens: capacity of a row.
         steps: optimizer steps.
+        strategy: `fsdp`, as `trainer.strategy=auto` chooses on one GPU as well, or `single`: autocast.
         recompute_every: as `trainer.recompute_every`.
         compile: as `trainer.compile`.
     """
@@ -47,13 +49,19 @@ class Training:
     shape: Shape
     max_tokens: int
     steps: int
+    strategy: str = "fsdp"
     recompute_every: int = 0
     compile: bool = False
+
+    def trainer(self, setup: Setup) -> TrainerConfig:
+        """Returns its section of the config."""
+        return TrainerConfig(accelerator=setup.accelerator, strategy=self.strategy, devices=1, precision="bf16")
 
     def loader(self) -> StepLoader:
         """Returns its steps, one epoch of them."""
         encoded = encoded_rows(self.shape.vocabulary, self.shape.examples * self.steps)
-        return StepLoader(encoded, batch_size=self.shape.examples, max_tokens=self.max_tokens, seed=0, epochs=1)
+        size = self.shape.examples
+        return StepLoader(encoded, batch_size=size, max_tokens=self.max_tokens, seed=0, epochs=1, few_lengths=self.compile)
 
     def module(self, setup: Setup) -> SafetySft:
         """Returns its model, with random weights on the device, as a LightningModule."""
@@ -61,7 +69,12 @@ class Training:
         fsdp.recompute(model, self.recompute_every)
         if self.compile:
             fsdp.compile_layers(model)
-        return SafetySft(model, self._sft, self.steps, "bf16")
+        trainer = self.trainer(setup)
+
+        def shard(model: PreTrainedModel) -> None:
+            fsdp.shard(model, None, trainer, "bf16", setup.device)
+
+        return SafetySft(model, self._sft, self.steps, "bf16", shard=shard if self.strategy == "fsdp" else None)
 
     def memory(self, setup: Setup, config: PreTrainedConfig, loader: StepLoader) -> MemoryPlan:
         """Returns the project's own plan of its memory.
@@ -71,8 +84,7 @@ class Training:
             config: of the model.
             loader: of the steps.
         """
-        cfg = Config(sft=self._sft)
-        cfg.trainer = TrainerConfig(accelerator=setup.accelerator, strategy="single", devices=1, precision="bf16")
+        cfg = Config(sft=self._sft, trainer=self.trainer(setup))
         row = loader.largest_row()
         return memory_plan(ModelOutline(config), cfg, RowSize(row.lengths, row.num_targets, row.several), self.recompute_every)
 
@@ -81,12 +93,15 @@ class Training:
         return SftConfig(lr=1e-4, batch_size=self.shape.examples, warmup_ratio=0.0, optimizer=self.shape.optimizer)
 
 
-def run(setup: Setup, module: SafetySft, loader: StepLoader, callbacks: Sequence[Callback]) -> None:
-    """Trains on one device."""
+def run(setup: Setup, training: Training, module: SafetySft, loader: StepLoader, callbacks: Sequence[Callback]) -> None:
+    """Trains on one device, a process group of one rank."""
+    if training.strategy == "fsdp" and not dist.is_initialized():
+        backend, device = ("gloo", None) if setup.dry else ("cpu:gloo,cuda:nccl", setup.device)
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, device_id=device)
     if not setup.dry:
         torch.cuda.reset_peak_memory_stats()
     # The project's strategy: Lightning's own would move the model to the CPU in the end.
-    strategy, environment = lightning_strategy(TrainerConfig(accelerator=setup.accelerator, strategy="single"), Ranks())
+    strategy, environment = lightning_strategy(training.trainer(setup), Ranks())
     trainer = Trainer(
         accelerator="cpu" if setup.dry else "gpu",
         devices=1,

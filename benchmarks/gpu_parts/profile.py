@@ -24,9 +24,10 @@ _WAITS = re.compile(r"cuda(Stream|Device|Event)Synchronize|cudaMemcpy$")
 
 def prove(setup: Setup) -> Iterator[Line]:
     """Yields the line of the profiled steps, and one of the places in the code where the host waits for the device."""
-    training = Training(DRY if setup.dry else SHAPES["1.5B"], max_tokens=1024 if setup.dry else 8192, steps=5)
+    shape, max_tokens = (DRY, 1024) if setup.dry else (SHAPES["1.5B"], 8192)
+    training = Training(shape, max_tokens, steps=5, compile=True)
     profiler = StepProfiler(setup)
-    run(setup, training.module(setup), training.loader(), [profiler])
+    run(setup, training, training.module(setup), training.loader(), [profiler])
     yield profiler.line()
     yield {"case": "where the host waits in one step", "places": dict(profiler.waits.most_common(_TOP))}
 

@@ -33,10 +33,11 @@ def prove(setup: Setup) -> Iterator[Line]:
             steps=5,
         )
     trainings = {
-        "1.5B": small,
+        "1.5B, eager": small,
         "7B widths, 10 layers, all recomputed": replace(wide, recompute_every=1),
         "7B widths, 10 layers": wide,
         "1.5B, compiled": replace(small, compile=True),
+        "1.5B, eager, autocast": replace(small, strategy="single"),
     }
     yield from each({name: partial(_measure, setup, training) for name, training in trainings.items()})
 
@@ -45,7 +46,7 @@ def _measure(setup: Setup, training: Training) -> Line:
     clock = StepClock()
     module, loader = training.module(setup), training.loader()
     plan = training.memory(setup, module.model.config, loader)
-    run(setup, module, loader, [clock])
+    run(setup, training, module, loader, [clock])
     flops, peak = ModelFlops.of(module.model), peak_flops(setup.device, module.precision)
     seconds = statistics.median(clock.seconds[1:])  # the first compiles and initialises
     tokens = statistics.mean(batch["num_tokens"] for batch in clock.batches[1:])

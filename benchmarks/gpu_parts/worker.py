@@ -40,6 +40,8 @@ def main() -> None:
     with args.lines.open("a", encoding="utf-8") as file:
         for line in getattr(importlib.import_module(module), function)(Setup(args.dry, args.folder)):
             print(json.dumps(line), file=file, flush=True)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
