@@ -13,7 +13,7 @@ from dgr_lightning.config.setting import AUTO
 from dgr_lightning.engines.registry import ENGINES
 from dgr_lightning.engines.spec import INSTALL_FOR_GPU
 from dgr_lightning.refinement.strategy import STRATEGIES
-from dgr_lightning.training.optimizer import OPTIMIZERS
+from dgr_lightning.training.optimizer import one_gpu_gathers
 
 
 def resolve(cfg: Config, command: str, given: frozenset[str]) -> None:
@@ -52,7 +52,7 @@ def resolve(cfg: Config, command: str, given: frozenset[str]) -> None:
     whys: dict[str, str | None] = {}
     if cfg.trainer.strategy == "auto":
         cfg.trainer.strategy, whys["trainer.strategy"] = _strategy(cfg, command)
-    elif command == "train" and "trainer.strategy" in auto and _gains_by_gathering(cfg):
+    elif command == "train" and "trainer.strategy" in auto and one_gpu_gathers(cfg):
         cfg.trainer.strategy, whys["trainer.strategy"] = "fsdp", "which computes in bf16 on one device, too"
     if command == "train" and device == "cuda" and cfg.trainer.compile == AUTO:
         auto.append("trainer.compile")
@@ -76,17 +76,6 @@ def resolve(cfg: Config, command: str, given: frozenset[str]) -> None:
 def _told(cfg: Config, key: str, why: str | None) -> str:
     value = value_of(cfg, key)
     return f"{key}={str(value).lower() if isinstance(value, bool) else value}" + (f" ({why})" if why else "")
-
-
-def _gains_by_gathering(cfg: Config) -> bool:
-    """Whether a training on one GPU gains by FSDP, which casts its fp32 weights to bf16 a layer at a time.
-
-    The other way is autocast, with a residual stream in fp32 and bf16 copies of all weights at once. Adapters stand beside
-    frozen weights that are bf16 already, and not every optimizer takes shards.
-    """
-    trainer, optimizer = cfg.trainer, OPTIMIZERS.get(cfg.sft.optimizer)
-    on_one_gpu = trainer.accelerator == "cuda" and trainer.strategy == "single" and trainer.precision == "bf16"
-    return on_one_gpu and cfg.tuning.method == "full" and optimizer.sharded_instead is None
 
 
 def _strategy(cfg: Config, command: str) -> tuple[str, str | None]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from dgr_lightning.config import Config
+from dgr_lightning.config.setting import AUTO
 from dgr_lightning.console import progress, say
 from dgr_lightning.data.sources import Sources
 from dgr_lightning.engines.model_handle import ModelHandle
@@ -103,9 +104,14 @@ def plan(cfg: Config, place: Place, *, measures: bool) -> None:
 
 def _memory(cfg: Config, folder: Path, lengths: SetLengths) -> PlannedMemory | None:
     """Shows the memory of the training on the machine that the config describes; says where it is not known."""
-    from dgr_lightning.distributed.devices import planned
+    from dgr_lightning.distributed.devices import planned, resolve_compile
+    from dgr_lightning.training.optimizer import one_gpu_gathers
 
+    chosen = cfg.trainer.strategy == AUTO
     cfg = replace(cfg, trainer=planned(cfg.trainer))
+    if chosen and one_gpu_gathers(cfg):
+        cfg.trainer.strategy = "fsdp"
+    resolve_compile(cfg.trainer, cfg.tuning.method, planned=True)
     memory = PlannedMemory.of(folder, cfg, lengths)
     if memory is None:
         say("[dim]memory: not planned; trainer.accelerator=cuda trainer.device_memory_gib=80 stand for a GPU of 80 GiB[/]")
