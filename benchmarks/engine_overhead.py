@@ -267,7 +267,7 @@ class _BareVllm:
         )
         self._ask(
             parent=os.getpid(),
-            arguments=engine_arguments(setup.folder, config, trust_remote_code=False),
+            arguments=engine_arguments(setup.folder, config, setup.device, trust_remote_code=False),
             stop_ids=setup.load.stop_ids,
             max_new_tokens=setup.load.max_new_tokens,
         )

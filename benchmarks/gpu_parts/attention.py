@@ -15,7 +15,7 @@ from torch import Tensor
 from benchmarks.gpu_parts.part import Line, Setup, milliseconds, relative_difference
 from dgr_lightning.models.attention import Documents, document_attention, varlen_is_sdpa
 
-_PACKAGES = ("torch", "lightning", "transformers", "triton", "safetensors", "numpy", "peft", "bitsandbytes", "vllm")
+_PACKAGES = ("torch", "lightning", "transformers", "triton", "safetensors", "numpy", "peft", "bitsandbytes", "torchao", "vllm")
 _TOLERANCE = 0.02  # both round to bf16
 
 

@@ -6,11 +6,14 @@ import random
 from collections.abc import Iterator, Sequence
 from time import perf_counter
 
+import torch
+
 from benchmarks.gpu_parts.models import DRY
 from benchmarks.gpu_parts.part import Line, Setup, bytes_on_top, synchronize
 from benchmarks.sft_throughput import SHAPES, random_model
 from dgr_lightning.engines.engine import Request, Sampling
 from dgr_lightning.engines.transformers.engine import TransformersEngine
+from dgr_lightning.models.weights import linear_weights_in
 
 
 class Ids:
@@ -27,7 +30,8 @@ def prove(setup: Setup) -> Iterator[Line]:
     """Yields the time of a decoding step, for outputs that all reach the limit."""
     shape = DRY if setup.dry else SHAPES["1.5B"]
     batch, (few, many) = (6, (4, 12)) if setup.dry else (96, (64, 512))
-    engine = TransformersEngine(random_model(shape, str(setup.device)), Ids(), "bf16", batch)
+    model = random_model(shape, str(setup.device))
+    engine = TransformersEngine(model, Ids(), "bf16", batch)
     rng = random.Random(0)
     requests = [
         Request(str(number), tuple(rng.randrange(shape.vocabulary) for _ in range(rng.randint(60, 180))))
@@ -38,7 +42,8 @@ def prove(setup: Setup) -> Iterator[Line]:
         sampling = Sampling(temperature=0.0, top_p=1.0, max_new_tokens=num_tokens, seed=0, stop_ids=())
         synchronize()
         start = perf_counter()
-        completions = list(engine.generate(requests, sampling))
+        with linear_weights_in(model, torch.bfloat16):  # as the probes do on a GPU
+            completions = list(engine.generate(requests, sampling))
         assert all(len(completion.token_ids) == num_tokens for completion in completions)
         return perf_counter() - start
 

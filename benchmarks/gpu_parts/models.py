@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from lightning.pytorch import Callback, Trainer
 
 from benchmarks.gpu_parts.part import Setup
 from benchmarks.sft_throughput import Shape, made_rows, random_model
-from dgr_lightning.config import SftConfig, TrainerConfig
+from dgr_lightning.config import Config, SftConfig, TrainerConfig
 from dgr_lightning.distributed import fsdp
 from dgr_lightning.distributed.ranks import Ranks, lightning_strategy
 from dgr_lightning.models.chat import Encoded
+from dgr_lightning.training.memory import MemoryPlan, RowSize, memory_plan
+from dgr_lightning.training.memory_sizes import ModelOutline
 from dgr_lightning.training.packing import StepLoader
 from dgr_lightning.training.sft import BARE_TRAINER, SafetySft
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 DRY = Shape(512, 32, 64, 2, 4, 2, tied=False, examples=4, max_length=1200)
 """The shape of every model in a dry run."""
@@ -55,8 +61,24 @@ class Training:
         fsdp.recompute(model, self.recompute_every)
         if self.compile:
             fsdp.compile_layers(model)
-        sft = SftConfig(lr=1e-4, batch_size=self.shape.examples, warmup_ratio=0.0, optimizer=self.shape.optimizer)
-        return SafetySft(model, sft, self.steps, "bf16")
+        return SafetySft(model, self._sft, self.steps, "bf16")
+
+    def memory(self, setup: Setup, config: PreTrainedConfig, loader: StepLoader) -> MemoryPlan:
+        """Returns the project's own plan of its memory.
+
+        Args:
+            setup: the device.
+            config: of the model.
+            loader: of the steps.
+        """
+        cfg = Config(sft=self._sft)
+        cfg.trainer = TrainerConfig(accelerator=setup.accelerator, strategy="single", devices=1, precision="bf16")
+        row = loader.largest_row()
+        return memory_plan(ModelOutline(config), cfg, RowSize(row.lengths, row.num_targets, row.several), self.recompute_every)
+
+    @property
+    def _sft(self) -> SftConfig:
+        return SftConfig(lr=1e-4, batch_size=self.shape.examples, warmup_ratio=0.0, optimizer=self.shape.optimizer)
 
 
 def run(setup: Setup, module: SafetySft, loader: StepLoader, callbacks: Sequence[Callback]) -> None:

@@ -44,6 +44,7 @@ def prove(setup: Setup) -> Iterator[Line]:
 def _measure(setup: Setup, training: Training) -> Line:
     clock = StepClock()
     module, loader = training.module(setup), training.loader()
+    plan = training.memory(setup, module.model.config, loader)
     run(setup, module, loader, [clock])
     flops, peak = ModelFlops.of(module.model), peak_flops(setup.device, module.precision)
     seconds = statistics.median(clock.seconds[1:])  # the first compiles and initialises
@@ -60,7 +61,10 @@ def _measure(setup: Setup, training: Training) -> Line:
         "step_seconds": seconds,
         "tokens_per_second": tokens / seconds,
         "mfu": None if peak is None else done / seconds / peak,
-        "peak_bytes": peak_memory_bytes(setup.device),
+        "peak_bytes": (highest := peak_memory_bytes(setup.device)),
+        "planned_bytes": plan.total,
+        "peak_over_plan": None if setup.dry else highest / plan.total,  # of a CPU's process, the peak holds Python and torch
+        "planned_moment": plan.moment,
         "reserved_bytes": None if setup.dry else torch.cuda.max_memory_reserved(),
         "loss_first": module.totals.loss_first,
         "loss_last": module.totals.loss_last,

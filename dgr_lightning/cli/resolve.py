@@ -13,7 +13,6 @@ from dgr_lightning.config.setting import AUTO
 from dgr_lightning.engines.registry import ENGINES
 from dgr_lightning.engines.spec import INSTALL_FOR_GPU
 from dgr_lightning.refinement.strategy import STRATEGIES
-from dgr_lightning.training.optimizer import one_gpu_gathers
 
 
 def resolve(cfg: Config, command: str, given: frozenset[str]) -> None:
@@ -39,6 +38,8 @@ def resolve(cfg: Config, command: str, given: frozenset[str]) -> None:
 
     from dgr_lightning.console import say
     from dgr_lightning.distributed import devices  # imports torch
+    from dgr_lightning.pipeline.locate_model import locate_tokenizer
+    from dgr_lightning.pipeline.strategy_choice import any_strategy, choose_strategy
 
     auto = [
         key
@@ -51,9 +52,9 @@ def resolve(cfg: Config, command: str, given: frozenset[str]) -> None:
     cfg.trainer.precision = devices.resolve_precision(cfg.trainer.precision, device)
     whys: dict[str, str | None] = {}
     if cfg.trainer.strategy == "auto":
-        cfg.trainer.strategy, whys["trainer.strategy"] = _strategy(cfg, command)
-    elif command == "train" and "trainer.strategy" in auto and one_gpu_gathers(cfg):
-        cfg.trainer.strategy, whys["trainer.strategy"] = "fsdp", "which computes in bf16 on one device, too"
+        cfg.trainer.strategy = any_strategy(cfg.trainer)
+        if command == "train":
+            cfg.trainer.strategy, whys["trainer.strategy"] = choose_strategy(cfg, lambda: locate_tokenizer(cfg.model))
     if command == "train" and device == "cuda" and cfg.trainer.compile == AUTO:
         auto.append("trainer.compile")
     whys["trainer.compile"] = devices.resolve_compile(cfg.trainer, cfg.tuning.method)
@@ -76,28 +77,6 @@ def resolve(cfg: Config, command: str, given: frozenset[str]) -> None:
 def _told(cfg: Config, key: str, why: str | None) -> str:
     value = value_of(cfg, key)
     return f"{key}={str(value).lower() if isinstance(value, bool) else value}" + (f" ({why})" if why else "")
-
-
-def _strategy(cfg: Config, command: str) -> tuple[str, str | None]:
-    """Returns what `trainer.strategy=auto` is on several devices, and why if the memory of a device has decided it.
-
-    Adapters are trained without sharding where the frozen model leaves room enough: `training/replica.py`.
-    """
-    trainer = cfg.trainer
-    for_fsdp = trainer.shard_size is not None or trainer.tensor_parallel > 1 or trainer.cpu_offload
-    if command != "train" or cfg.tuning.method == "full" or for_fsdp:
-        return "fsdp", None
-    from dgr_lightning.distributed.devices import device_memory
-    from dgr_lightning.models.weights import outline
-    from dgr_lightning.pipeline.locate_model import locate_tokenizer
-    from dgr_lightning.training.replica import WEIGHTS_SHARE, replica_bytes
-
-    model = outline(locate_tokenizer(cfg.model), cfg.model.trust_remote_code)
-    if model is None:
-        return "fsdp", None
-    needed, memory = replica_bytes(model, cfg.tuning, trainer.precision), device_memory(trainer)
-    figures = f"weights and adapters take {needed / 2**30:.1f} of a device's {memory / 2**30:.0f} GiB"
-    return ("ddp" if needed <= WEIGHTS_SHARE * memory else "fsdp"), figures
 
 
 @cache

@@ -17,7 +17,7 @@ class TrainerConfig:
     strategy: str = setting(
         "auto",
         "single: one device; ddp: each device has the whole model; fsdp: each has a shard of it; auto: fsdp on several, and "
-        "on one GPU for its bf16; ddp for adapters whose model takes at most half of a device",
+        "on one GPU for its bf16; ddp for adapters where each device can hold the whole model",
         choices=("auto", "single", "ddp", "fsdp"),
         hashed=NEVER,
     )

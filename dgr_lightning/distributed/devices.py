@@ -13,7 +13,7 @@ import torch
 
 from dgr_lightning.config import TrainerConfig
 from dgr_lightning.config.setting import AUTO
-from dgr_lightning.distributed import torchrun
+from dgr_lightning.distributed import device_table, torchrun
 from dgr_lightning.errors import UserError
 
 
@@ -31,7 +31,7 @@ def resolve_device(accelerator: str) -> str:
 
 
 def resolve_devices(trainer: TrainerConfig) -> None:
-    """Resolves `trainer.devices=null`, in place; and `trainer.strategy=auto` where there is a single device.
+    """Resolves `trainer.devices=null`, in place.
 
     Raises:
         UserError: more devices than this machine has, or other numbers than torchrun started.
@@ -47,24 +47,16 @@ def resolve_devices(trainer: TrainerConfig) -> None:
         trainer.devices = 1 if trainer.strategy == "single" else available
     if trainer.accelerator == "cuda" and trainer.devices > available:
         raise UserError(f"trainer.devices={trainer.devices}: PyTorch finds {available} CUDA devices here.")
-    if trainer.strategy == "auto" and trainer.devices * trainer.nodes == 1:
-        trainer.strategy = "single"
-
-
-def device_memory(trainer: TrainerConfig) -> int:
-    """Returns the bytes of memory for each of this machine's ranks: of the smallest GPU, or an equal share of the machine's.
-
-    Args:
-        trainer: `accelerator` and `devices` are read, and are values.
-    """
-    assert trainer.devices is not None, "resolve_devices gives it a value"
-    if trainer.accelerator == "cuda":
-        return min(torch.cuda.get_device_properties(index).total_memory for index in range(trainer.devices))
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // trainer.devices
 
 
 def planned(trainer: TrainerConfig) -> TrainerConfig:
-    """Returns the section as it would be resolved on the machine that it describes, which need not be this one."""
+    """Returns the section as it would be resolved on the machine that it describes, which need not be this one.
+
+    `strategy=auto` is left as it is.
+    """
+    if trainer.device_name is not None and trainer.accelerator != "cpu":
+        memory = trainer.device_memory_gib or device_table.named(trainer.device_name).memory_gib
+        trainer = replace(trainer, accelerator="cuda", device_memory_gib=memory)
     there = replace(trainer, accelerator="cpu")  # for whose devices none has to be found here
     resolve_devices(there)
     if trainer.accelerator == "auto":

@@ -8,8 +8,8 @@ wait for jobs, run each in a child process (as the driver does, whose own rank i
 and reports go through the store that torchrun keeps for its workers. Run directory, cache and model must lie on a disk that all
 machines see (`shared_folders.py`).
 
-An exception on any rank ends all processes with the driver's exit code. So does the death of one, and then torchrun's
-`--max-restarts` starts the whole program again, which resumes from the latest checkpoint.
+An exception on any rank ends all processes. So does the death of one, and then torchrun's `--max-restarts` starts the whole
+program again, which resumes from the latest checkpoint.
 """
 
 from __future__ import annotations
@@ -163,7 +163,8 @@ def _report_keys(job: _Job) -> list[str]:
 def serve() -> int:
     """Runs the driver's jobs until there are no more, and returns its exit code; for every process but the driver.
 
-    After a failure, too: the driver reads of it and ends everybody, so that all machines end alike.
+    After a mistake of the user, too: the driver reads of it and ends everybody, so that all machines end alike. Any other
+    failure ends this process at once, by which torchrun's agents know of it before the driver's own ranks do.
     """
     store, numbers, rank = _store(), _job_numbers(), os.environ["RANK"]
     while True:
@@ -177,6 +178,8 @@ def serve() -> int:
             with _report_folder() as folder:
                 failure = _run_child(job, folder)
         _put(f"report/{job.number}/{rank}", failure)
+        if failure is not None and failure.kind != "user":
+            return 1
 
 
 # --- A job in a child process ---------------------------------------------------------------------------------------------

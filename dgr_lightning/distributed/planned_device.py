@@ -24,12 +24,10 @@ class PlannedDevice:
     why: str
 
     @classmethod
-    def of(cls, trainer: TrainerConfig, memory_gib: float | None = None) -> PlannedDevice | None:
+    def of(cls, trainer: TrainerConfig) -> PlannedDevice | None:
         """Returns the device of a config; None for a CPU, and for a GPU of which nothing is known.
 
-        Args:
-            trainer: `accelerator` and `device_name` are read.
-            memory_gib: of a device that is not here and has no name: one with about as much takes its place.
+        Where a device is not here and has no name, one with about its `device_memory_gib` stands for it.
 
         Raises:
             UserError: `trainer.device_name` is in no table.
@@ -44,7 +42,7 @@ class PlannedDevice:
             name = torch.cuda.get_device_name(0)
             found = device_table.find(name)
             return None if found is None else cls(found, "the one that is here")
-        if memory_gib is None:
+        if (memory := trainer.device_memory_gib) is None:
             return None
-        nearest = min((device_table.named(name) for name in _STAND_INS), key=lambda one: abs(one.memory_gib - memory_gib))
-        return cls(nearest, f"stands for a device of {memory_gib:g} GiB; trainer.device_name names another")
+        nearest = min((device_table.named(name) for name in _STAND_INS), key=lambda one: abs(one.memory_gib - memory))
+        return cls(nearest, f"stands for a device of {memory:g} GiB; trainer.device_name names another")

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 READ_SHARE, PRODUCT_SHARE = 0.6, 0.4
 """Of a device's bandwidth in decoding, and of its peak in reading prompts."""
 
-STEP_SECONDS = {"vllm": 0.005, "transformers": 0.035}
-"""The shortest decoding step of an engine: vLLM replays CUDA graphs, ours launches every kernel from Python."""
+STEP_SECONDS = 0.005
+"""The shortest decoding step of an engine that replays CUDA graphs, as vLLM and the probes do."""
 
 RESERVED_BYTES = 3 * 2**30
 """Of each device, for activations and graphs."""
@@ -45,7 +45,6 @@ class EngineMachine:
         bandwidth: of a device's memory, bytes/s.
         memory_bytes: that an engine may take of each device.
         num_sequences: most sequences that an engine decodes at once.
-        step_seconds: the shortest decoding step.
     """
 
     num_engines: int
@@ -54,7 +53,6 @@ class EngineMachine:
     bandwidth: float
     memory_bytes: float
     num_sequences: int
-    step_seconds: float
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,7 @@ def step_seconds(model: DecodedModel, machine: EngineMachine, num_sequences: flo
     products = 2 * model.num_weights * num_sequences
     reading = read / (machine.devices_each * machine.bandwidth * READ_SHARE)
     computing = products / (machine.devices_each * machine.flops * PRODUCT_SHARE)
-    return max(machine.step_seconds, reading, computing)
+    return max(STEP_SECONDS, reading, computing)
 
 
 def prefill_seconds(model: DecodedModel, machine: EngineMachine, num_tokens: float) -> float:

@@ -1,7 +1,7 @@
 """Attention in which each document of a packed row attends to itself alone.
 
 On GPUs it is torch's varlen attention, one flash kernel for the whole row; elsewhere, and where it does not agree with SDPA,
-causal SDPA document by document. (varlen has no backward pass on the CPU.)
+causal SDPA document by document, or `block_attention` in bf16 on the CPU. (varlen has no backward pass there.)
 
 transformers isolates packed documents with a mask of tokens × tokens: at 16 documents of 80 tokens it makes a training step of
 the miniature 2.4 times as long, and at 16,384 tokens the mask alone is 256 MiB. It also rules out flash kernels, which take no
@@ -10,7 +10,7 @@ mask.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache, partial
 from inspect import signature
 from itertools import accumulate
@@ -19,19 +19,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from rich.markup import escape
 from torch import Tensor, nn
-from torch.amp import custom_bwd, custom_fwd
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import scaled_dot_product_attention
 
 from dgr_lightning.console import say
+from dgr_lightning.models.block_attention import block_attention
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 NAME = "dgr_documents"
-# In bf16 on the CPU, up to the first length the backward pass of SDPA takes three times as long as in fp32. Up to the second,
-# plain matrix products are faster than both; beyond it, attention weights would take too much memory.
-_SHORT, _LONG = 160, 1024
+# In bf16 on the CPU, up to this length the backward pass of SDPA takes three times as long as in fp32; beyond it, plain matrix
+# products are faster than both.
+_SHORT = 160
 # The relative difference allowed between varlen attention and SDPA; both round to bf16, whose eps is 0.8 %.
 _TOLERANCE = 0.02
 _FLASH_DEVICES, _FLASH_TYPES = ("cuda",), (torch.bfloat16, torch.float16)
@@ -99,10 +98,8 @@ def document_attention(
             if value.shape[2] <= _SHORT:
                 with torch.autocast("cpu", enabled=False):
                     return causal(query.float(), key.float(), value.float()).bfloat16()
-            if value.shape[2] <= _LONG and dropout == 0:
-                scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-                attended: Tensor = _BlockAttention.apply(query, key, value, scale)
-                return attended
+            if dropout == 0:
+                return block_attention(query, key, value, query.shape[-1] ** -0.5 if scaling is None else scaling)
         return causal(query, key, value)
 
     separate = zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True)
@@ -198,58 +195,6 @@ def varlen_is_sdpa(device: torch.device, dtype: torch.dtype, size: int, groups: 
     if why is not None:
         say(f"[yellow]packed rows: varlen attention cannot be used here ({escape(why)}); SDPA runs document by document[/]")
     return why is None
-
-
-class _BlockAttention(torch.autograd.Function):
-    """Causal attention of one document in every row, by plain matrix products, a block of queries at a time.
-
-    In bf16 on the CPU it is faster: at 384 tokens, forward and backward take 5.4 ms instead of SDPA's 10.0 (6 heads of 64 with
-    2 of keys, one core with AVX512-BF16). Scores and softmax are in fp32, and weights are rounded to the type of the values, as
-    in SDPA; gradients of keys and values are twice as close to those in fp32.
-    """
-
-    BLOCK = 256
-
-    @staticmethod
-    @custom_fwd(device_type="cpu", cast_inputs=torch.bfloat16)  # rotary embeddings leave queries and keys in fp32
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        attended, all_weights = torch.empty_like(query), []
-        for block, queries in _blocks(query, key.shape[1]):
-            keys, values = (tensor[:, :, : block.stop].flatten(0, 1) for tensor in (key, value))
-            scores = torch.bmm(queries.float(), keys.float().mT).mul_(scale)
-            square = scores.view(query.shape[0] * query.shape[1], -1, block.stop)[:, :, block]
-            square.masked_fill_(torch.ones(square.shape[1:], dtype=torch.bool).triu_(1), -torch.inf)
-            weights = torch.softmax(scores, -1).to(value.dtype)
-            all_weights.append(weights)
-            attended[:, :, block] = torch.bmm(weights, values).view_as(attended[:, :, block])
-        ctx.scale = scale
-        ctx.save_for_backward(query, key, value, *all_weights)
-        return attended
-
-    @staticmethod
-    @custom_bwd(device_type="cpu")
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        query, key, value, *all_weights = ctx.saved_tensors
-        grad_query = torch.empty_like(query)
-        grad_key, grad_value = torch.zeros(key.shape), torch.zeros(value.shape)
-        queries_and_grads = zip(_blocks(query, key.shape[1]), _blocks(grad, key.shape[1]), all_weights, strict=True)
-        for (block, queries), (_, upper), weights in queries_and_grads:
-            keys, values = (tensor[:, :, : block.stop].flatten(0, 1) for tensor in (key, value))
-            grad_value[:, :, : block.stop] += torch.bmm(weights.mT, upper).view_as(grad_value[:, :, : block.stop])
-            grad_weights = torch.bmm(upper, values.mT).float()
-            scores = torch._softmax_backward_data(grad_weights, weights.float(), -1, torch.float32)
-            grad_scores = scores.mul_(ctx.scale).to(value.dtype)
-            grad_query[:, :, block] = torch.bmm(grad_scores, keys).view_as(grad_query[:, :, block])
-            grad_key[:, :, : block.stop] += torch.bmm(grad_scores.mT, queries).view_as(grad_key[:, :, : block.stop])
-        return grad_query, grad_key.to(key.dtype), grad_value.to(value.dtype), None
-
-
-def _blocks(tensor: Tensor, num_groups: int) -> Iterator[tuple[slice, Tensor]]:
-    """Yields blocks of positions of [rows, heads, T, size], as [rows × groups, heads in a group × positions, size]."""
-    for start in range(0, tensor.shape[2], _BlockAttention.BLOCK):
-        block = slice(start, min(start + _BlockAttention.BLOCK, tensor.shape[2]))
-        yield block, tensor[:, :, block].reshape(tensor.shape[0] * num_groups, -1, tensor.shape[3])
 
 
 def use_document_attention(model: PreTrainedModel) -> None:

@@ -1,23 +1,22 @@
 """`plan=true`: what the source set looks like to the target model, before anything is generated.
 
 It reads the rows, and of the model its config and its tokenizer alone: no weights, no engine, no device. Tasks whose problems
-are out of reach are listed and not compared. The memory of the training is planned where that of a device is known:
-`trainer.accelerator=cuda trainer.devices=8 trainer.device_memory_gib=80` stand for a machine that is not there. A set that
-cannot be trained on as the config stands, or a training that does not fit, ends the plan with exit code 2 and lines `try:
+are out of reach are listed and not compared. The memory of the training and the time of all stages are planned where the
+device is known: `trainer.accelerator=cuda trainer.devices=8 trainer.device_name=H100` stand for one that is not there. A set
+that cannot be trained on as the config stands, or a training that does not fit, ends the plan with exit code 2 and lines `try:
 <overrides>` that can be pasted.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
 from dgr_lightning.config import Config
-from dgr_lightning.config.setting import AUTO
 from dgr_lightning.console import progress, say
 from dgr_lightning.data.sources import Sources
 from dgr_lightning.engines.model_handle import ModelHandle
@@ -30,6 +29,7 @@ from dgr_lightning.pipeline.locate_model import locate_tokenizer
 from dgr_lightning.pipeline.memory_check import PlannedMemory
 from dgr_lightning.pipeline.overlap import load_sources, measured_prompts, num_shared, overlap
 from dgr_lightning.pipeline.place import Place
+from dgr_lightning.pipeline.planned_machine import planned_config
 from dgr_lightning.pipeline.row_checks import check_rows
 from dgr_lightning.pipeline.set_lengths import SetLengths, set_lengths
 from dgr_lightning.pipeline.time_plan import time_plan
@@ -82,8 +82,10 @@ def plan(cfg: Config, place: Place, *, measures: bool) -> None:
             audit=audit,
         )
     )
-    memory = _memory(cfg, folder, lengths) if measures else None
-    if (stages := time_plan(cfg, folder, lengths, unread, measures=measures)) is not None:
+    there = planned_config(cfg, folder)
+    memory = _memory(there, folder, lengths) if measures else None
+    recompute_every = 0 if memory is None else memory.source.plan.recompute_every
+    if (stages := time_plan(there, folder, lengths, recompute_every, unread if measures else None)) is not None:
         show_stages(stages)
     file = _file(cfg, place)
     show_examples(chat, source.examples[:NUM_FIRST], file)
@@ -104,17 +106,9 @@ def plan(cfg: Config, place: Place, *, measures: bool) -> None:
 
 def _memory(cfg: Config, folder: Path, lengths: SetLengths) -> PlannedMemory | None:
     """Shows the memory of the training on the machine that the config describes; says where it is not known."""
-    from dgr_lightning.distributed.devices import planned, resolve_compile
-    from dgr_lightning.training.optimizer import one_gpu_gathers
-
-    chosen = cfg.trainer.strategy == AUTO
-    cfg = replace(cfg, trainer=planned(cfg.trainer))
-    if chosen and one_gpu_gathers(cfg):
-        cfg.trainer.strategy = "fsdp"
-    resolve_compile(cfg.trainer, cfg.tuning.method, planned=True)
     memory = PlannedMemory.of(folder, cfg, lengths)
     if memory is None:
-        say("[dim]memory: not planned; trainer.accelerator=cuda trainer.device_memory_gib=80 stand for a GPU of 80 GiB[/]")
+        say("[dim]memory: not planned; trainer.accelerator=cuda trainer.device_name=H100 stand for a GPU that is not here[/]")
     else:
         show_memory(memory_table(cfg, memory.bound, memory.source))
     return memory

@@ -7,7 +7,7 @@ any that contains another of the list.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -18,6 +18,7 @@ import torch
 from dgr_lightning.config import Config, TrainerConfig
 from dgr_lightning.config.setting import AUTO
 from dgr_lightning.console import say
+from dgr_lightning.distributed.gpu_memory import smallest_gpu_memory
 from dgr_lightning.errors import UserError, one_line
 from dgr_lightning.training.memory import MemoryPlan, RowSize, memory_plan, usable
 from dgr_lightning.training.memory_sizes import ModelOutline
@@ -41,7 +42,7 @@ def device_memory(trainer: TrainerConfig) -> int | None:
     if trainer.device_memory_gib is not None:
         return int(trainer.device_memory_gib * GIB)
     if trainer.accelerator == "cuda" and torch.cuda.is_available():
-        return min(torch.cuda.get_device_properties(index).total_memory for index in range(torch.cuda.device_count()))
+        return smallest_gpu_memory()
     return None
 
 
@@ -148,7 +149,14 @@ def misfit(fit: Fit, tried: list[Remedy]) -> str:
     return "\n".join([*lines, *(f"try: {' '.join(remedy)}" for remedy in tried)])
 
 
-def remedies(outline: ModelOutline, cfg: Config, rows: Rows, room: int, num_devices: int) -> list[Remedy]:
+def remedies(
+    outline: ModelOutline,
+    cfg: Config,
+    rows: Rows,
+    room: int,
+    num_devices: int,
+    recomputing: Sequence[int | str] = (AUTO,),
+) -> list[Remedy]:
     """Returns the combinations of overrides with which a training fits, mildest first; none contains another one.
 
     Args:
@@ -157,9 +165,10 @@ def remedies(outline: ModelOutline, cfg: Config, rows: Rows, room: int, num_devi
         rows: its largest row.
         room: bytes of a device that can be planned with.
         num_devices: the most devices that `trainer.devices` may ask for.
+        recomputing: values of `trainer.recompute_every` that are tried.
     """
     found: list[tuple[frozenset[str], Remedy]] = []
-    for names, changes in _combinations(cfg, num_devices):
+    for names, changes in _combinations(cfg, num_devices, recomputing):
         if len(found) == MOST_REMEDIES:
             break
         if any(known <= names for known, _ in found):
@@ -171,11 +180,18 @@ def remedies(outline: ModelOutline, cfg: Config, rows: Rows, room: int, num_devi
                 overrides |= change
             if not _adapt(changed, overrides):
                 continue
-            if _plan(outline, changed, rows(changed), room).total <= room:
+            if _has_room(outline, changed, rows(changed), room):
                 found.append((names, tuple(f"{key}={_written(value)}" for key, value in overrides.items())))
                 break
     # An optimizer that cannot be sharded is replaced by another where a milder change shards the training.
     return sorted((remedy for _, remedy in found), key=_is_harsh)
+
+
+def _has_room(outline: ModelOutline, cfg: Config, row: RowSize, room: int) -> bool:
+    try:
+        return _plan(outline, cfg, row, room).total <= room
+    except Exception:  # the model cannot take such adapters, or is not traced with them
+        return False
 
 
 def _is_harsh(remedy: Remedy) -> tuple[bool, bool]:
@@ -187,9 +203,11 @@ Change = dict[str, object]
 """Key → its new value."""
 
 
-def _combinations(cfg: Config, num_devices: int) -> Iterator[tuple[frozenset[str], list[list[Change]]]]:
+def _combinations(
+    cfg: Config, num_devices: int, recomputing: Sequence[int | str]
+) -> Iterator[tuple[frozenset[str], list[list[Change]]]]:
     """Yields sets of changes, the mildest kind first and few before many, each with the values that are tried in order."""
-    same = _same_result(cfg, num_devices)
+    same = _same_result(cfg, num_devices, recomputing)
     optimizer: dict[str, list[Change]] = {"optimizer": [{"sft.optimizer": "adamw8bit"}]} if _states_can_shrink(cfg) else {}
     methods: list[dict[str, list[Change]]] = [{name: [{"tuning": name}]} for name in _smaller_methods(cfg)]
     for others in ({}, optimizer, *methods, *({**optimizer, **method} for method in methods)):
@@ -204,12 +222,12 @@ def _subsets(names: list[str]) -> list[list[str]]:
     return [[name for place, name in enumerate(names) if number >> place & 1] for number in range(2 ** len(names))]
 
 
-def _same_result(cfg: Config, num_devices: int) -> dict[str, list[Change]]:
+def _same_result(cfg: Config, num_devices: int, recomputing: Sequence[int | str]) -> dict[str, list[Change]]:
     """Returns the changes that leave the result of a training as it is."""
     trainer = cfg.trainer
     changes: dict[str, list[Change]] = {}
     if trainer.recompute_every not in (AUTO, 1):
-        changes["recompute"] = [{"trainer.recompute_every": AUTO}]
+        changes["recompute"] = [{"trainer.recompute_every": every} for every in recomputing]
     if trainer.reshard_after_forward is False:
         changes["reshard"] = [{"trainer.reshard_after_forward": True}]
     if trainer.accelerator == "cuda" and not trainer.cpu_offload and trainer.tensor_parallel == 1:
@@ -238,7 +256,9 @@ def _smaller_methods(cfg: Config) -> list[str]:
     if cfg.trainer.tensor_parallel > 1 or find_spec("peft") is None:
         return []
     methods = {"full": ["lora", "qlora"], "lora": ["qlora"], "qlora": []}[cfg.tuning.method]
-    return [name for name in methods if name != "qlora" or find_spec("bitsandbytes") is not None]
+    # On a CPU, bitsandbytes takes matrices of some widths alone (`quantization.make_safe_on_cpu`).
+    four_bit = cfg.trainer.accelerator == "cuda" and find_spec("bitsandbytes") is not None
+    return [name for name in methods if name != "qlora" or four_bit]
 
 
 def _adapt(cfg: Config, overrides: Change) -> bool:

@@ -24,6 +24,8 @@ from dgr_lightning.training.packing import StepLoader
 _LESS = 0.9
 """What ran out of memory although it was planned to fit is advised to need this share of its plan at most."""
 
+_RECOMPUTING = (8, 4, 2, 1)
+
 
 class RowsMemory:
     """The memory plan of a training whose set is encoded.
@@ -83,8 +85,11 @@ class RowsMemory:
                 f"shorter rows take less (sft.max_tokens={cfg.sft.max_tokens}; the longest example has {longest:,}: "
                 "sft.max_length=); so do trainer.strategy=fsdp on more devices, an 8-bit sft.optimizer, and tuning=lora."
             )
+        # What `auto` takes for enough was not.
+        trainer = replace(cfg.trainer, recompute_every=self.recompute_every)
+        cfg = replace(cfg, trainer=trainer)
         less = replace(self.fit, usable=int(_LESS * min(self.fit.usable, self.fit.plan.total)))
-        tried = remedies(self._outline, cfg, self._row, less.usable, _num_devices(cfg))
+        tried = remedies(self._outline, cfg, self._row, less.usable, _num_devices(cfg), _RECOMPUTING)
         return UserError(f"A step needs more memory than its device has ({reason}).\n{misfit(less, tried)}")
 
     def _row(self, cfg: Config) -> RowSize:

@@ -117,7 +117,7 @@ class ModelOutline:
         """
         key = _key(tuning)
         if key not in self._sizes:
-            self._sizes[key] = _sizes(self._tuned(tuning, "fp32", 1), tuning)
+            self._sizes[key] = _sizes(self._tuned(tuning, "fp32"), tuning)
         return self._sizes[key]
 
     def footprint(
@@ -135,16 +135,19 @@ class ModelOutline:
         documents = (sum(documents),) if on_gpu else tuple(documents)  # flash attention keeps the same for any documents
         key = (_key(tuning), compute, documents, on_gpu, ways)
         if key not in self._footprints:
-            # The two layers that are traced have adapters, whichever layers of the model do.
-            model = self._tuned(replace(tuning, layers=None), "fp32" if compute == "fp32" else "bf16", ways)
+            # The layers that are traced have adapters, whichever layers of the model do.
+            whole = replace(tuning, layers=None)
+            model = self._tuned(whole, "fp32" if compute == "fp32" else "bf16", ways, memory_trace.TRACED_LAYERS)
             if compute == "bf16":
                 nn.Module.to(model, torch.bfloat16)
             self._footprints[key] = memory_trace.trace(model, documents, on_gpu=on_gpu, autocast=compute == "autocast")
         return self._footprints[key]
 
-    def _tuned(self, tuning: TuningConfig, precision: str, ways: int) -> PreTrainedModel:
-        """Returns the model of `tuning.empty` with its 4-bit matrices, if any, on the meta device."""
+    def _tuned(self, tuning: TuningConfig, precision: str, ways: int = 1, depth: int | None = None) -> PreTrainedModel:
+        """Returns the model of `tuning.empty` with its 4-bit matrices, if any, on the meta device, of some depth."""
         config = deepcopy(self._config)
+        if depth is not None:
+            _set_depth(config.get_text_config(), depth)
         if ways > 1:
             _divide(config.get_text_config(), ways)
         if tuning.method == "full":
@@ -160,6 +163,12 @@ def _key(tuning: TuningConfig) -> tuple[Any, ...]:
     if tuning.method == "full":
         return ("full",)
     return tuning.method, tuning.rank, tuning.dropout, tuple(tuning.target_modules), tuning.layers
+
+
+def _set_depth(config: Any, depth: int) -> None:
+    config.num_hidden_layers = depth
+    if kinds := getattr(config, "layer_types", None):
+        config.layer_types = (list(kinds) * depth)[:depth]
 
 
 def _divide(config: Any, ways: int) -> None:

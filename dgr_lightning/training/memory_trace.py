@@ -1,6 +1,6 @@
 """What a decoder layer keeps in memory, found by running the model's own code on tensors that have shapes but no values.
 
-Two layers run forward and backward on torch's fake tensors, with adapters, autocast and all, and every storage that comes to
+A few layers run forward and backward on torch's fake tensors, with adapters, autocast and all, and every storage that comes to
 life is counted until it dies. So the figures are those of the layers as they are, of any family and version, and no table of
 bytes a token has to follow them. It takes no memory and about a second.
 
@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 FLASH_NAME = "dgr_documents_planned"
-_TRACED = 2
-"""Layers that run: the first has an input that may need no gradient, the second stands for all others."""
+TRACED_LAYERS = 3
+"""Of a model that is traced. The first has an input that may need no gradient; from the second to the third, all that the model
+holds for a moment is the same, and what is more is what a layer keeps."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ def trace(model: PreTrainedModel, documents: Sequence[int], *, on_gpu: bool, aut
     """Returns the footprint of a model's layers.
 
     Args:
-        model: on the meta device, with its adapters if any, in the types of the computation; it is taken apart.
+        model: on the meta device, of `TRACED_LAYERS` layers, with its adapters if any, in the types of the computation; it is
+            changed.
         documents: tokens of each document of the row, padding included.
         on_gpu: whether to count the attention that runs on a GPU.
         autocast: whether the layers run under autocast to bf16.
@@ -71,12 +73,11 @@ def trace(model: PreTrainedModel, documents: Sequence[int], *, on_gpu: bool, aut
     Raises:
         Exception: any; the code of a model from outside may do what cannot be done without values.
     """
-    decoder = _shorten(model)
     _choose_attention(model, on_gpu=on_gpu)
     with FakeTensorMode(), _Storages() as storages:
         _give_shapes(model)
         storages.know_weights(model)
-        return _run(model, decoder, documents, storages, autocast=autocast)
+        return _run(model, layers(model), documents, storages, autocast=autocast)
 
 
 def planned_four_bit(model: PreTrainedModel, precision: str) -> None:
@@ -159,18 +160,6 @@ def _storage_id(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata
 
 
-def _shorten(model: PreTrainedModel) -> list[nn.Module]:
-    """Leaves a model's first layers alone in it, and returns them."""
-    decoder = layers(model)
-    stack = next(module for module in model.modules() if isinstance(module, nn.ModuleList) and decoder[0] in list(module))
-    del stack[_TRACED:]
-    config = model.config.get_text_config()
-    config.num_hidden_layers = len(stack)
-    if getattr(config, "layer_types", None):
-        config.layer_types = config.layer_types[: len(stack)]
-    return list(stack)
-
-
 def _choose_attention(model: PreTrainedModel, *, on_gpu: bool) -> None:
     from transformers import AttentionInterface
 
@@ -220,14 +209,15 @@ def _run(
     hidden_size = hidden.element_size()
     del hidden
     passes.mark()
-    start, end, done = passes.marks[-3:]
-    around = passes.marks[0].alive - first + done.alive - end.alive - gradient.numel() * hidden_size
-    num_forward = len(passes.marks)
+    embedded, start, end, done = passes.marks
     torch.autograd.backward((edge,), (gradient,))
-    after, before = passes.marks[num_forward : num_forward + 2] if len(passes.marks) > num_forward + 1 else (done, done)
+    # The gradients of the layers' outputs are there in reverse order: the third layer's, then what it has passed on.
+    _, after, before, *_ = passes.marks[3:]
     copies = end.copies - start.copies
+    kept = end.alive - start.alive
+    around = embedded.alive - first + done.alive - end.alive - kept - gradient.numel() * hidden_size
     return Footprint(
-        saved=end.alive - start.alive - copies,
+        saved=kept - copies,
         copies=copies,
         layer_input=passes.layer_input,
         forward=end.peak - start.alive,
@@ -262,9 +252,8 @@ class _Passes:
     def after_layer(self, layer: nn.Module, inputs: Any, output: Any) -> None:
         hidden = output[0] if isinstance(output, tuple) else output
         self.layer_input = hidden.numel() * hidden.element_size()
-        if layer is not None and hidden.requires_grad:
+        if hidden.requires_grad:
             hidden.register_hook(self.mark)
-        self.mark()
 
 
 class _FlashAttention(torch.autograd.Function):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dgr_lightning.config import Config, SftConfig
+from dgr_lightning.config import SftConfig
 from dgr_lightning.registry import Registry
 
 if TYPE_CHECKING:
@@ -53,20 +53,6 @@ OPTIMIZERS: Registry[OptimizerSpec] = Registry(
     "OPTIMIZER",
     is_member=lambda found: isinstance(found, OptimizerSpec),
 )
-
-
-def one_gpu_gathers(cfg: Config) -> bool:
-    """Whether a training on one GPU gains by FSDP, which casts its fp32 weights to bf16 a layer at a time.
-
-    The other way is autocast, with a residual stream in fp32 and bf16 copies of all weights at once. Adapters stand beside
-    frozen weights that are bf16 already, and the states of not every optimizer can be sharded.
-
-    Args:
-        cfg: of which `trainer` has values for the accelerator, the strategy and the precision.
-    """
-    trainer, optimizer = cfg.trainer, OPTIMIZERS.get(cfg.sft.optimizer)
-    on_one_gpu = trainer.accelerator == "cuda" and trainer.strategy == "single" and trainer.precision == "bf16"
-    return on_one_gpu and cfg.tuning.method == "full" and optimizer.sharded_instead is None
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -45,6 +45,7 @@ def test_every_part_runs_dry_where_the_command_lines_packages_are_missing(tmp_pa
     assert 0 < compiled["saved_bytes_per_token"] <= eager["saved_bytes_per_token"]
     losses = {(line["loss_first"], round(line["loss_last"], 3)) for line in by_part["training"]}
     assert len(by_part["training"]) == 4 and len(losses) == 1
+    assert all(line["planned_bytes"] > 0 for line in by_part["training"])
     steps, waits = by_part["profile"]
     assert steps["step_ms"] > 0 and steps["top_kernels"] and waits["places"] == {}
     assert all(line["equal_losses"] and line["export_reloads"] for line in by_part["fits"]) and len(by_part["fits"]) == 8

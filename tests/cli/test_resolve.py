@@ -1,8 +1,8 @@
 """Every auto becomes a value, and keys that nothing reads are named."""
 
 import json
+import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -103,9 +103,9 @@ def eight_devices(monkeypatch):
     def pretend(gib):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+        monkeypatch.setattr(torch._C, "_cuda_getCurrentRawStream", lambda index: 0, raising=False)  # fake tensors ask for it
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
-        properties = SimpleNamespace(total_memory=gib * 2**30)
-        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
+        monkeypatch.setattr("dgr_lightning.training.memory_fit.smallest_gpu_memory", lambda: gib * 2**30)
 
     return pretend
 
@@ -113,11 +113,15 @@ def eight_devices(monkeypatch):
 @pytest.mark.parametrize(
     ("gib", "options", "strategy", "said"),
     [
-        (80, ["experiment=r1act"], "ddp", "weights and adapters take 5.8 of a device's 80 GiB"),
-        (80, ["experiment=r1act", "tuning=lora"], "ddp", "weights and adapters take 14.8 of a device's 80 GiB"),
-        (24, ["experiment=r1act", "tuning=lora", "sft.optimizer=adamw"], "fsdp", "14.8 of a device's 24 GiB"),
-        (80, ["experiment=r1act", "trainer.shard_size=8", "sft.optimizer=adamw"], "fsdp", ""),
-        (80, ["experiment=r1act", "tuning=full", "sft.optimizer=adamw8bit-torchao"], "fsdp", ""),
+        (80, ["experiment=r1act"], "ddp", " (the whole model on each device takes N of 80 GiB for a row of 32,768 tokens)"),
+        (
+            24,
+            ["experiment=r1act", "tuning=lora", "sft.optimizer=adamw"],
+            "fsdp",
+            " (the whole model on each device takes N of 24",
+        ),
+        (80, ["experiment=r1act", "trainer.shard_size=8", "sft.optimizer=adamw"], "fsdp", ","),
+        (80, ["experiment=r1act", "tuning=full", "sft.optimizer=adamw8bit-torchao"], "fsdp", ","),
     ],
 )
 def test_adapters_on_eight_devices_are_not_sharded_where_each_holds_the_model(
@@ -128,8 +132,8 @@ def test_adapters_on_eight_devices_are_not_sharded_where_each_holds_the_model(
     local = ["model=local", f"model.path={folder}", f"data.path={rows}", "evaluation.tasks=[gsm8k]"]
     code, [(cfg, _)] = run_script(*options, *local, f"evaluation.path.gsm8k={rows}")
     assert (code, cfg.trainer.devices, cfg.trainer.strategy) == (0, 8, strategy)
-    assert f"trainer.strategy={strategy}{' (' if said else ','}" in (out := " ".join(capsys.readouterr().out.split()))
-    assert said in out
+    printed = re.sub(r"takes [\d.]+", "takes N", " ".join(capsys.readouterr().out.split()))
+    assert f"trainer.strategy={strategy}{said}" in printed
 
 
 def test_an_optimizer_whose_states_cannot_be_sharded_is_refused_for_every_weight(

@@ -5,7 +5,7 @@ import torch
 
 from dgr_lightning.config import TrainerConfig
 from dgr_lightning.distributed import devices
-from dgr_lightning.distributed.devices import resolve_compile, resolve_device, resolve_precision
+from dgr_lightning.distributed.devices import resolve_compile, resolve_device, resolve_devices, resolve_precision
 from dgr_lightning.errors import UserError
 
 
@@ -23,6 +23,15 @@ def test_device_and_precision_become_values(monkeypatch):
             monkeypatch.setattr(torch.cpu, "get_capabilities", lambda name=name, answer=supported: {"avx2": True, name: answer})
             assert resolve_precision("auto", "cpu") == precision
     assert [resolve_precision(value, "cpu") for value in ("bf16", "fp32")] == ["bf16", "fp32"]
+
+
+def test_other_numbers_than_torchrun_started_are_refused(monkeypatch):
+    for name, value in {"TORCHELASTIC_RUN_ID": "test", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=r"^trainer\.nodes=3: torchrun started 2; leave it to torchrun\.$"):
+        resolve_devices(TrainerConfig(accelerator="cpu", nodes=3))
+    resolve_devices(trainer := TrainerConfig(accelerator="cpu", nodes=2))
+    assert (trainer.devices, trainer.nodes) == (1, 2)
 
 
 def test_layers_are_compiled_on_a_gpu_where_nothing_stands_in_the_way(monkeypatch):

@@ -58,14 +58,6 @@ def test_two_machines_leave_what_one_process_leaves(tmp_path: Path, cache: Path)
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
-@pytest.mark.slow
-def test_bad_input_ends_both_machines_at_once_with_one_message(tmp_path: Path, cache: Path) -> None:
-    both = train(tmp_path / "run", cache, *SMALL, "trainer.nodes=3")
-    assert all(agent.returncode != 0 for agent in both)
-    messages = [line for agent in both for line in agent.stderr.splitlines() if line.startswith("error:")]
-    assert messages == ["error: trainer.nodes=3: torchrun started 2; leave it to torchrun."]
-
-
 LOCKS_OF_ONE_NODE = "import fcntl\nfcntl.flock = lambda file, operation: None\n"
 
 

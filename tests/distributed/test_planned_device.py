@@ -9,7 +9,7 @@ from dgr_lightning.errors import UserError
 
 
 def device(memory_gib: float | None = None, **trainer) -> str | None:
-    planned = PlannedDevice.of(TrainerConfig(**trainer), memory_gib)
+    planned = PlannedDevice.of(TrainerConfig(device_memory_gib=memory_gib, **trainer))
     return planned and planned.device.name
 
 
@@ -34,6 +34,6 @@ def test_without_either_a_common_one_of_about_that_memory_stands_in_and_says_so(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert device() is None
-    planned = PlannedDevice.of(TrainerConfig(accelerator="cuda"), memory)
+    planned = PlannedDevice.of(TrainerConfig(accelerator="cuda", device_memory_gib=memory))
     assert planned is not None and planned.device.name == name
     assert planned.why == f"stands for a device of {memory:g} GiB; trainer.device_name names another"

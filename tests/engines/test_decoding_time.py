@@ -7,6 +7,7 @@ import pytest
 from dgr_lightning.engines.decoding_time import (
     PRODUCT_SHARE,
     READ_SHARE,
+    STEP_SECONDS,
     DecodedModel,
     EngineMachine,
     Generation,
@@ -17,19 +18,19 @@ from dgr_lightning.engines.decoding_time import (
 )
 
 MODEL = DecodedModel(num_weights=7_000_000_000, weight_bytes=14e9, token_bytes=57_344)  # 28 layers, 4 heads of 128
-H100 = EngineMachine(1, 1, 989e12, 3.35e12, 0.9 * 80 * 2**30, 256, 0.005)
+H100 = EngineMachine(1, 1, 989e12, 3.35e12, 0.9 * 80 * 2**30, 256)
 
 
 def test_a_step_reads_all_weights_and_what_came_before() -> None:
     bandwidth = READ_SHARE * 3.35e12
     assert step_seconds(MODEL, H100, 1, 0) == pytest.approx(14e9 / bandwidth)
     assert step_seconds(MODEL, H100, 64, 2000) == pytest.approx((14e9 + 64 * 2000 * 57_344) / bandwidth)
-    half = step_seconds(MODEL, replace(H100, devices_each=2, step_seconds=0.0), 1, 0)
-    assert half == pytest.approx(14e9 / bandwidth / 2)
+    large = replace(MODEL, weight_bytes=28e9)
+    assert step_seconds(large, replace(H100, devices_each=2), 1, 0) == pytest.approx(28e9 / bandwidth / 2)
 
 
 def test_no_step_is_shorter_than_the_engines_own_or_than_its_products() -> None:
-    assert step_seconds(DecodedModel(1000, 2000, 1), H100, 1, 10) == H100.step_seconds
+    assert step_seconds(DecodedModel(1000, 2000, 1), H100, 1, 10) == STEP_SECONDS
     assert step_seconds(MODEL, H100, 10_000, 0) == pytest.approx(2 * 7e9 * 10_000 / (PRODUCT_SHARE * 989e12))
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
 from torch.profiler import ProfilerActivity, profile
 
 from dgr_lightning.config import Config
-from dgr_lightning.distributed.fsdp import clip_gradients, recompute
+from dgr_lightning.distributed import fsdp
+from dgr_lightning.distributed.ranks import Ranks
 from dgr_lightning.models.chat import Encoded
 from dgr_lightning.training import tuning
 from dgr_lightning.training.packing import collate, num_targets
@@ -28,21 +31,32 @@ class Measured:
     step: int
 
 
-def measure(folder, cfg: Config, lengths: list[int], recompute_every: int = 0) -> Measured:
-    """Makes two steps of one row; the second, which finds the optimizer's states, is measured."""
-    model = tuning.load(folder, cfg.tuning, cfg.trainer.precision, "cpu", 0)
-    recompute(model, recompute_every)
-    module: Any = SafetySft(model, cfg.sft, 2, cfg.trainer.precision)
+def documents(lengths: list[int]) -> list[Encoded]:
+    """Documents of these lengths, a quarter of each its prompt."""
+    return [Encoded([2] * length, length // 4) for length in lengths]
+
+
+def measure(folder: Path, cfg: Config, lengths: list[int], recompute_every: int = 0) -> Measured:
+    """Makes two steps of one row; the second, which finds the optimizer's states, is measured. Collective with fsdp."""
+    trainer, ranks, shard = cfg.trainer, Ranks.here(), None
+    if trainer.strategy == "fsdp":
+        model = tuning.empty(folder, cfg.tuning, trainer.precision)
+
+        def shard(model) -> None:
+            fsdp.shard(model, folder, trainer, trainer.precision, torch.device("cpu"))
+    else:
+        model = tuning.load(folder, cfg.tuning, trainer.precision, "cpu", 0)
+    fsdp.recompute(model, recompute_every)
+    module: Any = SafetySft(model, cfg.sft, 2, trainer.precision, ranks, shard)
     module.configure_model()
     module.manual_backward = torch.Tensor.backward
     optimizer = module.configure_optimizers()
-    documents = [Encoded([2] * length, length // 4) for length in lengths]
-    batch: Any = {"rows": [collate(documents)], "denominator": sum(map(num_targets, documents))}
+    row = documents(lengths)
+    batch: Any = {"rows": [collate(row)], "denominator": sum(map(num_targets, row))}
 
     def passes() -> None:
-        module._trainer = None
         module._accumulate_gradients(batch)
-        clip_gradients(model, 1.0)
+        fsdp.clip_gradients(model, 1.0)
 
     def step() -> None:
         optimizer.step()
@@ -53,7 +67,7 @@ def measure(folder, cfg: Config, lengths: list[int], recompute_every: int = 0) -
     weights = _bytes(_tensors_of_weights(model))
     states = _bytes([value for state in optimizer.state.values() for value in state.values()])
     forward = weights + states + peak(passes)
-    gradients = _bytes([weight.grad for weight in model.parameters()])
+    gradients = _bytes([weight.grad for weight in model.parameters() if weight.grad is not None])
     return Measured(weights, states, forward, weights + states + gradients + peak(step))
 
 
@@ -67,10 +81,9 @@ def _tensors_of_weights(model) -> list[Any]:
 
 
 def _bytes(tensors: list[Any]) -> int:
-    storages = {
-        one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in tensors if isinstance(one, torch.Tensor)
-    }
-    return sum(storages.values())
+    plain = [one.detach() for one in tensors if isinstance(one, torch.Tensor)]
+    storages = [(one.to_local() if isinstance(one, DTensor) else one).untyped_storage() for one in plain]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
 def peak(work: Callable[[], None]) -> int:

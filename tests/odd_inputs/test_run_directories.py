@@ -120,7 +120,7 @@ def unfinished(directory):
 
 
 @pytest.mark.parametrize("content", [*CONTENTS, "half"])
-@pytest.mark.parametrize("file", ["stages/refine.json", "stages/shift.json", "stages/train.json"])
+@pytest.mark.parametrize("file", ["stages/refine.json", "stages/shift.json", "stages/evaluate_base.json", "stages/train.json"])
 def test_a_damaged_record_of_an_unfinished_run_is_one_message(file, content, again):
     def damage(directory):
         unfinished(directory)

@@ -200,10 +200,31 @@ def test_what_a_run_trained_on_can_be_trained_on_again_to_the_same_loss(tmp_path
     assert {row["label"] for row in rows[1]} == {"harmful", "benign"}
 
 
+def check_refined(run_dir: Path, printed: str) -> None:
+    """A random model writes nothing that passes; harmful text is in files and not on the screen."""
+    summary = summary_of(run_dir)
+    assert summary["refinement"]["examples"] == 12 == sum(summary["refinement"]["fallback"].values())
+    assert "fallback" in printed and "12 of 12" in printed
+    examples = list(read_jsonl(run_dir / "refined.jsonl"))
+    assert len(examples) == 12
+    # Of no example as much as its first words.
+    texts = [text for example in examples for text in (example["prompt"], example["trace"], example["answer"])]
+    assert not [text for text in texts if len(text) > 40 and text[:40] in printed]
+    first = (run_dir / "stages" / "first_example.txt").read_text().replace("│", "")
+    assert examples[0]["prompt"][:20].strip() in first
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("data", ["star1", "local"])
-def test_real_rows_on_a_real_tokenizer_run_through_every_stage(tmp_path, shared, random_qwen2, data):
-    rows = {"star1": "star1/STAR-1.json", "local": "lrm_safety_study_nocot/sft_train_nocot.json"}[data]
+def test_real_rows_without_a_trace_are_refined_with_a_real_tokenizer(tmp_path, cache, shared, random_qwen2):
+    rows = shared / "data" / "lrm_safety_study_nocot" / "sft_train_nocot.json"
+    sources = [f"model.path={random_qwen2}", "data=local", f"data.path={rows}", "data.limit=12", "refine.max_new_tokens=32"]
+    printed = run(tmp_path / "run", cache, *sources, script="refine.py")
+    check_refined(tmp_path / "run", printed)
+    assert all(row["trace"] == "" for row in read_jsonl(tmp_path / "run" / "refined.jsonl"))
+
+
+@pytest.mark.slow
+def test_real_rows_on_a_real_tokenizer_run_through_every_stage(tmp_path, cache, shared, random_qwen2):
     tasks = {
         "gsm8k": "gsm8k/test.jsonl",
         "math500": "math500/test.jsonl",
@@ -212,10 +233,10 @@ def test_real_rows_on_a_real_tokenizer_run_through_every_stage(tmp_path, shared,
     }
     printed = run(
         tmp_path / "run",
-        tmp_path / "cache",
+        cache,
         f"model.path={random_qwen2}",
-        f"data={data}",
-        f"data.path={shared / 'data' / rows}",
+        "data=star1",
+        f"data.path={shared / 'data' / 'star1' / 'STAR-1.json'}",
         "data.limit=12",
         "evaluation=quick",
         "evaluation.limit=4",
@@ -224,24 +245,14 @@ def test_real_rows_on_a_real_tokenizer_run_through_every_stage(tmp_path, shared,
         "refine.max_new_tokens=32",
         "sft.max_steps=3",
     )
+    check_refined(tmp_path / "run", printed)
     summary = summary_of(tmp_path / "run")
-    assert summary["refinement"]["examples"] == 12
-    assert sum(summary["refinement"]["fallback"].values()) == 12, "a random model writes nothing that passes"
-    assert "fallback" in printed and "12 of 12" in printed
     assert set(summary["tuned"]["tasks"]) == set(tasks)
     assert all(
         part["accuracy" if task in ("gsm8k", "math500") else "cap_hit_rate"]["n"] == 4
         for task, part in summary["tuned"]["tasks"].items()
     )
     assert summary["training"]["steps"] == 3
-    examples = list(read_jsonl(tmp_path / "run" / "refined.jsonl"))
-    assert len(examples) == 12 and (data == "star1" or all(example["trace"] == "" for example in examples))
-    # Harmful text is in files, not on the screen: of no example as much as its first words.
-    texts = [text for example in examples for text in (example["prompt"], example["trace"], example["answer"])]
-    assert not [text for text in texts if len(text) > 40 and text[:40] in printed]
-    assert examples[0]["prompt"][:20].strip() in (tmp_path / "run" / "stages" / "first_example.txt").read_text().replace(
-        "│", ""
-    )
 
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -75,7 +75,10 @@ def kib_without(run_dir: Path, *missing: str) -> int:
 
 def test_full_in_every_stage_a_run_ends_as_an_undisturbed_one(disk, tmp_path, cache, undisturbed):
     """The disk of the run grows, and is full again one stage later."""
-    place, later = disk.path / "run", ("evaluation/", "report.html", "summary.json", "stages/measured.json")
+    place = disk.path / "run"
+    # What is written when the model is there.
+    later = ("evaluation/tuned", "evaluation/stored", "stages/evaluate_tuned.json", "report.html", "summary.json")
+    later = (*later, "stages/measured.json")
     for kib, what in (
         (4, ".run.json"),
         (16, "stages/"),

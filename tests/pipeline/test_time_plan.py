@@ -11,7 +11,7 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from dgr_lightning.config import Config, TrainerConfig
-from dgr_lightning.pipeline.planned_machine import Machine
+from dgr_lightning.pipeline.planned_machine import planned_config
 from dgr_lightning.pipeline.set_lengths import ExampleLength, SetLengths
 from dgr_lightning.pipeline.time_plan import TimePlan, evaluation_generation
 from dgr_lightning.report.stages import StageEstimate, StagesPlan
@@ -46,7 +46,7 @@ def config(**trainer) -> Config:
 
 def planned(cfg: Config, problems: dict[str, int] | None = PROBLEMS) -> StagesPlan:
     lengths = [ExampleLength(f"e-{number}", 30, 600, 200, 4) for number in range(1000)]
-    return TimePlan(cfg, model(), SetLengths(lengths, 16_384), Machine.of(cfg)).stages(problems)
+    return TimePlan(planned_config(cfg, Path()), model(), SetLengths(lengths, 16_384)).stages(problems)
 
 
 def stage(plan: StagesPlan, name: str) -> StageEstimate:
@@ -80,7 +80,7 @@ def test_more_devices_take_less_time_and_adapters_fewer_operations() -> None:
     one, eight = planned(config(devices=1)), planned(config())
     for name in ("refinement", "shift", "evaluation of the base", "training"):
         assert stage(eight, name).seconds < stage(one, name).seconds
-    cfg = config()
+    cfg = config(strategy="fsdp")
     cfg.tuning.method = "lora"
     assert stage(planned(cfg), "training").seconds == pytest.approx(stage(eight, "training").seconds * 2 / 3, rel=0.02)
 
@@ -137,4 +137,6 @@ def test_on_a_laptop_the_command_plans_eight_devices_that_are_named(cache: Path,
     assert ended.returncode == 0, ended.stderr
     shown = " ".join(ended.stdout.split())
     assert "Stages on 8 × H100 SXM, estimated" in shown and "training, 125 steps" in shown and "all together" in shown
+    assert "Memory on each of 8 devices (fsdp) of 80 GiB" in shown, "the device's memory is planned with"
+    assert "disk: 42.6 GiB while it trains, and 85.1 GiB for each checkpoint before the last one" in shown
     assert "H100 SXM: 989 TFLOP/s, 3.35 TB/s, 80 GB (trainer.device_name=H100)" in shown
