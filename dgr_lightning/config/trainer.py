@@ -16,8 +16,8 @@ class TrainerConfig:
     accelerator: str = setting("auto", "auto: a CUDA device where there is one", choices=("auto", "cpu", "cuda"), hashed=NEVER)
     strategy: str = setting(
         "auto",
-        "single: one device; ddp: each device has the whole model; fsdp: each has a shard of it; auto: on several fsdp, or ddp "
-        "for adapters where each device can hold the whole model",
+        "single: one device; ddp: each device has the whole model; fsdp: each has a shard of it; auto: fsdp on several, and "
+        "on one GPU for its bf16; ddp for adapters where each device can hold the whole model",
         choices=("auto", "single", "ddp", "fsdp"),
         hashed=NEVER,
     )

@@ -85,12 +85,13 @@ def resolve_precision(value: str, device: str) -> str:
     return "bf16" if native else "fp32"
 
 
-def resolve_compile(trainer: TrainerConfig, tuning: str) -> str | None:
+def resolve_compile(trainer: TrainerConfig, tuning: str, *, planned: bool = False) -> str | None:
     """Resolves `trainer.compile=auto`, in place: to true on a GPU where nothing stands in the way.
 
     Args:
         trainer: `accelerator` and `tensor_parallel` are values.
         tuning: the method.
+        planned: whether the machine may be another one, which is then taken to have what the compiler needs.
 
     Returns:
         What stands in the way on a GPU.
@@ -99,13 +100,17 @@ def resolve_compile(trainer: TrainerConfig, tuning: str) -> str | None:
         return None
     why = None
     if trainer.accelerator == "cuda":
-        ways = {
+        obstacles = {
             "trainer.tensor_parallel does not go with it": trainer.tensor_parallel > 1,
             "4-bit matrices have a kernel of their own": tuning == "qlora",
-            "triton is not installed": find_spec("triton") is None,
-            "no C compiler for triton's launchers": not any(map(shutil.which, (os.environ.get("CC", "cc"), "gcc", "clang"))),
-            "no Python.h for triton's launchers": not Path(sysconfig.get_path("include"), "Python.h").exists(),
         }
-        why = next((reason for reason, holds in ways.items() if holds), None)
+        if not planned:
+            compilers = (os.environ.get("CC", "cc"), "gcc", "clang")
+            obstacles |= {
+                "triton is not installed": find_spec("triton") is None,
+                "no C compiler for triton's launchers": not any(map(shutil.which, compilers)),
+                "no Python.h for triton's launchers": not Path(sysconfig.get_path("include"), "Python.h").exists(),
+            }
+        why = next((reason for reason, holds in obstacles.items() if holds), None)
     trainer.compile = trainer.accelerator == "cuda" and why is None
     return why

@@ -69,15 +69,16 @@ class Machine:
 
 
 def planned_config(cfg: Config, folder: Path) -> Config:
-    """Returns a config as it would be resolved on the machine that it describes: no `auto` in `trainer` but for recomputing.
+    """Returns a config as it would be resolved on the machine that it describes: no `auto` in `trainer` but those of memory.
 
     Args:
         cfg: a checked config.
         folder: of the model, of which config.json is read.
     """
-    from dgr_lightning.distributed.devices import planned
+    from dgr_lightning.distributed.devices import planned, resolve_compile
 
     cfg = replace(cfg, trainer=planned(cfg.trainer))
+    resolve_compile(cfg.trainer, cfg.tuning.method, planned=True)
     if cfg.trainer.strategy == AUTO:
         strategy, _ = choose_strategy(cfg, lambda: folder)
         cfg = replace(cfg, trainer=replace(cfg.trainer, strategy=strategy))
