@@ -1,8 +1,11 @@
-"""Causal attention on the CPU by plain matrix products, a block of queries at a time; in bf16 twice as fast as torch's SDPA.
+"""Causal attention on the CPU by plain matrix products, a block of queries at a time; in bf16 faster than torch's SDPA.
 
 The algorithm is FlashAttention's (Dao 2023, arXiv 2307.08691) with whole rows of scores. On a CPU a pass over the scores takes
 as long as a third of a matrix product that makes them, so two passes are part of products: `[q, a] · [k, -1]` is `q · k - a`,
 summed in fp32 and rounded once. This shifts the scores before their exponential is taken, and centres the softmax's gradient.
+
+A document of 1,864 tokens (9 heads of 64 with 3 of keys) takes 90 ms forward and backward instead of SDPA's 148, one of 1,024
+tokens 25 instead of 52 (processor time of one core, AMD EPYC with AVX512-BF16, torch 2.13.0, 2026-11-29).
 """
 
 from __future__ import annotations
@@ -18,8 +21,8 @@ from torch.autograd.function import once_differentiable
 
 # Queries in a block: the scores of more would leave the caches, and more of them would lie above the diagonal.
 _BLOCK = 128
-# Of documents up to this length the weights are kept for the backward pass, which then takes 0.7 to 0.8 of the time; beyond it
-# they are computed again: at 1,864 tokens they would be a third of all activations of a thin model.
+# Of documents up to this length the weights are kept for the backward pass, which then takes 0.6 to 0.8 of the time; beyond it
+# they are computed again: at 1,864 tokens they would add half to the activations of a thin model.
 _KEPT = 1024
 
 
