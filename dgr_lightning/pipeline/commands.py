@@ -15,7 +15,7 @@ from rich.markup import escape
 
 from dgr_lightning.config import Config, Kind
 from dgr_lightning.config.setting import AUTO
-from dgr_lightning.console import say
+from dgr_lightning.console import say, silence
 from dgr_lightning.data import sources
 from dgr_lightning.distributed import torchrun
 from dgr_lightning.engines.model_handle import ModelHandle
@@ -198,7 +198,8 @@ def _check_memory(cfg: Config, base: ModelHandle, run: RunDir) -> None:
     trainer = cfg.trainer
     if (trainer.accelerator == "cpu" and trainer.device_memory_gib is None) or (run.path / stages.REFINED).exists():
         return
-    lengths = set_lengths(load_sources(cfg, measured_prompts(cfg)).examples, base.chat, cfg)
+    with silence():  # the stage, which reads the set again, says what there is to say
+        lengths = set_lengths(load_sources(cfg, measured_prompts(cfg)).examples, base.chat, cfg)
     if (planned := PlannedMemory.of(base.folder, cfg, lengths)) is not None:
         planned.require()
 
