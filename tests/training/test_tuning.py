@@ -143,6 +143,7 @@ def test_qlora_learns_and_exports_adapters_on_the_unquantised_base(any_base: Pat
 @pytest.mark.parametrize("method", ["lora", "qlora"])
 def test_a_whole_run_tunes_adapters_and_evaluates_what_it_exported(cache: Path, tmp_path: Path, method: str) -> None:
     overrides = [*SMALL, f"tuning={method}", "tuning.rank=8", "refine=vanilla", "sft.lr=1e-2", "sft.epochs=20"]
+    overrides += ["trainer.keep_optimizer=true"]  # a whole run leaves no checkpoint otherwise
     assert "not used by" not in run(tmp_path / "run", cache, *overrides)
     summary = summary_of(tmp_path / "run")
     assert summary["training"]["loss_last"] < 0.5 * summary["training"]["loss_first"]
