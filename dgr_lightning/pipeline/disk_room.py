@@ -13,8 +13,7 @@ from dgr_lightning.config import Config
 from dgr_lightning.config.setting import AUTO
 from dgr_lightning.errors import UserError
 from dgr_lightning.training.checkpoint_folder import FOLDER
-from dgr_lightning.training.disk import TrainingDisk
-from dgr_lightning.training.optimizer import OPTIMIZERS
+from dgr_lightning.training.disk import TrainingDisk, training_disk
 from dgr_lightning.writing import readable_size
 
 
@@ -38,12 +37,6 @@ def check_room(cfg: Config, model_folder: Path, run_dir: Path) -> None:
     disk = training_disk(cfg, *counts, stored_dtype(model_folder).itemsize)
     free = free_bytes(run_dir) + sum(_size(run_dir / name) for name in (FOLDER, "model"))
     refuse_without_room(cfg, disk, free, run_dir)
-
-
-def training_disk(cfg: Config, trained: int, weights: int, weight_bytes: int) -> TrainingDisk:
-    """Returns what a config's training writes; for the numbers see `TrainingDisk.of`."""
-    states = OPTIMIZERS.get(cfg.sft.optimizer).stored_bytes
-    return TrainingDisk.of(trained, weights, states, weight_bytes, keep_optimizer=cfg.trainer.keep_optimizer)
 
 
 def peak(cfg: Config, disk: TrainingDisk) -> dict[str, int]:

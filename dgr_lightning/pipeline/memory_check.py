@@ -134,7 +134,6 @@ def largest_row(tokens: Sequence[int], cfg: Config, cause: str = "") -> RowSize:
 
 
 def _num_devices(cfg: Config) -> int:
-    import torch
+    from dgr_lightning.training.memory_fit import devices_here
 
-    here = torch.cuda.device_count() if cfg.trainer.accelerator == "cuda" else 1
-    return max(PLANNED_DEVICES if cfg.plan else here, cfg.trainer.devices or 1)
+    return max(PLANNED_DEVICES, cfg.trainer.devices or 1) if cfg.plan else devices_here(cfg.trainer)

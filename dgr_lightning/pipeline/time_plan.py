@@ -23,8 +23,8 @@ from dgr_lightning.engines.decoding_time import (
 from dgr_lightning.engines.vllm.sizing import ModelSize
 from dgr_lightning.errors import UserError
 from dgr_lightning.evaluation.subjects import BASE, TUNED
+from dgr_lightning.models.attention_shape import AttentionShape
 from dgr_lightning.models.weights import outline
-from dgr_lightning.pipeline.disk_room import training_disk
 from dgr_lightning.pipeline.planned_machine import Machine
 from dgr_lightning.pipeline.set_lengths import SetLengths
 from dgr_lightning.pipeline.training_plan import TrainingPlan
@@ -34,7 +34,7 @@ from dgr_lightning.tasks.expected_tokens import ASSUMED_PROBLEMS, PROMPT_TOKENS,
 from dgr_lightning.tasks.loader import load_problems
 from dgr_lightning.tasks.registry import TASKS
 from dgr_lightning.tasks.task import EVALUATION
-from dgr_lightning.training.disk import TrainingDisk
+from dgr_lightning.training.disk import TrainingDisk, training_disk
 from dgr_lightning.training.tuning import count_weights
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class TimePlan:
         size = model_size(model)
         self._cfg, self._machine, self._engines = cfg, machine, machine.engines(cfg, size)
         self._examples = lengths.examples
-        token_bytes = 2 * size.num_layers * size.num_kv_heads * size.head_dim * size.bytes_each
+        token_bytes = size.bytes_each * AttentionShape.of(model.config.get_text_config()).cached_numbers
         self._decoded = DecodedModel(size.num_parameters, size.num_parameters * size.bytes_each, token_bytes)
         self._training = TrainingPlan(cfg, lengths.examples, machine, recompute_every, disk)
         self._model = model
@@ -196,13 +196,5 @@ def _num_problems(evaluation: EvaluationConfig, unread: Sequence[str]) -> dict[s
 
 def model_size(model: PreTrainedModel) -> ModelSize:
     """Returns the size of a model as an engine holds it, in bf16, by its config alone."""
-    config = model.config.get_text_config()
-    heads = config.num_attention_heads
-    return ModelSize(
-        num_parameters=sum(weight.numel() for weight in model.parameters()),
-        num_layers=config.num_hidden_layers,
-        num_heads=heads,
-        num_kv_heads=getattr(config, "num_key_value_heads", None) or heads,
-        head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
-        bytes_each=_ENGINE_BYTES,
-    )
+    shape = AttentionShape.of(model.config.get_text_config())
+    return ModelSize.of_shape(sum(weight.numel() for weight in model.parameters()), shape, _ENGINE_BYTES)

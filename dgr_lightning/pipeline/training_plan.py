@@ -16,7 +16,14 @@ from dgr_lightning.report.stages import StageEstimate
 from dgr_lightning.tasks.expected_tokens import PROMPT_TOKENS, expected_tokens
 from dgr_lightning.tasks.registry import TASKS
 from dgr_lightning.training.disk import TrainingDisk
-from dgr_lightning.training.probe_schedule import LARGE_SHARE, estimated_seconds, num_probes, probe_interval, probe_share
+from dgr_lightning.training.probe_schedule import (
+    LARGE_SHARE,
+    advice,
+    estimated_seconds,
+    num_probes,
+    probe_interval,
+    probe_share,
+)
 from dgr_lightning.training.training_time import CPU_MFU, assumed_mfu, training_seconds
 from dgr_lightning.writing import readable_size
 
@@ -99,10 +106,7 @@ class TrainingPlan:
         if (share := probe_share(probes.seconds, training.seconds)) <= LARGE_SHARE:
             return None
         keys = self._cfg.probes
-        return (
-            f"probes take {share:.0%} of the training's time: a smaller probes.size (now {keys.size}) or probes.max_new_tokens "
-            f"(now {keys.max_new_tokens}) makes them shorter, a larger probes.every rarer"
-        )
+        return f"probes take {share:.0%} of the training's time: {advice(keys.size, keys.max_new_tokens)}"
 
     def assumptions(self) -> Iterator[str]:
         """Yields what the figures rest on."""

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dgr_lightning.config import Config
+from dgr_lightning.training.optimizer import OPTIMIZERS
+
 _MASTER_BYTES = 4  # of a trained weight in a checkpoint: fp32
 
 
@@ -63,3 +66,9 @@ class TrainingDisk:
     def room_for_one_more(self) -> int:
         """Returns how much must be free for `auto` to take a checkpoint: its own bytes, and those of what comes at the end."""
         return self.checkpoint + self.last + self.model
+
+
+def training_disk(cfg: Config, trained: int, weights: int, weight_bytes: int) -> TrainingDisk:
+    """Returns what a config's training writes; for the numbers see `TrainingDisk.of`."""
+    states = OPTIMIZERS.get(cfg.sft.optimizer).stored_bytes
+    return TrainingDisk.of(trained, weights, states, weight_bytes, keep_optimizer=cfg.trainer.keep_optimizer)

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from dgr_lightning.distributed import device_table
+from dgr_lightning.models.attention_shape import AttentionShape
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -46,10 +47,9 @@ class ModelFlops:
         head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
         last = sum(_products(head))
         body = sum(sum(_products(module)) for module in model.modules() if module not in (head, embeddings))
-        config = model.config.get_text_config()
-        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        shape = AttentionShape.of(model.config.get_text_config())
         # Two products of two operations, and twice as many backward.
-        attention = 12 * config.num_hidden_layers * config.num_attention_heads * size
+        attention = 12 * shape.num_layers * shape.num_heads * shape.head_dim
         return cls(body, last, attention)
 
     def step(self, num_tokens: int, num_targets: int, num_pairs: int) -> float:

@@ -219,15 +219,15 @@ class _Passes:
         # DDP's buckets live as long as the training; else gradients are there from the first row of a step on.
         there_before = ddp or self.row.several
         self.now[GRADIENTS] = gradients if there_before else 0
-        self._forward(compute)
+        self._forward()
         self._loss(compute, on_gpu=on_gpu)
-        self._backward(compute, there_before=there_before)
+        self._backward(there_before=there_before)
         self.now[GRADIENTS] = gradients
         for kind in (COPIES, ACTIVATIONS, LOSS):
             self.now[kind] = 0
         self.check("the optimizer's step", work=optimizer_work)
 
-    def _forward(self, compute: str) -> None:
+    def _forward(self) -> None:
         part, sharding = self.footprint, self.sharding
         self.now[ACTIVATIONS] += part.around
         if sharding.is_on:
@@ -267,7 +267,7 @@ class _Passes:
         self.now[LOSS] = needs.kept_weight
         self.now[ACTIVATIONS] += all_hidden
 
-    def _backward(self, compute: str, *, there_before: bool) -> None:
+    def _backward(self, *, there_before: bool) -> None:
         part, sizes, sharding = self.footprint, self.sizes, self.sharding
         kept = not sharding.offloads
         for index in reversed(range(sizes.first_trained, len(sizes.layers))):

@@ -46,6 +46,12 @@ def device_memory(trainer: TrainerConfig) -> int | None:
     return None
 
 
+def devices_here(trainer: TrainerConfig) -> int:
+    """Returns how many devices this machine could train on, those that are asked for at least."""
+    here = torch.cuda.device_count() if trainer.accelerator == "cuda" else 1
+    return max(here, trainer.devices or 1)
+
+
 @dataclass(frozen=True)
 class Fit:
     """A training beside the memory of a device.

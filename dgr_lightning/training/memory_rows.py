@@ -17,7 +17,7 @@ from dgr_lightning.console import say
 from dgr_lightning.distributed.ranks import Ranks
 from dgr_lightning.errors import UserError
 from dgr_lightning.training.memory import RowSize, memory_plan
-from dgr_lightning.training.memory_fit import GIB, Fit, device_memory, misfit, plannable, remedies, require_fit
+from dgr_lightning.training.memory_fit import GIB, Fit, device_memory, devices_here, misfit, plannable, remedies, require_fit
 from dgr_lightning.training.memory_sizes import ModelOutline
 from dgr_lightning.training.packing import StepLoader
 
@@ -60,7 +60,7 @@ class RowsMemory:
         self._outline = ModelOutline.of_folder(folder, cfg.model.trust_remote_code)
         if not plannable(self._outline, cfg, self._row(cfg)):
             return
-        self.fit = require_fit(self._outline, cfg, self._row, memory, _num_devices(cfg))
+        self.fit = require_fit(self._outline, cfg, self._row, memory, devices_here(cfg.trainer))
         self.recompute_every = self.fit.plan.recompute_every
         # A single rank has nothing to gather.
         if cfg.trainer.strategy == "fsdp" and ranks.size > 1 and cfg.trainer.reshard_after_forward == AUTO:
@@ -89,7 +89,7 @@ class RowsMemory:
         trainer = replace(cfg.trainer, recompute_every=self.recompute_every)
         cfg = replace(cfg, trainer=trainer)
         less = replace(self.fit, usable=int(_LESS * min(self.fit.usable, self.fit.plan.total)))
-        tried = remedies(self._outline, cfg, self._row, less.usable, _num_devices(cfg), _RECOMPUTING)
+        tried = remedies(self._outline, cfg, self._row, less.usable, devices_here(cfg.trainer), _RECOMPUTING)
         return UserError(f"A step needs more memory than its device has ({reason}).\n{misfit(less, tried)}")
 
     def _row(self, cfg: Config) -> RowSize:
@@ -99,8 +99,3 @@ class RowsMemory:
         row = self._loader(cfg, ranks).largest_row()
         cause = f"step {row.step:,} packs {len(row.documents)} examples into it (sft.max_tokens={cfg.sft.max_tokens})"
         return RowSize(row.lengths, row.num_targets, row.several, cause)
-
-
-def _num_devices(cfg: Config) -> int:
-    here = torch.cuda.device_count() if cfg.trainer.accelerator == "cuda" else 1
-    return max(here, cfg.trainer.devices or 1)

@@ -15,6 +15,7 @@ from torch.distributed.tensor import DTensor
 
 from dgr_lightning.distributed.fsdp import bytes_to_gather
 from dgr_lightning.engines.transformers.decoding import PREFILL_TOKENS
+from dgr_lightning.models.attention_shape import AttentionShape
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -53,9 +54,7 @@ def needed_bytes(model: PreTrainedModel, gathered_in: str, dtype: torch.dtype, s
     if not weights and dtype == torch.bfloat16:  # copies that autocast makes of what it computes with
         weights = 2 * sum(weight.numel() for weight in model.parameters() if weight.dtype == torch.float32)
     settings = model.config.get_text_config()
-    heads = settings.num_attention_heads
-    head_size = getattr(settings, "head_dim", None) or settings.hidden_size // heads
-    cached = 2 * settings.num_hidden_layers * (getattr(settings, "num_key_value_heads", None) or heads) * head_size
+    cached = AttentionShape.of(settings).cached_numbers
     rows = ceil(size.rows / _MOST_BATCHES)
     tokens = min(size.longest_prompt + size.max_new_tokens, settings.max_position_embeddings)
     prefill = min(PREFILL_TOKENS[model.device.type], rows * size.longest_prompt)

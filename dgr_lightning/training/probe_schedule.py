@@ -58,6 +58,13 @@ def share_warning(probe_seconds: float, step_seconds: float, size: int, max_new_
         return None
     return (
         f"probes took {share:.0%} of the training's time ({probe_seconds:.1f} s beside {step_seconds:.1f} s in steps): "
+        + advice(size, max_new_tokens)
+    )
+
+
+def advice(size: int, max_new_tokens: int) -> str:
+    """Returns which keys make probes take less, and their values."""
+    return (
         f"a smaller probes.size (now {size}) or probes.max_new_tokens (now {max_new_tokens}) makes them shorter, "
         "a larger probes.every rarer"
     )

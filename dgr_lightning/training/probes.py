@@ -20,7 +20,7 @@ from dgr_lightning.config import Config, ProbesConfig
 from dgr_lightning.config.setting import AUTO
 from dgr_lightning.console import say
 from dgr_lightning.distributed.devices import resolve_precision
-from dgr_lightning.distributed.fsdp import unsharded
+from dgr_lightning.distributed.fsdp import uncompiled, unsharded
 from dgr_lightning.distributed.ranks import Ranks
 from dgr_lightning.engines.engine import STOP, Request, Sampling
 from dgr_lightning.engines.transformers.engine import TransformersEngine, why_undecodable
@@ -104,9 +104,8 @@ class Probes:
     def _answers(self, model: PreTrainedModel, requests: Sequence[Request]) -> dict[str, str | None] | None:
         """Returns this rank's answers by key; None where memory is not enough for one output at a time."""
         # Decoding has another shape at every token, and would exhaust the compiler's limit of recompilations for the training.
-        stance = torch.compiler.set_stance("force_eager") if self._cfg.trainer.compile is True else nullcontext()
         try:
-            with unsharded(model, self._cfg.trainer.precision) as whole, stance:
+            with unsharded(model, self._cfg.trainer.precision) as whole, uncompiled(model):
                 while self._batch_size:
                     # Weights that are bf16 (frozen ones, or shards gathered in it) gain nothing from fp32.
                     precision = "bf16" if whole.dtype == torch.bfloat16 else self._precision(model)

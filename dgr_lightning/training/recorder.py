@@ -18,9 +18,8 @@ from dgr_lightning.console import Advance, say
 from dgr_lightning.training.checkpoint_cadence import Times, is_due
 from dgr_lightning.training.checkpoints import Checkpoints, trained_parameters
 from dgr_lightning.training.curves import Curves
-from dgr_lightning.training.disk import TrainingDisk
+from dgr_lightning.training.disk import TrainingDisk, training_disk
 from dgr_lightning.training.flops import ModelFlops, peak_flops, peak_memory_bytes
-from dgr_lightning.training.optimizer import OPTIMIZERS
 from dgr_lightning.training.packing import StepLoader
 from dgr_lightning.training.sft import Totals
 from dgr_lightning.writing import readable_size
@@ -163,8 +162,7 @@ class Recorder(Callback):
         """Returns the bytes that this training writes, at least those of its checkpoints, at most those of the model."""
         trained = sum(weight.numel() for _, weight in trained_parameters(module.model))
         weights = sum(weight.numel() for weight in module.model.parameters())
-        states = OPTIMIZERS.get(self._cfg.sft.optimizer).stored_bytes
-        return TrainingDisk.of(trained, weights, states, 4, keep_optimizer=self._cfg.trainer.keep_optimizer)
+        return training_disk(self._cfg, trained, weights, 4)
 
     def _row(self, module: SafetySft, batch: Any) -> tuple[dict[str, float], str]:
         """Returns the latest step's row of the curves, and a short form of it for the progress bar."""

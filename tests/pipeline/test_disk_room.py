@@ -11,7 +11,8 @@ from dgr_lightning.config import Config
 from dgr_lightning.errors import UserError
 from dgr_lightning.models.weights import outline
 from dgr_lightning.pipeline import commands, disk_room
-from dgr_lightning.pipeline.disk_room import check_room, refuse_without_room, training_disk
+from dgr_lightning.pipeline.disk_room import check_room, refuse_without_room
+from dgr_lightning.training.disk import training_disk
 
 
 def test_it_is_refused_before_anything_is_generated(base, tmp_path, monkeypatch, capsys):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dgr_lightning.config import EngineConfig
+from dgr_lightning.models.attention_shape import AttentionShape
 
 GIB = 2**30
 
@@ -59,15 +60,12 @@ class ModelSize:
         from dgr_lightning.models.weights import load_config
 
         config = load_config(folder, trust_remote_code).get_text_config()
-        num_heads = config.num_attention_heads
-        return cls(
-            _num_parameters(folder),
-            config.num_hidden_layers,
-            num_heads,
-            getattr(config, "num_key_value_heads", None) or num_heads,
-            getattr(config, "head_dim", None) or config.hidden_size // num_heads,
-            _BYTES[precision],
-        )
+        return cls.of_shape(_num_parameters(folder), AttentionShape.of(config), _BYTES[precision])
+
+    @classmethod
+    def of_shape(cls, num_parameters: int, shape: AttentionShape, bytes_each: int) -> ModelSize:
+        """Returns the size of a model with such attention; for the numbers see the attributes."""
+        return cls(num_parameters, shape.num_layers, shape.num_heads, shape.num_kv_heads, shape.head_dim, bytes_each)
 
     def num_sequences(self, size: int, device_bytes: float, tokens: int) -> int:
         """Returns how many sequences fit into an engine at once, beside the weights.
