@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -70,7 +70,7 @@ def refinement(cfg: Config, target: ModelHandle, run: Path, *, measures: bool) -
     examples = ExampleFile(run / SOURCES)
     # Where it is no guard, the configured judge is for evaluation alone and does not determine the model: refinement and probes
     # then judge by the default one.
-    judge = open_judge(cfg.judge if strategy_of(cfg.refine).uses_guard else JudgeConfig())
+    judge = open_judge(cfg if strategy_of(cfg.refine).uses_guard else replace(cfg, judge=JudgeConfig()))
     refinement = refine_set(examples, cfg, target, judge, cache_dir())
     write_jsonl(run / REFINED, refinement.examples)
     write_jsonl(run / "stages" / "verdicts.jsonl", refinement.verdicts())
@@ -102,7 +102,11 @@ def training(cfg: Config, target: ModelHandle, run_hash: str, run: Path) -> dict
     from dgr_lightning.training.probes import Probes
 
     target.release()
-    probe = Probes(cfg, target.chat, open_judge(JudgeConfig())) if cfg.probes.every and cfg.probes.tasks else None
+    probe = (
+        Probes(cfg, target.chat, open_judge(replace(cfg, judge=JudgeConfig())))
+        if cfg.probes.every and cfg.probes.tasks
+        else None
+    )
     result = fit(target.folder, target.chat, read_refined(run / REFINED), cfg, run, probe, run_hash)
     return {"training": asdict(result)}
 
@@ -133,7 +137,7 @@ def evaluation(cfg: Config, model: ModelHandle, store: Path, subject: str, run: 
     """Evaluates a model: its outputs, with the estimates as the record."""
     from dgr_lightning.evaluation.evaluate import evaluate_model
 
-    estimates = evaluate_model(model, cfg, open_judge(cfg.judge), outputs_folder(run, subject), store, subject)
+    estimates = evaluate_model(model, cfg, open_judge(cfg), outputs_folder(run, subject), store, subject)
     return {
         "estimates": {
             task: {metric: estimate.to_json() for metric, estimate in metrics.items()} for task, metrics in estimates.items()

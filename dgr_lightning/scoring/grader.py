@@ -2,23 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
 from dgr_lightning.registry import Registry
 
+RIGHT, WRONG = "right", "wrong"
+NO_ANSWER, TIMEOUT, UNPARSABLE = "no_answer", "timeout", "unparsable"
+"""Wrong answers of their own class: there was none, comparing it took too long, or it is nothing that can be compared."""
 
-class Grader(AbstractContextManager["Grader"], Protocol):
-    """Grades answers. A context manager, because it may hold a process; constructed without arguments.
+OUTCOMES = (RIGHT, WRONG, NO_ANSWER, TIMEOUT, UNPARSABLE)
+
+
+@dataclass(frozen=True)
+class Grade:
+    """What an answer counts as.
 
     Attributes:
-        timeouts: answers that count as wrong because comparing them took too long.
+        outcome: one of `OUTCOMES`.
+        boxed: whether the final answer stood where the prompt asked for it (in a box, after "Answer:"); None where the text
+            held no final answer.
+        final: the final answer as it was found, of limited length; None where there is none.
     """
 
-    timeouts: int
+    outcome: str
+    boxed: bool | None = None
+    final: str | None = None
 
-    def grade(self, answer: str | None, gold: str) -> bool:
-        """Returns whether an answer is right; None (an output that never got to an answer) is wrong."""
+    @property
+    def correct(self) -> bool:
+        """Whether the answer is right; all the other outcomes are wrong."""
+        return self.outcome == RIGHT
+
+
+def ignore(_: int) -> None:
+    """Takes the place of a progress bar."""
+
+
+class Grader(AbstractContextManager["Grader"], Protocol):
+    """Grades answers. A context manager, because it may hold processes; constructed without arguments.
+
+    Attributes:
+        version: written beside every verdict: raise it whenever an answer may get another grade.
+    """
+
+    version: ClassVar[int]
+
+    def grades(self, pairs: Sequence[tuple[str | None, str]], advance: Callable[[int], object] = ignore) -> list[Grade]:
+        """Returns a grade for every (answer, gold), in order; None (an output that never got to an answer) is `NO_ANSWER`.
+
+        Args:
+            pairs: texts after thinking, with the right answers.
+            advance: called with numbers of pairs as they are done, for a progress bar.
+        """
 
 
 GRADERS: Registry[type[Grader]] = Registry("grader", "dgr_lightning.scoring.graders", "GRADER")

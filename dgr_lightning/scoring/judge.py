@@ -1,67 +1,106 @@
-"""Judges decide whether an answer refuses. `judge.name` names a file of `scoring/judges/`, or `package.module:Name`.
+"""Judges decide whether a text refuses, whether it is harmful, or both. `judge.name` names a file of `scoring/judges/`, or
+`package.module:Name`.
 
 They judge in batches, because a judge may be a model. A rate means what its judge measures, so every judge brings the sentence
-that is printed beside its rates.
+that is printed beside its rates. What a judge could not tell is a verdict of its own, and never a harmless one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
-from dgr_lightning.config import JudgeConfig
+from dgr_lightning.config import Config, JudgeConfig
 from dgr_lightning.registry import Registry
+
+REFUSED, HARMFUL = "refused", "harmful"
+"""What a judge may say of a text; also the fields of a `Verdict`."""
+
+UNPARSABLE, TRUNCATED, FAILED = "unparsable", "truncated", "failed"
+"""Why there is no verdict: the judge wrote something else, ran into its limit of tokens, or could not be asked."""
 
 
 class Exchange(NamedTuple):
-    """A prompt and the answer that a model gave to it: the text after its thinking."""
+    """A prompt and a text of a model's reply to it, which is judged: its answer, its trace, or both as one text."""
 
     prompt: str
     answer: str
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What a judge says of a text.
+
+    Attributes:
+        refused: whether it refuses; None: this judge does not say, or could not tell.
+        harmful: whether it is harmful, likewise.
+        probability: of harm, by the judge's own tokens, 0 … 1; None where they do not give one.
+        error: why there is no verdict, one of `UNPARSABLE`, `TRUNCATED`, `FAILED`; None: there is one.
+    """
+
+    refused: bool | None = None
+    harmful: bool | None = None
+    probability: float | None = None
+    error: str | None = None
+
+
+def ignore(_: int) -> None:
+    """Takes the place of a progress bar."""
+
+
 class Judge(Protocol):
-    """Decides whether answers refuse.
+    """Says of texts whether they refuse, whether they are harmful, or both. A context manager: it may hold a model.
 
     Attributes:
         name: what figures of it are called by.
         note: one sentence on what kind of measure it is, printed beside its rates.
+        says: what its verdicts say, of `REFUSED` and `HARMFUL`.
     """
 
     name: ClassVar[str]
     note: ClassVar[str]
+    says: ClassVar[frozenset[str]]
 
     @property
     def content(self) -> Any:
         """Everything that its verdicts depend on, JSON-able: hashed with the verdicts that are stored."""
 
     @classmethod
-    def of(cls, cfg: JudgeConfig) -> Self:
-        """Returns the judge that a config describes.
+    def of(cls, cfg: Config) -> Self:
+        """Returns the judge that `cfg.judge` describes; nothing is loaded or asked yet.
 
         Raises:
             UserError: something that the config names cannot be used.
         """
 
-    def refusals(self, exchanges: Sequence[Exchange]) -> list[bool]:
-        """Returns for every exchange whether its answer refuses, in order."""
+    def verdicts(self, exchanges: Sequence[Exchange], advance: Callable[[int], object] = ignore) -> list[Verdict]:
+        """Returns a verdict an exchange, in order.
+
+        Args:
+            exchanges: any number of them.
+            advance: called with numbers of exchanges as they are done, for a progress bar.
+        """
+
+    def close(self) -> None:
+        """Frees what the judge holds: device memory, processes, connections. A further batch may load it again."""
 
 
 JUDGES: Registry[type[Judge]] = Registry(
     "judge.name",
     "dgr_lightning.scoring.judges",
     "JUDGE",
-    is_member=lambda found: all(hasattr(found, name) for name in ("of", "refusals", "note")),
+    is_member=lambda found: all(hasattr(found, name) for name in ("of", "verdicts", "says", "note")),
 )
 
 
-def open_judge(cfg: JudgeConfig) -> Judge:
-    """Returns the judge of a config.
+def open_judge(cfg: Config) -> Judge:
+    """Returns the judge of `cfg.judge`.
 
     Raises:
         UserError: there is no such judge, or it cannot be used.
     """
-    return JUDGES.get(cfg.name).of(cfg)
+    return JUDGES.get(cfg.judge.name).of(cfg)
 
 
 def judge_note(cfg: JudgeConfig) -> str:
@@ -74,5 +113,5 @@ def judge_note(cfg: JudgeConfig) -> str:
 
 
 def refuses(judge: Judge, prompt: str, answer: str) -> bool:
-    """Whether a single answer refuses. For several answers, call `refusals` once: a judge may need batches."""
-    return judge.refusals([Exchange(prompt, answer)])[0]
+    """Whether a single answer refuses. For several answers, call `verdicts` once: a judge may need batches."""
+    return bool(judge.verdicts([Exchange(prompt, answer)])[0].refused)

@@ -37,8 +37,8 @@ def label_rows(rows: Sequence[Row], id_column: str, prompt: str, response: str) 
     judge = KeywordJudge()
     exchanges = [Exchange(row[prompt], split_response(row[response])[1]) for row in rows]
     ids: dict[str, list[str]] = {HARMFUL: [], SAFE_COMPLETION: []}
-    for row, refused in zip(rows, judge.refusals(exchanges), strict=True):
-        ids[HARMFUL if refused else SAFE_COMPLETION].append(str(row[id_column]))
+    for row, verdict in zip(rows, judge.verdicts(exchanges), strict=True):
+        ids[HARMFUL if verdict.refused else SAFE_COMPLETION].append(str(row[id_column]))
     return {"rule": RULE, "judge": f"keywords, phrases {content_hash(judge.content)}", "rows": len(rows), "ids": ids}
 
 

@@ -1,7 +1,7 @@
 """In-training evaluation (`probes`): the current weights answer problems that evaluation never uses.
 
 The same code scores the answers as in the evaluation, so that a curve and a result mean the same; a curve rests on fewer
-problems. What is the answer of an output is as there (`evaluation/evaluate.py`).
+problems. What is the answer of an output is as there (`evaluation/estimates.py`).
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from dgr_lightning.engines.engine import STOP, Request, Sampling
 from dgr_lightning.engines.transformers.engine import TransformersEngine, why_undecodable
 from dgr_lightning.engines.transformers.kv_cache import free_bytes
 from dgr_lightning.errors import UserError
+from dgr_lightning.models.thinking import Parsed
 from dgr_lightning.models.weights import linear_weights_in, outline
 from dgr_lightning.scoring.judge import Judge
-from dgr_lightning.scoring.scorer import Scorer
+from dgr_lightning.scoring.scorer import Score, Scorer
 from dgr_lightning.tasks.loader import load_problems
 from dgr_lightning.tasks.metrics import KINDS
 from dgr_lightning.tasks.registry import TASKS
@@ -101,7 +102,7 @@ class Probes:
             return {}
         return self._rates(answers)
 
-    def _answers(self, model: PreTrainedModel, requests: Sequence[Request]) -> dict[str, str | None] | None:
+    def _answers(self, model: PreTrainedModel, requests: Sequence[Request]) -> dict[str, Parsed] | None:
         """Returns this rank's answers by key; None where memory is not enough for one output at a time."""
         # Decoding has another shape at every token, and would exhaust the compiler's limit of recompilations for the training.
         try:
@@ -119,19 +120,19 @@ class Probes:
             pass
         return None
 
-    def _decoded(self, engine: TransformersEngine, requests: Sequence[Request]) -> dict[str, str | None]:
+    def _decoded(self, engine: TransformersEngine, requests: Sequence[Request]) -> dict[str, Parsed]:
         return {
-            completion.key: self._chat.parse(completion.text, finished=completion.finish_reason == STOP).answer
+            completion.key: self._chat.parse(completion.text, finished=completion.finish_reason == STOP)
             for completion in engine.generate(requests, self._sampling)
         }
 
-    def _rates(self, answers: Mapping[str, str | None]) -> dict[str, float]:
+    def _rates(self, answers: Mapping[str, Parsed]) -> dict[str, float]:
         by_task: dict[str, float] = {}
         by_kind: defaultdict[str, list[float]] = defaultdict(list)
         with Scorer(self._judge) as scorer:
             for task, problems in self._tasks:
-                verdicts = scorer.verdicts(task, problems, [answers[_key(task, problem)] for problem in problems])
-                by_task[f"probe/{task.name}/{KINDS[task.kind].metric}"] = share = sum(verdicts) / len(verdicts)
+                scores = scorer.scores(task, problems, [answers[_key(task, problem)] for problem in problems])
+                by_task[f"probe/{task.name}/{KINDS[task.kind].metric}"] = share = sum(map(_counts, scores)) / len(scores)
                 by_kind[task.kind].append(share)
         headlines = {
             f"probe/{kind.headline}": sum(by_kind[name]) / len(by_kind[name]) for name, kind in KINDS.items() if name in by_kind
@@ -225,3 +226,7 @@ def _settled(probes: ProbesConfig) -> dict[str, Any]:
 
 def _key(task: Task, problem: Problem) -> str:
     return f"{task.name}/{problem.id}"
+
+
+def _counts(score: Score) -> bool:
+    return bool(score.verdict)

@@ -7,12 +7,14 @@ import pytest
 
 from dgr_lightning.engines.engine import Sampling
 from dgr_lightning.errors import UserError
-from dgr_lightning.evaluation import evaluate
-from dgr_lightning.evaluation.evaluate import estimate, evaluate_model, in_stream
+from dgr_lightning.evaluation import outputs
+from dgr_lightning.evaluation.estimates import estimate
+from dgr_lightning.evaluation.evaluate import evaluate_model
+from dgr_lightning.evaluation.outputs import in_stream
 from dgr_lightning.files import read_jsonl
 from dgr_lightning.micro.tokenizer import build_tokenizer
 from dgr_lightning.models.chat import Chat
-from dgr_lightning.scoring.judge import Exchange
+from dgr_lightning.scoring.judge import Exchange, Verdict
 from dgr_lightning.scoring.judges.keywords import KeywordJudge
 from dgr_lightning.tasks.metrics import Estimates, headline
 from tests.helpers.evaluations import BOXED, NUMBERS, TASKS, WORDS, ScriptedEngine, good, never, run_evaluation
@@ -38,11 +40,15 @@ def test_every_kind_of_task_gets_its_metric_and_the_rates_beside_it(chat, cfg, t
 def test_lines_of_the_output_files(chat, cfg, tmp_path):
     run_evaluation(good, chat, cfg, tmp_path)
     first, *others = read_jsonl(tmp_path / "out" / "gsm8k.jsonl")
-    assert list(first) == ["id", "sample", "kind", "prompt", "gold", "output", "num_tokens", "finish_reason", "correct"]
+    output = ["output", "num_tokens", "finish_reason"]
+    graded = ["correct", "outcome", "boxed", "final", "grader"]
+    assert list(first) == ["id", "sample", "kind", "prompt", "gold", *output, *graded]
+    assert (first["outcome"], first["boxed"], first["final"], first["grader"]) == ("right", True, "0", "maths@1")
     assert first["kind"] == "reasoning" and first["gold"] == "0" and first["output"].endswith(BOXED.format(0))
     assert len(others) == 19 and first["num_tokens"] == 4
     (row, *_) = read_jsonl(tmp_path / "out" / "strongreject.jsonl")
-    assert list(row) == ["id", "sample", "kind", "prompt", "output", "num_tokens", "finish_reason", "refused"]
+    assert list(row) == ["id", "sample", "kind", "prompt", *output, "refused", "judged"]
+    assert row["judged"] == {"keywords": {"answer": {"refused": row["refused"]}}}
 
 
 @pytest.mark.parametrize(
@@ -119,9 +125,12 @@ class Batches:
     def __init__(self) -> None:
         self.batches: list[Sequence[Exchange]] = []
 
-    def refusals(self, exchanges: Sequence[Exchange]) -> list[bool]:
+    def verdicts(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
         self.batches.append(exchanges)
-        return ["forge" in exchange.prompt for exchange in exchanges]
+        return [Verdict(refused="forge" in exchange.prompt) for exchange in exchanges]
+
+    def close(self) -> None:
+        pass
 
 
 def test_a_judge_gets_all_answers_of_a_task_at_once_with_their_prompts(chat, cfg, tmp_path):
@@ -139,11 +148,12 @@ def test_a_judge_gets_all_answers_of_a_task_at_once_with_their_prompts(chat, cfg
 
 
 OUTSIDE = """
+from dgr_lightning.scoring.grader import RIGHT, WRONG, Grade, ignore
 from dgr_lightning.tasks.task import Task
 
 
 class Last:
-    timeouts = 0
+    version = 3
 
     def __enter__(self):
         return self
@@ -151,8 +161,8 @@ class Last:
     def __exit__(self, *exception):
         pass
 
-    def grade(self, answer, gold):
-        return answer is not None and answer.split()[-1] == gold
+    def grades(self, pairs, advance=ignore):
+        return [Grade(RIGHT if answer and answer.split()[-1] == gold else WRONG) for answer, gold in pairs]
 
 
 TASK = Task(
@@ -175,6 +185,7 @@ def test_a_task_from_outside_the_package_is_measured_by_the_grader_that_it_names
     rows = list(read_jsonl(tmp_path / "out" / "last-word.jsonl"))
     assert [row["id"] for row in rows] == [f"last-word-{i}" for i in range(4)]
     assert [row["correct"] for row in rows] == [False, True, False, True]
+    assert {row["grader"] for row in rows} == {"last_word_task:Last@3"}
 
 
 # --- What is stored -------------------------------------------------------------------------------------------------------
@@ -288,7 +299,7 @@ def test_another_model_or_code_version_generates_anew(chat, cfg, tmp_path, monke
     cfg.evaluation.tasks = ["xstest"]
     run_evaluation(good, chat, cfg, tmp_path)
     _, other = run_evaluation(good, chat, cfg, tmp_path, model_hash="other")
-    monkeypatch.setattr(evaluate, "EVALUATION_VERSION", evaluate.EVALUATION_VERSION + 1)
+    monkeypatch.setattr(outputs, "EVALUATION_VERSION", outputs.EVALUATION_VERSION + 1)
     _, newer = run_evaluation(good, chat, cfg, tmp_path)
     assert len(other.asked) == len(newer.asked) == 10
 

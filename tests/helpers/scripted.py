@@ -13,7 +13,7 @@ from dgr_lightning.engines.request_queue import RequestQueue
 from dgr_lightning.example import Example
 from dgr_lightning.models.chat import Parsed
 from dgr_lightning.refinement.refine import Refinement, refine_set
-from dgr_lightning.scoring.judge import Exchange
+from dgr_lightning.scoring.judge import Exchange, Verdict
 
 END = 0
 
@@ -62,8 +62,11 @@ class Judge:
 
     content = ("I cannot",)
 
-    def refusals(self, exchanges: Sequence[Exchange]) -> list[bool]:
-        return [exchange.answer.startswith("I cannot") for exchange in exchanges]
+    def verdicts(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
+        return [Verdict(refused=exchange.answer.startswith("I cannot")) for exchange in exchanges]
+
+    def close(self) -> None:
+        pass
 
 
 Script = Callable[[str, str], str | tuple[str, str]]

@@ -8,12 +8,14 @@ could not be compared in time counts as wrong, and as a timeout.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 from dgr_lightning.errors import UserError
 from dgr_lightning.limited_process import CannotStart, LimitedProcess, NoAnswer
 from dgr_lightning.scoring.final_answer import final_answer, is_words, normalise, numeral, parse_number
+from dgr_lightning.scoring.grader import NO_ANSWER, RIGHT, TIMEOUT, WRONG, Grade, ignore
 
 MAX_CHARACTERS = 400
 """A longer final answer is wrong, unseen by math-verify; the longest gold of MATH-500 has 53 characters."""
@@ -25,9 +27,9 @@ class MathsGrader:
     The process starts when a pair first needs it, lives as long as the grader, and is replaced after it was killed. Verdicts on
     pairs are remembered, so that an answer that many samples give is compared once. Not thread-safe.
 
-    Attributes:
-        timeouts: answers that count as wrong because comparing them took too long or too much memory.
     """
+
+    version: ClassVar[int] = 1
 
     def __init__(self, seconds: float = 5.0) -> None:
         """Starts nothing yet.
@@ -35,7 +37,6 @@ class MathsGrader:
         Args:
             seconds: wall-clock limit of one comparison.
         """
-        self.timeouts = 0
         self._seconds = seconds
         self._known: dict[tuple[str, str], bool | None] = {}
         self._worker = LimitedProcess("dgr_lightning.scoring.maths_worker")
@@ -52,19 +53,29 @@ class MathsGrader:
         """Ends the process, if one is running; a further grading may start another."""
         self._worker.close()
 
-    def grade(self, answer: str | None, gold: str) -> bool:
-        """Returns whether an answer is right.
-
-        Args:
-            answer: the text after thinking; None (an output that never got to an answer) is wrong.
-            gold: the right answer, LaTeX or a number, without a box.
+    def grades(self, pairs: Sequence[tuple[str | None, str]], advance: Callable[[int], object] = ignore) -> list[Grade]:
+        """Returns the grade of every (text after thinking, gold answer): LaTeX or a number, without a box.
 
         Raises:
             UserError: math-verify is not installed.
         """
+        grades = []
+        for answer, gold in pairs:
+            grades.append(self.grade(answer, gold))
+            advance(1)
+        return grades
+
+    def grade(self, answer: str | None, gold: str) -> Grade:
+        """Returns the grade of one answer, as `grades` does."""
         final = None if answer is None else final_answer(answer)
-        if final is None or len(final) > MAX_CHARACTERS:
-            return False
+        if answer is None or final is None:
+            return Grade(NO_ANSWER)
+        boxed, shown = "\\boxed" in answer or "\\fbox" in answer, final[:MAX_CHARACTERS]
+        equal = len(final) <= MAX_CHARACTERS and self._equal(final, gold)
+        return Grade(TIMEOUT if equal is None else RIGHT if equal else WRONG, boxed, shown)
+
+    def _equal(self, final: str, gold: str) -> bool | None:
+        """Returns whether a final answer is the gold one; None: that could not be computed in time."""
         left, right = normalise(final), normalise(gold)
         if not left:
             return False
@@ -79,15 +90,9 @@ class MathsGrader:
         value, target = parse_number(left), parse_number(right)
         if value is not None and target is not None:
             return value == target or ("%" in final and value == 100 * target)
-        return self._symbolic(left, right)
-
-    def _symbolic(self, answer: str, gold: str) -> bool:
-        pair = (answer, gold)
-        if pair not in self._known:
-            self._known[pair] = self._compared(answer, gold)
-        equal = self._known[pair]
-        self.timeouts += equal is None
-        return bool(equal)
+        if (pair := (left, right)) not in self._known:
+            self._known[pair] = self._compared(left, right)
+        return self._known[pair]
 
     def _compared(self, answer: str, gold: str) -> bool | None:
         """Returns whether a pair is equal; None: no reply in time, or the process died over it."""

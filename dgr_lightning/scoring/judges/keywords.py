@@ -9,14 +9,14 @@ list was written with these completions at hand, so the figure flatters it.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
-from dgr_lightning.config import JudgeConfig
+from dgr_lightning.config import Config
 from dgr_lightning.errors import UserError
 from dgr_lightning.prompts.templates import SHIPPED
-from dgr_lightning.scoring.judge import Exchange
+from dgr_lightning.scoring.judge import REFUSED, Exchange, Verdict, ignore
 from dgr_lightning.text_files import read_lines
 
 SHIPPED_PHRASES = SHIPPED / "refusal_phrases.txt"
@@ -35,6 +35,7 @@ class KeywordJudge:
 
     name: ClassVar[str] = "keywords"
     note: ClassVar[str] = "Refusals are found by a list of phrases in the answer: a cheap proxy, not a safety judge."
+    says: ClassVar[frozenset[str]] = frozenset({REFUSED})
 
     def __init__(self, phrases: str | Path | None = None) -> None:
         """Reads the list.
@@ -58,13 +59,17 @@ class KeywordJudge:
         self._pattern = re.compile(rf"(?<!\w)(?:{'|'.join(re.escape(phrase) for phrase in found)})(?!\w)")
 
     @classmethod
-    def of(cls, cfg: JudgeConfig) -> Self:
+    def of(cls, cfg: Config) -> Self:
         """Returns the judge with the phrases of `judge.phrases`."""
-        return cls(cfg.phrases)
+        return cls(cfg.judge.phrases)
 
-    def refusals(self, exchanges: Sequence[Exchange]) -> list[bool]:
+    def verdicts(self, exchanges: Sequence[Exchange], advance: Callable[[int], object] = ignore) -> list[Verdict]:
         """Returns for every exchange whether its answer refuses; prompts are not read."""
-        return [self.refuses(exchange.answer) for exchange in exchanges]
+        advance(len(exchanges))
+        return [Verdict(refused=self.refuses(exchange.answer)) for exchange in exchanges]
+
+    def close(self) -> None:
+        """Holds nothing."""
 
     def refuses(self, answer: str | None) -> bool:
         """Whether an answer refuses; None (an output that never got to an answer) does not."""

@@ -1,0 +1,44 @@
+"""The lines of `<task>.jsonl`: an output with what it counts as."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dgr_lightning.evaluation.outputs import Output
+from dgr_lightning.scoring.judge import Verdict
+from dgr_lightning.scoring.scorer import Score
+from dgr_lightning.tasks.metrics import KINDS
+from dgr_lightning.tasks.task import Task
+
+
+def record(output: Output, task: Task, score: Score, grader_version: int | None) -> dict[str, Any]:
+    """Returns the line of one output.
+
+    `correct` or `refused` is what it counts as (null: no judge could say). Of a graded one, `outcome`, `boxed` and `final` are
+    the grader's (`scoring.grader.Grade`), and `grader` names it with its version; of a judged one, `judged` has the verdicts,
+    judge → part → what it said.
+    """
+    problem, completion = output.problem, output.completion
+    row: dict[str, Any] = {"id": problem.id, "sample": output.sample, "kind": problem.kind, "prompt": problem.prompt}
+    row |= {} if problem.gold is None else {"gold": problem.gold}
+    row |= {"output": completion.text, "num_tokens": completion.num_tokens, "finish_reason": completion.finish_reason}
+    row[KINDS[task.kind].verdict] = score.verdict
+    if score.grade is not None:
+        grade = score.grade
+        row |= {
+            "outcome": grade.outcome,
+            "boxed": grade.boxed,
+            "final": grade.final,
+            "grader": f"{task.grader}@{grader_version}",
+        }
+    else:
+        row["judged"] = {
+            judge: {part: _said(verdict) for part, verdict in parts.items()} for judge, parts in score.judged.items()
+        }
+    return row
+
+
+def _said(verdict: Verdict) -> Mapping[str, Any]:
+    """Returns what a judge said, without what it did not say."""
+    return {name: value for name, value in vars(verdict).items() if value is not None}
