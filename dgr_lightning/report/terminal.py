@@ -18,13 +18,15 @@ from dgr_lightning.report.lines import HEALTH_TITLES, health_lines, result_lines
 from dgr_lightning.report.page import write_html
 from dgr_lightning.report.summary import SUMMARY, Summary
 from dgr_lightning.report.tables import FigureTable, WrappedText, facts_table
+from dgr_lightning.report.viewer import OUTPUTS, write_outputs
 from dgr_lightning.tasks.metrics import HEALTH
 
 _TONES = {"better": "green", "worse": "red", "same": "dim"}
 
 
 def write(run_dir: Path, summary: Summary, judge_note: str) -> None:
-    """Writes the page, then the summary, whose presence means that the run is done, and prints the result."""
+    """Writes the pages, then the summary, whose presence means that the run is done, and prints the result."""
+    write_outputs(run_dir)
     write_html(run_dir, summary, judge_note)
     write_json(run_dir / SUMMARY, summary)
     show(run_dir, judge_note)
@@ -34,6 +36,8 @@ def show(run_dir: Path, judge_note: str) -> None:
     """Prints the result of a finished run and the path of its report."""
     show_summary(read_json(run_dir / SUMMARY, "schema", "wall_seconds"), judge_note)
     console.print(Text.assemble(("report  ", "bold"), str(run_dir / "report.html")), soft_wrap=True)
+    if (run_dir / OUTPUTS).exists():
+        console.print(Text.assemble(("outputs ", "bold"), str(run_dir / OUTPUTS)), soft_wrap=True)
 
 
 def show_summary(summary: Summary, judge_note: str) -> None:
