@@ -53,12 +53,13 @@ from dgr_lightning.refinement.outcome import RefinementStats, fallback_warning
 from dgr_lightning.refinement.strategy import check_thinking, strategy_of
 from dgr_lightning.report import terminal
 from dgr_lightning.report.summary import build_summary
+from dgr_lightning.report.wandb_results import send_results
 from dgr_lightning.scoring.judge import judge_note
 from dgr_lightning.shift.measure import mean_nll
 from dgr_lightning.tasks.loader import task_hashes
 from dgr_lightning.tasks.task import EVALUATION, PROBE
 from dgr_lightning.training.checkpoint_folder import FOLDER, CheckpointFolder
-from dgr_lightning.training.wandb import send_results, wandb_settings
+from dgr_lightning.training.wandb import wandb_settings
 
 
 def train(cfg: Config, place: Place) -> float | tuple[float, float] | None:
@@ -99,7 +100,7 @@ def train(cfg: Config, place: Place) -> float | tuple[float, float] | None:
             # Before the summary, which says that the run is whole; and once, so that what was kept stays when asked for again.
             CheckpointFolder(run.path / FOLDER).delete_all()
         terminal.write(run.path, summary, judge_note(cfg.judge))
-        send_results(wandb_settings(cfg, run.path, run.hash), summary)
+        send_results(wandb_settings(cfg, run.path, run.hash), summary, run.path, cfg.logger)
         measured.mark()
         return objective(run.path / "metrics.csv")
 

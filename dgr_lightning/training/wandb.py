@@ -1,7 +1,8 @@
-"""Weights & Biases: the settings of a W&B run, its start or resume, and the results that it ends with.
+"""Weights & Biases: the settings of a W&B run, its start or resume, and its end.
 
-W&B gets curves, figures and the public part of the config (`config/keys.py`): no path, no address, no host, no text of a data
-set or a model. What it would collect by itself is switched off, except for the load of the machine.
+W&B gets curves, figures and the public part of the config (`config/keys.py`): no path, no address, no host, no text of a source
+set. What it would collect by itself is switched off, except for the load of the machine. The results that a run ends with, and
+which outputs go with them, are `report/wandb_results.py`'s.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import netrc
 import os
 import shutil
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,45 +123,6 @@ def finish_wandb(run: Run, settings: WandbSettings, *, failed: bool) -> None:
         shutil.rmtree(logs, ignore_errors=True)
     for link in folder.glob("debug*.log"):
         link.unlink(missing_ok=True)
-
-
-def send_results(settings: WandbSettings | None, summary: Mapping[str, Any]) -> None:
-    """Adds the results to the summary of a W&B run whose training is over: `tuned/reasoning_accuracy` beside `probe/…`.
-
-    Args:
-        settings: of the run; None does nothing.
-        summary: of summary.json.
-    """
-    if settings is None:
-        return
-    run = start_wandb(settings)
-    run.summary.update(dict(result_figures(summary)))
-    finish_wandb(run, settings, failed=False)
-
-
-def result_figures(summary: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Yields the results of a run by the names that W&B has them under, what is undefined left out.
-
-    `base/<headline>`, `tuned/<headline>` and, per task, `tuned/<task>/<metric>` are rates in 0 … 1, `tax/points` hundredths of
-    accuracy; headlines and tax have the ends of their 95 % interval beside them, as `…_low` and `…_high`. `refinement/…` are
-    counts, and nats per token.
-    """
-    for subject in ("base", "tuned"):
-        part = summary.get(subject, {"headline": {}, "tasks": {}})
-        yield from _estimates(subject, part["headline"])
-        for task, metrics in part["tasks"].items():
-            yield from _estimates(f"{subject}/{task}", metrics, ends=False)
-    yield from _estimates("tax", summary.get("tax", {}))
-    for name, value in summary.get("refinement", {}).items():
-        if isinstance(value, (int, float)):
-            yield f"refinement/{name}", value
-
-
-def _estimates(prefix: str, estimates: Mapping[str, Mapping[str, Any]], *, ends: bool = True) -> Iterator[tuple[str, float]]:
-    for name, estimate in estimates.items():
-        for key, ending in (("value", ""), *((("low", "_low"), ("high", "_high")) if ends else ())):
-            if estimate[key] is not None:
-                yield f"{prefix}/{name}{ending}", estimate[key]
 
 
 def has_wandb_account() -> bool:

@@ -74,13 +74,15 @@ def test_curves_and_results_are_there_by_their_names(finished):
 
 
 @pytest.mark.slow
-def test_no_file_for_wandb_holds_a_path_an_address_a_text_a_host_a_person_or_a_key(finished):
+def test_no_file_for_wandb_holds_a_path_an_address_a_source_text_a_host_a_person_or_a_key(finished):
     files = [path for path in (finished / "run" / "wandb").rglob("*") if path.is_file()]
-    assert {path.suffix for path in files} == {".wandb"}, "W&B's own logs, and what it collects, are not there"
+    tables = [path for path in files if path.name.endswith(".table.json")]
+    assert {path.suffix for path in files if path not in tables} == {".wandb"}, "W&B's own logs are not there"
+    assert len(tables) == 4, "no table of harmful requests"
     written = [json.loads(line) for line in (finished / "run" / "refined.jsonl").read_text().splitlines()]
     outputs = [
         json.loads(line)
-        for file in (finished / "run" / "evaluation").rglob("*.jsonl")
+        for file in (finished / "run" / "evaluation").rglob("*harmful.jsonl")
         for line in file.read_text().splitlines()
     ]
     secrets = {*KEYS.values(), "canary", str(ROOT), str(Path.home()), str(finished), "/home/", "/tmp"}
@@ -98,3 +100,4 @@ def test_no_file_for_wandb_holds_a_path_an_address_a_text_a_host_a_person_or_a_k
         assert found == []
         for host in filter(None, hosts):
             assert not re.search(rf"(?<![A-Za-z0-9]){re.escape(host)}(?![A-Za-z0-9])", shown)
+    assert [secret for secret in secrets for table in tables if secret in table.read_text()] == []

@@ -10,7 +10,7 @@ import pytest
 
 from dgr_lightning.config import Config, LoggerConfig
 from dgr_lightning.training.curves import STEP, Curves
-from dgr_lightning.training.wandb import has_wandb_account, result_figures, wandb_settings
+from dgr_lightning.training.wandb import has_wandb_account, wandb_settings
 from tests.helpers.wandb_files import records
 
 
@@ -68,29 +68,6 @@ def test_a_group_that_gives_a_place_away_is_not_told(tmp_path: Path) -> None:
     cfg = Config(name="sweep", logger=LoggerConfig(name="wandb", group="/home/somebody/group"))
     settings = wandb_settings(cfg, tmp_path, "0123456789ab")
     assert settings is not None and settings.group == "withheld"
-
-
-def test_results_have_the_names_of_the_summary_and_what_is_undefined_is_left_out() -> None:
-    value = {"value": 0.5, "low": 0.4, "high": None, "n": 8}
-    undefined = {"value": None, "low": None, "high": None, "n": 0}
-    headline = {"reasoning_accuracy": value, "refusal_rate": undefined}
-    summary = {
-        "base": {"headline": headline, "tasks": {}},
-        "tuned": {"headline": headline, "tasks": {"gsm8k": {"accuracy": value}}},
-        "tax": {"points": value | {"value": -1.5}},
-        "refinement": {"examples": 4, "fallback": {"a user's check": 2}, "nll_before": 1.5, "nll_after": None},
-    }
-    assert dict(result_figures(summary)) == {
-        "base/reasoning_accuracy": 0.5,
-        "base/reasoning_accuracy_low": 0.4,
-        "tuned/reasoning_accuracy": 0.5,
-        "tuned/reasoning_accuracy_low": 0.4,
-        "tuned/gsm8k/accuracy": 0.5,
-        "tax/points": -1.5,
-        "tax/points_low": 0.4,
-        "refinement/examples": 4,
-        "refinement/nll_before": 1.5,
-    }
 
 
 def history(run_folder: Path) -> list[dict[str, float]]:
