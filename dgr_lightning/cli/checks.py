@@ -64,6 +64,7 @@ def check(cfg: Config, command: str) -> None:
     if cfg.plan and command == "evaluate":
         reading = f"{script_name('train')} or {script_name('refine')}"
         raise UserError(f"plan=true: {script_name('evaluate')} reads no source set; give it to {reading}.")
+    _check_checkpoints(cfg, command)
     _check_model(cfg)
     _check_device_name(cfg.trainer.device_name)
     check_devices(cfg.trainer, planned=cfg.plan)
@@ -83,6 +84,17 @@ def check(cfg: Config, command: str) -> None:
 
     JUDGES.get(cfg.judge.name)
     _check_file("judge.phrases", cfg.judge.phrases)
+
+
+def _check_checkpoints(cfg: Config, command: str) -> None:
+    if cfg.checkpoints is None:
+        return
+    if command != "evaluate":
+        raise UserError(f"checkpoints={cfg.checkpoints}: they are evaluated by {script_name('evaluate')} alone; leave it out.")
+    if not (local_path(cfg.checkpoints) / "model").is_dir():
+        raise UserError(
+            f"checkpoints={cfg.checkpoints}: no finished training is there; name the run directory of one, with its model/."
+        )
 
 
 def _check_study(cfg: Config, command: str) -> None:

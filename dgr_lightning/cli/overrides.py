@@ -243,6 +243,11 @@ def _implied(parsed: list[Any], command: str, given: frozenset[str], folders: tu
     rows. A folder whose config names the miniature's language was grown by this project, or trained further, and stays one.
     """
     by_key = {override.key_or_group: override for override in parsed}
+    if "checkpoints" in given and command == "evaluate" and not given & {"model", "model.path", "model.hub_id"}:
+        trained = [local_path(str(value)) / "model" for value in _values(by_key["checkpoints"]) if value is not None]
+        yield from (f"++model.path={folder}" for folder in trained[:1])
+        if trained and language(trained[0]) != "micro":
+            yield f"model={_LOCAL}"
     experiments = _experiments(by_key.get("experiment"), folders)
     decided = given | _groups_decided(experiments)
     sections = [experiment.get("data") for experiment in experiments]

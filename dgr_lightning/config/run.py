@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Optional
 
 from dgr_lightning.config.data import DataConfig
 from dgr_lightning.config.engine import EngineConfig
@@ -26,6 +27,9 @@ class Config:
     name: str = setting("dgr", "experiment name: runs/<name>/…; letters, digits, '.', '_' and '-'", private=False, hashed=NEVER)
     overwrite: bool = setting(False, "start from the beginning where a run of the same config exists", hashed=NEVER)
     plan: bool = setting(False, "show the set as this model sees it, before anything is generated, and end", hashed=NEVER)
+    checkpoints: Optional[str] = setting(
+        None, "evaluate.py: a training's run directory, whose saved checkpoints are evaluated", private=True, hashed=NEVER
+    )
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)

@@ -22,10 +22,12 @@ from dgr_lightning.engines.model_handle import ModelHandle
 from dgr_lightning.evaluation.subjects import BASE, SUBJECTS, TUNED
 from dgr_lightning.evaluation.tax import tax
 from dgr_lightning.example import read_refined
+from dgr_lightning.files import local_path
 from dgr_lightning.hashes import content_hash
 from dgr_lightning.models.folder import check_unquantised
 from dgr_lightning.models.model_hash import model_hash
 from dgr_lightning.pipeline import stages
+from dgr_lightning.pipeline.checkpoint_curve import evaluate_checkpoints
 from dgr_lightning.pipeline.disk_room import check_room
 from dgr_lightning.pipeline.engine_stages import (
     DIVERGENCE,
@@ -137,14 +139,19 @@ def refine(cfg: Config, place: Place) -> None:
 
 
 def evaluate(cfg: Config, place: Place) -> None:
-    """Measures one model: any Hugging Face folder."""
+    """Measures one model, any Hugging Face folder; or every saved checkpoint of a training."""
+    if cfg.checkpoints is not None:
+        place.directory = local_path(cfg.checkpoints)
+        return evaluate_checkpoints(cfg, place.directory, evaluation_hash(cfg, {"evaluation": _task_hashes(cfg, EVALUATION)}))
     with ModelHandle(locate(cfg.model), cfg) as model, _open(cfg, model, place, "evaluate") as run:
         if run.done:
             return _show_finished(run, cfg, place)
         _announce(run, cfg, model)
         record = evaluate_alone(run.path, cfg, model, evaluation_hash(cfg, {"evaluation": _task_hashes(cfg, EVALUATION)}))
         seconds = {EVALUATE[BASE]: record["seconds"]}
-        terminal.write(run.path, build_summary(run.hash, seconds, base=estimates_of(record)), judge_note(cfg.judge))
+        summary = build_summary(run.hash, seconds, base=estimates_of(record))
+        terminal.write(run.path, summary, judge_note(cfg.judge))
+        send_results(wandb_settings(cfg, run.path, run.hash), summary, run.path, cfg.logger)
 
 
 def _open(cfg: Config, model: ModelHandle, place: Place, kind: Kind) -> RunDir:

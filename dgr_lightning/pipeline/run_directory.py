@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from time import monotonic, sleep, strftime
@@ -134,6 +135,18 @@ class RunDir:
                 return
             with suppress(OSError):  # other runs lie in it
                 parent.rmdir()
+
+
+@contextmanager
+def locked(directory: Path, wait_seconds: float = 10.0) -> Iterator[None]:
+    """Keeps other processes out of the directory of a run that is read and added to, not run.
+
+    Raises:
+        UserError: another process has it and does not let go of it.
+    """
+    with open(directory / _LOCK, "a+", encoding="utf-8") as lock:
+        _acquire(lock, directory, wait_seconds)
+        yield
 
 
 def last_asked(directory: Path) -> float:

@@ -43,6 +43,27 @@ def curve_charts(metrics: Path) -> list[str]:
     return charts
 
 
+def checkpoint_charts(curve: Path) -> list[str]:
+    """Returns the chart of evaluated checkpoints, with intervals; none where no checkpoint was evaluated."""
+    columns = {name: dict(points) for name, points in read_curves(curve).items()}
+    lines = []
+    for color, (metric, title, marker) in enumerate(
+        (
+            ("reasoning_accuracy", "reasoning", "circle"),
+            ("refusal_rate", "refusal of harmful", "square"),
+            ("over_refusal_rate", "over-refusal of benign", "square"),
+        )
+    ):
+        values, low, high = (columns.get(f"evaluation/{metric}{end}", {}) for end in ("", "_low", "_high"))
+        points = [Point(step, value, low.get(step), high.get(step)) for step, value in values.items()]
+        if points:
+            lines.append(Series(title, points, color, marker))
+    if not lines:
+        return []
+    last = max(point.x for line in lines for point in line.points)
+    return [svg.chart("Evaluation of checkpoints", lines, Axis("optimizer step", 0, max(last, 1)), svg.rate_axis(""))]
+
+
 def _loss_chart(loss: Sequence[Point], steps: Axis) -> str:
     width = max(1, len(loss) // _LOSS_POINTS)
     title = "Training loss" if width == 1 else f"Training loss, mean of {width} steps"

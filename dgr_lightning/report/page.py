@@ -58,7 +58,7 @@ def write_html(run_dir: Path, summary: Summary, judge_note: str) -> Path:
                 (task, [*cells, *examples.length_cells(outputs.get(task, {}))]) for task, cells in lines.health_lines(summary)
             ],
             facts=list(lines.run_facts(summary)),
-            charts=[Markup(drawn) for drawn in charts.curve_charts(run_dir / "metrics.csv")],
+            charts=[Markup(drawn) for drawn in _curves(run_dir)],
             shift=shift and _shift(summary, shift),
             rewrites=examples.kept_rewrites(run_dir) if "refinement" in summary else [],
             checks=examples.quality_checks(run_dir) if "refinement" in summary else [],
@@ -68,6 +68,13 @@ def write_html(run_dir: Path, summary: Summary, judge_note: str) -> Path:
     )
     write_text(run_dir / "report.html", text)
     return run_dir / "report.html"
+
+
+def _curves(run_dir: Path) -> list[str]:
+    return [
+        *charts.curve_charts(run_dir / "metrics.csv"),
+        *charts.checkpoint_charts(run_dir / "evaluation" / "checkpoints.csv"),
+    ]
 
 
 def _environment() -> jinja2.Environment:
