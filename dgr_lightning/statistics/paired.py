@@ -88,7 +88,7 @@ def macro_p_value(tasks: Sequence[Pair]) -> float | None:
 
 
 def adjusted(p_values: Sequence[float | None], method: str = "holm") -> list[float | None]:
-    """Returns p-values corrected for their number, in their order; None, where a comparison is undefined, stays and does not count.
+    """Returns p-values corrected for their number, in their order; None (an undefined comparison) stays and does not count.
 
     Args:
         p_values: of all the comparisons that are shown together.
