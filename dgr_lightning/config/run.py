@@ -26,6 +26,12 @@ class Config:
     name: str = setting("dgr", "experiment name: runs/<name>/…; letters, digits, '.', '_' and '-'", private=False, hashed=NEVER)
     overwrite: bool = setting(False, "start from the beginning where a run of the same config exists", hashed=NEVER)
     plan: bool = setting(False, "show the set as this model sees it, before anything is generated, and end", hashed=NEVER)
+    models: list[str] = setting(
+        [],
+        "several models for evaluate.py to measure and compare: runs, folders, ids on the hub, names of conf/model",
+        private=True,
+        hashed=NEVER,
+    )
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)

@@ -216,9 +216,9 @@ def _shown(value: object) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def default_folder(given: Sequence[str]) -> Path:
+def default_folder(given: Sequence[str], below: Path = Path("runs")) -> Path:
     """Returns where a comparison of these run directories goes that names no folder; the same for the same runs."""
-    return Path("runs") / f"compare-{content_hash([str(local_path(one).resolve()) for one in given])[:12]}"
+    return below / f"compare-{content_hash([str(local_path(one).resolve()) for one in given])[:12]}"
 
 
 def _check_out(out: Path) -> None:

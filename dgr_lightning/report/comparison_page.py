@@ -99,9 +99,9 @@ def _for_page(model: Compared, index: int) -> dict[str, Any]:
 
 
 def fact_names(found: Comparison) -> list[str]:
-    """Returns the facts in which the models differ, and those that only some of them have."""
+    """Returns the facts in which the models differ that have them; a model that was not trained here has few."""
     names = dict.fromkeys(name for model in found.models for name in model.facts)
-    return [name for name in names if len({model.facts.get(name) for model in found.models}) > 1]
+    return [name for name in names if len({model.facts[name] for model in found.models if name in model.facts}) > 1]
 
 
 def common_tasks(found: Comparison) -> str:
