@@ -55,10 +55,9 @@ class Estimate:
 def rate(outcomes: Outcomes) -> Estimate:
     """Returns the mean success rate over problems (pass@1 averaged over samples) with Wilson's interval.
 
-    The samples of a problem are not independent trials. Wilson's formula therefore takes the effective number of trials
-    n · p(1-p) / s², with s² the variance between the problems' rates: n where every problem is all or nothing, the number of
-    samples where problems do not differ, and never outside these two. With one sample per problem that is Wilson's interval
-    itself. Where nothing is known of the variance (one problem, or every outcome the same) it is n.
+    The samples of a problem are not independent trials. Wilson's formula therefore takes the effective number of trials: n
+    where every problem is all or nothing, the number of samples where problems do not differ, and never outside these two. With
+    one sample per problem that is Wilson's interval itself.
 
     Args:
         outcomes: a list of outcomes per problem; no problem at all gives an undefined estimate.
@@ -68,12 +67,38 @@ def rate(outcomes: Outcomes) -> Estimate:
         return Estimate(None, None, None, 0)
     means = [sum(samples) / len(samples) for samples in outcomes]
     p = math.fsum(means) / n
-    effective = float(n)
-    if n > 1 and 0 < p < 1:
-        between = math.fsum((mean - p) ** 2 for mean in means) / (n - 1)
-        most = float(sum(len(samples) for samples in outcomes))
-        effective = min(max(n * p * (1 - p) / between, float(n)), most) if between > 0 else most
-    return Estimate(p, *wilson(p, effective), n)
+    return Estimate(p, *wilson(p, effective_number(means, p * (1 - p), sum(map(len, outcomes)))), n)
+
+
+def effective_number(values: Sequence[float], single: float, samples: int) -> float:
+    """Returns how many problems with a single sample tell as much as these problems do.
+
+    It is n · single / s², with s² the variance between the problems' values, and lies between the number of problems and that
+    of samples. Where a problem has several samples, s² is an estimate and no function of the mean: as in Korn and Graubard, the
+    number is reduced by the square of the normal's quantile over Student's. Where nothing is known of the variance (one
+    problem, or `single` is 0) it is the number of problems.
+
+    Args:
+        values: a number a problem, such as its rate.
+        single: the variance that such numbers have where each comes from one sample.
+        samples: their number over all problems.
+    """
+    n = len(values)
+    if n < 2 or single <= 0:
+        return float(n)
+    mean = math.fsum(values) / n
+    between = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
+    effective = n * single / between if between > 0 else math.inf
+    if samples > n:
+        effective *= (Z / student(n - 1)) ** 2
+    return min(max(effective, float(n)), float(samples))
+
+
+def student(freedom: float) -> float:
+    """Returns quantile 0.975 of Student's t."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, 0.975))
 
 
 def wilson(p: float, n: float) -> tuple[float, float]:
