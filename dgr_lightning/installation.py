@@ -18,7 +18,7 @@ CHECKOUT = None if _SHIPPED.is_dir() else _PACKAGE.parent
 CONF = _SHIPPED if CHECKOUT is None else CHECKOUT / "conf"
 """The config groups."""
 
-_COMMANDS = ("train", "refine", "evaluate")
+_COMMANDS = ("train", "refine", "evaluate", "compare")
 
 
 def script_name(command: str) -> str:
@@ -27,7 +27,7 @@ def script_name(command: str) -> str:
     What the user has started decides; a process that was started as something else goes by where the project lies.
 
     Args:
-        command: `train`, `refine` or `evaluate`.
+        command: `train`, `refine`, `evaluate` or `compare`.
     """
     started = Path(sys.argv[0]).stem
     if started in _COMMANDS:
@@ -41,7 +41,7 @@ def command_line(command: str) -> str:
     """Returns how a user starts a command here: `python train.py`, or `dgr-train`; the arguments follow.
 
     Args:
-        command: `train`, `refine` or `evaluate`.
+        command: `train`, `refine`, `evaluate` or `compare`.
     """
     name = script_name(command)
     return f"python {name}" if name.endswith(".py") else name

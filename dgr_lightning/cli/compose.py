@@ -26,13 +26,22 @@ def compose(command: str, overrides: list[str]) -> Config:
     Raises:
         UserError: as on the command line.
     """
+    return compose_line(read_command_line(overrides, command), command)
+
+
+def compose_line(line: CommandLine, command: str) -> Config:
+    """Returns the checked config of a command line that was read, without running anything.
+
+    Raises:
+        UserError: as on the command line.
+    """
     import hydra
 
-    line = read_command_line(overrides, command)
     register_schema()
+    searched = ",".join(f'"file://{folder.absolute()}"' for folder in line.folders if folder != CONF)
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         try:
-            composed = hydra.compose(command, overrides=line.overrides)
+            composed = hydra.compose(command, overrides=[*line.overrides, f"hydra.searchpath=[{searched}]"])
         except Exception as error:
             raise UserError(hydra_message(error)) from error
     return typed(composed, command, line.folders)

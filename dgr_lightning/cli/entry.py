@@ -109,6 +109,10 @@ def _run(main: Main, command: str, arguments: list[str]) -> int:
             print(f"dgr-lightning {__version__}")
             return DONE
         line = read_command_line(arguments, command)
+        if line.models and (line.sweep or not line.shows):
+            from dgr_lightning.cli import several_models
+
+            return several_models.run(main, line, arguments)
         return _sweep(main, command, line) if line.sweep else _single(main, command, line)
     except UserError as error:
         show_error(str(error))

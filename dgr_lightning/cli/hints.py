@@ -104,13 +104,14 @@ def _readings(key: str, value: str, *, sweep: bool) -> Iterator[str]:
     if (key, value) != (key.strip(), value.strip()):
         yield f"{key.strip()}={value.strip()}"
     if re.search(r"[\[{]", value):
-        yield f"{key}={_FOREIGN_WORD.sub(lambda word: _quoted(word[0]), value)}"
+        yield f"{key}={_FOREIGN_WORD.sub(lambda word: quoted(word[0]), value)}"
     if takes_text(key.strip().lstrip("+")):
         parts = value.split(",") if sweep else [value]
-        yield f"{key.strip()}={','.join(_quoted(part.strip()) for part in parts)}"
+        yield f"{key.strip()}={','.join(quoted(part.strip()) for part in parts)}"
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """Returns a text in quotes, as Hydra reads any text."""
     return '"{}"'.format(text.replace('"', '\\"'))
 
 

@@ -27,6 +27,7 @@ from dgr_lightning.models.folder import language
 # A source given by path or hub id without its group: the group's choice that holds nothing but that source.
 _LOCAL = "local"
 _PARTS = "data.mix"
+_MODELS = "models"
 # What Hydra's --info shows.
 _INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 # The same of data.mix.
@@ -44,6 +45,7 @@ class CommandLine:
         sweep: whether -m was given.
         folders: with the YAML of the groups: conf/, and the folder of --config-dir.
         directory: what hydra.run.dir= says, kept from Hydra, which would make it at once; in a sweep hydra.sweep.dir=.
+        models: the entries of models=; none where one model is run.
     """
 
     overrides: list[str] = field(default_factory=list)
@@ -52,6 +54,13 @@ class CommandLine:
     sweep: bool = False
     folders: tuple[Path, ...] = (CONF,)
     directory: str | None = None
+    models: tuple[str, ...] = ()
+
+    @property
+    def shows(self) -> bool:
+        """Whether a flag asks for something to be shown instead of run, such as --cfg job."""
+        flags = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc")
+        return any(flag.partition("=")[0] in flags for flag in self.flags)
 
     def of_each_run(self) -> list[str]:
         """Returns the overrides that a study passes on to its runs: all but the study's own, and where its runs go."""
@@ -117,10 +126,26 @@ def read_command_line(arguments: list[str], command: str) -> CommandLine:
         parsed.append(hints.parse(text, parser, sweep=line.sweep))
     hints.refuse_repeated(parsed)
     line.given = frozenset(override.key_or_group for override in parsed)
+    line.models = _models(parsed, command)
     for override in parsed:
         line.overrides.extend(_checked(override, command, line, folders))
     line.overrides.extend(_implied(parsed, command, line.given, folders))
     return line
+
+
+def _models(parsed: list[Any], command: str) -> tuple[str, ...]:
+    """Returns the entries of models=, which only an evaluation takes."""
+    for override in parsed:
+        if override.key_or_group != _MODELS:
+            continue
+        text = override.input_line
+        if command != "evaluate":
+            raise UserError(f"{text}: only {script_name('evaluate')} takes several models; sweep over model here, with -m.")
+        values = [value for value in _values(override) if value is not None]
+        if override.is_sweep_override() or len(values) != 1 or not isinstance(values[0], list):
+            raise UserError(f"{text}: expected a list, such as '{_MODELS}=[runs/dgr/<run>,Qwen/Qwen3-0.6B]'.")
+        return tuple(str(entry) for entry in values[0])
+    return ()
 
 
 def _flags() -> argparse.ArgumentParser:

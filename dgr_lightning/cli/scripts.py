@@ -1,4 +1,4 @@
-"""The three commands: `python train.py` of a checkout and `dgr-train` of an installed package are the same function.
+"""The commands: `python train.py` of a checkout and `dgr-train` of an installed package are the same function.
 
 The stages are imported when a checked config is there: they import torch.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dgr_lightning.cli import compare as comparison
 from dgr_lightning.cli.entry import entry
 from dgr_lightning.config import Config
 from dgr_lightning.pipeline.place import Place
@@ -34,3 +35,8 @@ def evaluate(cfg: Config, place: Place) -> None:
     from dgr_lightning.pipeline import commands
 
     commands.evaluate(cfg, place)
+
+
+def compare() -> None:
+    """Compares finished runs."""
+    comparison.script()

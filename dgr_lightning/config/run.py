@@ -30,6 +30,12 @@ class Config:
     checkpoints: Optional[str] = setting(
         None, "evaluate.py: a training's run directory, whose saved checkpoints are evaluated", private=True, hashed=NEVER
     )
+    models: list[str] = setting(
+        [],
+        "several models for evaluate.py to measure and compare: runs, folders, ids on the hub, names of conf/model",
+        private=True,
+        hashed=NEVER,
+    )
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)

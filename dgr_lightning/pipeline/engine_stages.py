@@ -9,6 +9,7 @@ part of a minute to start; where nothing is missing for any of its stages, none 
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ from dgr_lightning.statistics.intervals import Estimate
 from dgr_lightning.tasks.metrics import Estimates
 
 REFINE, SHIFT, TRACES, DIVERGENCE = "refine", "shift", "base_traces", "divergence"
+STORED = "evaluation/stored"
+"""Where a training keeps the outputs of its tuned model, in its run directory."""
+
 EVALUATE = {subject: f"evaluate_{subject}" for subject in (BASE, TUNED)}
 """Subject → name of the stage that evaluates it."""
 
@@ -98,12 +102,24 @@ def shift_with_divergence(run: Path, shift: Record, divergence: Record | None) -
 
 
 def _evaluation(run: Path, cfg: Config, model: ModelHandle, subject: str, evaluation: str) -> Stage:
-    # Outputs of a base are shared by all runs; those of a tuned model belong to its run.
-    store = cache_dir() / "evaluations" if subject == BASE else run / "evaluation" / "stored"
     return Stage(
         EVALUATE[subject],
         f"Evaluation of the {subject} model",
-        partial(stages.evaluation, cfg, model, store, subject),
+        partial(stages.evaluation, cfg, model, _store(run, model, subject), subject),
         "one per node",
         measured=outputs_hash(cfg, evaluation, model.model_hash),
     )
+
+
+def _store(run: Path, model: ModelHandle, subject: str) -> Path:
+    """Returns where the outputs of a model are stored.
+
+    Those of a base are shared by all runs. Those of a tuned model belong to the run that trained it, also where another command
+    measures its `model/`: what the training has generated is not generated again.
+    """
+    if subject == TUNED:
+        return run / STORED
+    trained_here = model.folder.parent / STORED
+    if model.folder.name == "model" and trained_here.is_dir() and os.access(trained_here, os.W_OK):
+        return trained_here
+    return cache_dir() / "evaluations"

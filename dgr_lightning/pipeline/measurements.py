@@ -6,13 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from dgr_lightning.config import Config
+from dgr_lightning.config.keys import keys, value_of
 from dgr_lightning.files import read_json, write_json
 from dgr_lightning.hashes import content_hash, file_hash
 from dgr_lightning.models.model_hash import model_hash
+from dgr_lightning.pipeline.identity import evaluation_hash
+from dgr_lightning.report.summary import SUMMARY
 from dgr_lightning.scoring.grader import GRADERS
 from dgr_lightning.tasks.loader import task_hashes
 from dgr_lightning.tasks.registry import TASKS
-from dgr_lightning.tasks.task import PROBE
+from dgr_lightning.tasks.task import EVALUATION, PROBE
+
+_CHAT = ("model.chat_style", "model.think_marks", "model.system_prompt", "model.template_args")
 
 
 def shift_hash(cfg: Config) -> str:
@@ -49,6 +54,23 @@ def outputs_hash(cfg: Config, evaluation: str, model_hash: str) -> str:
     code = [file_hash(file) for file in sorted(package.rglob("*.py"))]
     graders = [grader for name in cfg.evaluation.tasks if (grader := TASKS[name].grader) is not None]
     return content_hash(evaluation, model_hash, code, [GRADERS.outside_code(grader) for grader in graders])
+
+
+def tuned_is_measured(run: Path, cfg: Config) -> bool:
+    """Whether a finished training has evaluated its tuned model exactly as a config asks, by this code.
+
+    Args:
+        run: directory of the training.
+        cfg: of an evaluation of its `model/`, `auto` values resolved.
+    """
+    files = [run / "stages" / name for name in ("evaluate_tuned.json", "measured.json")]
+    if not all(file.is_file() for file in (*files, run / SUMMARY)) or not (run / "model").is_dir():
+        return False
+    if any(value_of(cfg, key) != known.default for key, known in keys().items() if key in _CHAT):
+        return False  # the training prompted its model by its own record
+    tasks = task_hashes(cfg.evaluation.tasks, EVALUATION, cfg.evaluation.path)
+    wanted = outputs_hash(cfg, evaluation_hash(cfg, {"evaluation": tasks}), model_hash(run / "model"))
+    return bool(read_json(files[0], "measured")["measured"] == wanted)
 
 
 def _measured_with(cfg: Config) -> list[Any]:

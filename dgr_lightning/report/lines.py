@@ -19,8 +19,8 @@ TITLES = {"reasoning": "reasoning", "harmful": "refusal", "benign": "over-refusa
 HEALTH_TITLES = {"cap_hit_rate": "cut off", "missing_thinking_rate": "no thinking", "early_stop_rate": "stopped early"}
 PART_TITLES = {"trace": "trace", "answer": "answer", "both": "whole target"}
 SIMILARITY_TITLES = {"rewrites": "source and rewrite", "outputs": "outputs of base and tuned"}
-# Whether a higher rate is better.
-_WANTED = {"reasoning": True, "harmful": True, "benign": False}
+WANTED = {"reasoning": True, "harmful": True, "benign": False}
+"""Kind → whether a higher rate is better."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def _result_line(title: str, kind: str, is_headline: bool, sides: list[Estimate 
         change = difference(base, tuned)
     tone = "same"
     if change is not None and change.value is not None and not _contains_zero(change):
-        tone = "better" if (change.value > 0) == _WANTED[kind] else "worse"
+        tone = "better" if (change.value > 0) == WANTED[kind] else "worse"
     return ResultLine(title, kind, is_headline, base, tuned, change, tone)
 
 

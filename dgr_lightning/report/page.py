@@ -42,7 +42,7 @@ def write_html(run_dir: Path, summary: Summary, judge_note: str) -> Path:
     outputs = examples.read_outputs(run_dir, summary)
     shift = read_json(run_dir / "stages" / "shift.json") if "shift" in summary else None
     text = (
-        _environment()
+        environment()
         .get_template("page.html.jinja")
         .render(
             summary=summary,
@@ -77,7 +77,8 @@ def _curves(run_dir: Path) -> list[str]:
     ]
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """Returns what renders the templates of this folder: everything escaped, with the filters for estimates."""
     import jinja2
 
     environment = jinja2.Environment(

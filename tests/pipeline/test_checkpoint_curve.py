@@ -39,7 +39,7 @@ def test_a_point_has_headlines_and_metrics_with_the_ends_of_their_intervals():
 
 def test_what_is_no_finished_training_is_refused(tmp_path):
     assert "no finished training is there" in failed(f"checkpoints={tmp_path}", cache=tmp_path)
-    with pytest.raises(UserError, match="are evaluated by evaluate.py alone"):
+    with pytest.raises(UserError, match=r"are evaluated by evaluate\.py alone"):
         compose("train", [f"checkpoints={tmp_path}"])
 
 
