@@ -79,10 +79,15 @@ def check(cfg: Config, command: str) -> None:
         _check_evaluation(cfg)
     if command == "train" and cfg.sft.select is not None:
         _check_selection(cfg)
+    from dgr_lightning.cli.judges import check_judges
     from dgr_lightning.scoring.judge import JUDGES
+    from dgr_lightning.scoring.panel import Panel
 
-    JUDGES.get(cfg.judge.name)
-    _check_file("judge.phrases", cfg.judge.phrases)
+    for key, judge in [("judge", cfg.judge), *((f"judge.also[{i}]", one) for i, one in enumerate(cfg.judge.also))]:
+        JUDGES.get(judge.name)
+        _check_file(f"{key}.phrases", judge.phrases)
+    if cfg.judge.also or cfg.judge.part != "answer":
+        check_judges(cfg.judge, Panel.of(cfg))
 
 
 def _check_study(cfg: Config, command: str) -> None:
