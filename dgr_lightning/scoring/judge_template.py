@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from dgr_lightning.prompts.templates import SHIPPED
@@ -9,6 +10,9 @@ from dgr_lightning.text_files import read_text_file
 
 DEFAULT = "judge_chat"
 SHIPPED_TEMPLATES = {name: SHIPPED / f"{file}.jinja" for name, file in ((DEFAULT, DEFAULT), ("xstest", "judge_xstest"))}
+
+MARKS = re.compile(r"<\s*/?\s*(?:judged_prompt|judged_text)\s*>", re.IGNORECASE)
+"""The marks between which the shipped template puts the texts."""
 
 
 def read_template(name: str | None) -> str:

@@ -65,15 +65,19 @@ class Panel:
             )
 
     @classmethod
-    def of(cls, cfg: Config) -> Panel:
+    def of(cls, cfg: Config, open_one: Callable[[Config], Judge] = open_judge) -> Panel:
         """Returns the judges of `cfg.judge`, opened.
+
+        Args:
+            cfg: the config.
+            open_one: opens one of them; that of a stage stores verdicts.
 
         Raises:
             UserError: there is no such judge, or one cannot be used.
         """
-        found = [Member(open_judge(replace(cfg, judge=one)), one.part) for one in (cfg.judge, *cfg.judge.also)]
+        found = [Member(open_one(replace(cfg, judge=one)), one.part) for one in (cfg.judge, *cfg.judge.also)]
         if not any(member.says_refusals for member in found):
-            found.append(Member(open_judge(replace(cfg, judge=JudgeConfig(phrases=cfg.judge.phrases)))))
+            found.append(Member(open_one(replace(cfg, judge=JudgeConfig(phrases=cfg.judge.phrases)))))
         return cls(*found)
 
     @property

@@ -33,7 +33,7 @@ class Polite:
 
 def test_the_default_judge_is_the_list_of_phrases():
     judge = open_judge(Config())
-    assert isinstance(judge, KeywordJudge) and JUDGES.names() == ("keywords",)
+    assert isinstance(judge, KeywordJudge) and "keywords" in JUDGES.names()
     assert judge.content == KeywordJudge().content
     exchanges = [Exchange("how ?", "I cannot help with that."), Exchange("how ?", "Like this.")]
     assert [verdict.refused for verdict in judge.verdicts(exchanges)] == [True, False] and judge.verdicts([]) == []
@@ -51,5 +51,5 @@ def test_a_judge_from_outside_the_package_is_found_by_its_name_and_brings_its_no
 
 
 def test_an_unknown_judge_is_refused_with_the_names_there_are():
-    with pytest.raises(UserError, match=r"judge\.name=gpt: expected one of keywords, or your own package\.module:Name"):
+    with pytest.raises(UserError, match=r"judge\.name=gpt: expected one of .*keywords.*, or your own package\.module:Name"):
         open_judge(Config(judge=JudgeConfig(name="gpt")))
