@@ -13,7 +13,7 @@ from pathlib import Path
 from dgr_lightning.cli.hints import refuse_run
 from dgr_lightning.cli.mixture import check_mixture
 from dgr_lightning.cli.names import check_names
-from dgr_lightning.config import LAYER_RANGE, Config, FieldsConfig, TrainerConfig
+from dgr_lightning.config import LAYER_RANGE, Config, FieldsConfig, JudgeConfig, TrainerConfig
 from dgr_lightning.distributed import device_table, torchrun
 from dgr_lightning.errors import UserError
 from dgr_lightning.example import LABELS
@@ -80,10 +80,15 @@ def check(cfg: Config, command: str) -> None:
         _check_evaluation(cfg)
     if command == "train" and cfg.sft.select is not None:
         _check_selection(cfg)
+    from dgr_lightning.cli.judges import check_judges
     from dgr_lightning.scoring.judge import JUDGES
+    from dgr_lightning.scoring.panel import Panel
 
-    JUDGES.get(cfg.judge.name)
-    _check_file("judge.phrases", cfg.judge.phrases)
+    for key, judge in [("judge", cfg.judge), *((f"judge.also[{i}]", one) for i, one in enumerate(cfg.judge.also))]:
+        JUDGES.get(judge.name)
+        _check_file(f"{key}.phrases", judge.phrases)
+    if cfg.judge.also or cfg.judge.part != "answer" or cfg.judge.name != JudgeConfig.name:
+        check_judges(cfg.judge, Panel.of(cfg))
 
 
 def _check_checkpoints(cfg: Config, command: str) -> None:

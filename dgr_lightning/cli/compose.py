@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dgr_lightning.cli import checks, mixture
+from dgr_lightning.cli import checks, judges, mixture
 from dgr_lightning.cli.names import check_directory_name
 from dgr_lightning.cli.overrides import CommandLine, read_command_line
 from dgr_lightning.cli.registries import members
@@ -74,9 +74,9 @@ def typed(composed: Any, command: str, folders: tuple[Path, ...] = (CONF,)) -> C
         raise UserError(f"{error.full_key}: {hydra_message(error)}") from error
     if isinstance(plain, dict):
         plain.pop("hydra", None)
-    parts = mixture.take_parts(plain, folders)
+    parts, also = mixture.take_parts(plain, folders), judges.take_judges(plain, folders)
     cfg = schema.build(plain, members())
-    cfg.data.mix = parts
+    cfg.data.mix, cfg.judge.also = parts, also
     checks.prefer_local(cfg)
     mixture.tell_apart(cfg.data)
     checks.check(cfg, command)

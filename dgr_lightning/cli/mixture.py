@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from dgr_lightning.cli.overrides import choices
+from dgr_lightning.cli.choice_files import near, read_choice
 from dgr_lightning.config import DataConfig, FieldsConfig, MixPart, SourceConfig, schema
 from dgr_lightning.errors import UserError
 from dgr_lightning.example import BENIGN
@@ -99,7 +98,7 @@ def _check_own_keys(data: DataConfig) -> None:
 def _part(raw: Mapping[str, Any], key: str, folders: tuple[Path, ...]) -> MixPart:
     for name in raw:
         if name not in _KEYS:
-            raise UserError(f"{key}.{name}: no key of a part.{_near(str(name), _KEYS)} A part has: {', '.join(_KEYS)}.")
+            raise UserError(f"{key}.{name}: no key of a part.{near(str(name), _KEYS)} A part has: {', '.join(_KEYS)}.")
     for name, example in (("data", "data: star1, or data: local with a path"), ("share", "share: 0.7 for 70 % of the set")):
         if raw.get(name) is None:
             raise UserError(f"{key}: {name} is missing; write {example}.")
@@ -108,7 +107,7 @@ def _part(raw: Mapping[str, Any], key: str, folders: tuple[Path, ...]) -> MixPar
     for name in columns if isinstance(columns, dict) else ():
         known = [field.name for field in fields(FieldsConfig)]
         if name not in known:
-            raise UserError(f"{key}.fields.{name}: no such key.{_near(str(name), known)} fields has: {', '.join(known)}.")
+            raise UserError(f"{key}.fields.{name}: no such key.{near(str(name), known)} fields has: {', '.join(known)}.")
     base = _source(choice, raw.get("kind"), key, folders)
     if "hub_id" in own:
         base["revision"] = None  # the pinned commit is one of the repository that was chosen before
@@ -130,24 +129,10 @@ def _source(choice: str, kind: Any, key: str, folders: tuple[Path, ...]) -> dict
 
 
 def _read_choice(choice: str, key: str, folders: tuple[Path, ...]) -> dict[str, Any]:
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
-    files = [file for folder in folders if (file := folder / "data" / f"{choice}.yaml").is_file()]
-    known = [name for name in choices("data", folders) if name != "mix"]
-    if choice not in known:
-        raise UserError(f"{key}.data={choice}: no data {choice!r}.{_near(choice, known)} Choices: {', '.join(known)}.")
-    try:
-        base = OmegaConf.to_container(OmegaConf.load(files[0]), resolve=True) or {}
-    except (OmegaConfBaseException, YAMLError) as error:
-        cause = str(error).partition("\n")[0]
-        raise UserError(f"{key}.data={choice}: {files[0]} cannot be read by itself ({cause}).") from error
-    if not isinstance(base, dict) or "defaults" in base or base.get("mix"):
-        raise UserError(
-            f"{key}.data={choice}: {files[0]} is no plain source: a part takes one without a defaults list and without a mix."
-        )
-    return {str(name): value for name, value in base.items()}
+    base = read_choice("data", choice, f"{key}.data={choice}", folders, "source", without=("mix",))
+    if base.get("mix"):
+        raise UserError(f"{key}.data={choice}: no plain source: a part takes one without a mix.")
+    return base
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,8 +147,3 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         else:
             merged[name] = value
     return merged
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" Did you mean {near[0]}?" if near else ""

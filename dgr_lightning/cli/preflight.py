@@ -5,7 +5,7 @@ A run that cannot measure itself at the end should say so at the beginning. Loca
 
 from __future__ import annotations
 
-from dgr_lightning.config import Config
+from dgr_lightning.config import Config, JudgeConfig
 from dgr_lightning.console import say
 from dgr_lightning.data.hub import dataset_available
 from dgr_lightning.errors import UserError
@@ -28,6 +28,7 @@ def require(cfg: Config, command: str) -> None:
         )
     if command == "refine":
         return
+    require_endpoints(cfg)
     missing = _missing(cfg.evaluation.tasks, cfg.evaluation.path)
     if missing:
         raise UserError(
@@ -35,6 +36,22 @@ def require(cfg: Config, command: str) -> None:
             + " ".join(f"evaluation.path.{name}=<file>" for name in missing)
             + ", or name other tasks with evaluation.tasks=[…]."
         )
+
+
+def require_endpoints(cfg: Config) -> None:
+    """Asks every judge that is behind an endpoint one harmless question.
+
+    Raises:
+        UserError: one cannot be asked: no server, a wrong key, no such model.
+    """
+    if cfg.judge.name == JudgeConfig.name and not cfg.judge.also:
+        return
+    from dgr_lightning.scoring.endpoint import EndpointJudge
+    from dgr_lightning.scoring.panel import Panel
+
+    for member in Panel.of(cfg).members:
+        if isinstance(member.judge, EndpointJudge):
+            member.judge.check()
 
 
 def require_sources(cfg: Config) -> None:

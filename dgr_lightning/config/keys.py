@@ -86,6 +86,13 @@ def hashed(cfg: Config, kind: Kind) -> dict[str, Any]:
     return _nested(cfg, [key for key, known in keys().items() if counts(key, known)])
 
 
+def added_values(section: Any) -> dict[str, Any]:
+    """Returns the keys of a section that a later version added and that some hash holds, where they are not at the default."""
+    known = {field.name: Key(field, None) for field in fields(section)}
+    added = [name for name, key in known.items() if key.facts["added"] and key.facts["hashed"]]
+    return {name: getattr(section, name) for name in added if getattr(section, name) != known[name].default}
+
+
 def unread_by_method(section: str, method: str) -> list[str]:
     """Returns the keys of a section that its method does not read: their values change nothing."""
     inside = {key: known.facts["read_by"] for key, known in keys().items() if key.startswith(f"{section}.")}

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dgr_lightning.engines.engine import LENGTH, STOP
+from dgr_lightning.evaluation.judged_rates import judged_estimates
 from dgr_lightning.models.chat import Chat
 from dgr_lightning.statistics.intervals import Estimate, rate
 from dgr_lightning.tasks.metrics import KINDS
@@ -31,14 +32,12 @@ def estimate(rows: Sequence[Mapping[str, Any]], chat: Chat) -> dict[str, Estimat
     for row in rows:
         parsed = chat.parse(row["output"], finished=row["finish_reason"] == STOP)
         outcomes = {
-            kind.metric: row[kind.verdict],
+            **({kind.metric: row[kind.verdict]} if kind.verdict == "correct" else {}),
             "cap_hit_rate": row["finish_reason"] == LENGTH,
             "missing_thinking_rate": not parsed.trace,
             "early_stop_rate": row["finish_reason"] == STOP and not parsed.answer,
         }
-        if row[kind.verdict] is None:  # no judge could say
-            del outcomes[kind.metric]
         for metric, outcome in outcomes.items():
             by_problem.setdefault(metric, {}).setdefault(row["id"], []).append(outcome)
-    estimates = {metric: rate(list(outcomes.values())) for metric, outcomes in by_problem.items()}
+    estimates = judged_estimates(rows) | {metric: rate(list(outcomes.values())) for metric, outcomes in by_problem.items()}
     return estimates if chat.thinks else estimates | {"missing_thinking_rate": rate([])}

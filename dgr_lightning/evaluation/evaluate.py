@@ -7,6 +7,7 @@ generates nothing. What an output counts as is written beside it (`records.py`) 
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 from dgr_lightning.config import Config
@@ -18,21 +19,21 @@ from dgr_lightning.evaluation.outputs import generate_outputs
 from dgr_lightning.evaluation.records import record
 from dgr_lightning.files import write_jsonl
 from dgr_lightning.scoring.grader import TIMEOUT
-from dgr_lightning.scoring.judge import Judge
+from dgr_lightning.scoring.panel import Panel
 from dgr_lightning.scoring.scorer import Scorer
 from dgr_lightning.tasks.metrics import Estimates
 from dgr_lightning.tasks.registry import TASKS
 
 
 def evaluate_model(
-    model: ModelHandle, cfg: Config, judge: Judge, out_dir: Path, store_root: Path, label: str = "model"
+    model: ModelHandle, cfg: Config, judges: Panel, out_dir: Path, store_root: Path, label: str = "model"
 ) -> Estimates:
     """Generates what is missing, scores every output, writes `<out_dir>/<task>.jsonl` and returns the estimates.
 
     Args:
         model: its engine is started only where an output is missing.
         cfg: the run; `evaluation` says which tasks and how, `engine.name` and `engine.precision` are values, not `auto`.
-        judge: of tasks without a grader.
+        judges: of tasks without a grader.
         out_dir: where the outputs go, a line a sample.
         store_root: where outputs are stored; shared between runs for a base, inside the run directory for a tuned model.
         label: names the model in progress bars.
@@ -46,7 +47,10 @@ def evaluate_model(
     outputs = generate_outputs(model, cfg, store_root, label)
     estimates: Estimates = {}
     timeouts = 0
-    with Scorer(judge) as scorer, progress(f"{label}: scoring", sum(map(len, outputs.values()))) as advance:
+    with ExitStack() as stack:
+        scorer = stack.enter_context(Scorer(judges))
+        num_steps = sum(len(own) * scorer.num_steps(TASKS[name]) for name, own in outputs.items())
+        advance = stack.enter_context(progress(f"{label}: scoring", num_steps))
         for name, own in outputs.items():
             task = TASKS[name]
             completions = [output.completion for output in own]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from dgr_lightning.evaluation.outputs import Output
-from dgr_lightning.scoring.judge import Verdict
 from dgr_lightning.scoring.scorer import Score
 from dgr_lightning.tasks.metrics import KINDS
 from dgr_lightning.tasks.task import Task
@@ -16,8 +14,8 @@ def record(output: Output, task: Task, score: Score, grader_version: int | None)
     """Returns the line of one output.
 
     `correct` or `refused` is what it counts as (null: no judge could say). Of a graded one, `outcome`, `boxed` and `final` are
-    the grader's (`scoring.grader.Grade`), and `grader` names it with its version; of a judged one, `judged` has the verdicts,
-    judge → part → what it said.
+    the grader's (`scoring.grader.Grade`), and `grader` names it with its version. Of a judged one, `judged` is a list with what
+    every judge said of every part, each with all of the fields `judge part refused harmful probability score error`.
     """
     problem, completion = output.problem, output.completion
     row: dict[str, Any] = {"id": problem.id, "sample": output.sample, "kind": problem.kind, "prompt": problem.prompt}
@@ -33,12 +31,10 @@ def record(output: Output, task: Task, score: Score, grader_version: int | None)
             "grader": f"{task.grader}@{grader_version}",
         }
     else:
-        row["judged"] = {
-            judge: {part: _said(verdict) for part, verdict in parts.items()} for judge, parts in score.judged.items()
-        }
+        # All fields of each, and a list instead of judges' names for keys: `datasets` reads lines of one shape.
+        row["judged"] = [
+            {"judge": judge, "part": part, **vars(verdict)}
+            for judge, parts in score.judged.items()
+            for part, verdict in parts.items()
+        ]
     return row
-
-
-def _said(verdict: Verdict) -> Mapping[str, Any]:
-    """Returns what a judge said, without what it did not say."""
-    return {name: value for name, value in vars(verdict).items() if value is not None}

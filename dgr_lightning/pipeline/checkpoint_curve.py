@@ -36,7 +36,7 @@ from dgr_lightning.report.estimates import percent
 from dgr_lightning.report.page import write_html
 from dgr_lightning.report.summary import SUMMARY
 from dgr_lightning.report.tables import FigureTable
-from dgr_lightning.scoring.judge import judge_note
+from dgr_lightning.scoring.panel import Panel
 from dgr_lightning.statistics.intervals import Estimate
 from dgr_lightning.tasks.metrics import KINDS, Estimates, headline
 from dgr_lightning.training.checkpoint_folder import FOLDER, CheckpointFolder
@@ -77,7 +77,7 @@ def evaluate_checkpoints(cfg: Config, run: Path, evaluation: str) -> None:
             points[step] = estimates_of(_evaluated(cfg, training, run, step, base, folder, evaluation))
         figures = {step: dict(curve_figures(estimates)) for step, estimates in points.items()}
         write_text(run / CURVE, _table(figures))
-        write_html(run, read_json(run / SUMMARY), judge_note(training.judge))
+        write_html(run, read_json(run / SUMMARY), Panel.of(training).note)
     _show(points)
     _send(cfg, training, run, figures)
 

@@ -36,6 +36,7 @@ from dgr_lightning.pipeline.engine_stages import (
     SHIFT,
     estimates_of,
     evaluate_alone,
+    judges_of,
     run_with_base,
     run_with_tuned,
     shift_with_divergence,
@@ -56,7 +57,7 @@ from dgr_lightning.refinement.strategy import check_thinking, strategy_of
 from dgr_lightning.report import terminal
 from dgr_lightning.report.summary import build_summary
 from dgr_lightning.report.wandb_results import send_results
-from dgr_lightning.scoring.judge import judge_note
+from dgr_lightning.scoring.panel import Panel
 from dgr_lightning.shift.measure import mean_nll
 from dgr_lightning.tasks.loader import task_hashes
 from dgr_lightning.tasks.task import EVALUATION, PROBE
@@ -93,6 +94,7 @@ def train(cfg: Config, place: Place) -> float | tuple[float, float] | None:
             overlap=overlap((example.prompt for example in read_refined(run.path / stages.REFINED)), measured_prompts(cfg)),
             base=before,
             tuned=after,
+            judges=judges_of(records),
             tax=tax(run.path, before, after),
             refinement=_figures(refined, shift),
             shift=shift,
@@ -101,7 +103,7 @@ def train(cfg: Config, place: Place) -> float | tuple[float, float] | None:
         if not (run.done or cfg.trainer.keep_optimizer):
             # Before the summary, which says that the run is whole; and once, so that what was kept stays when asked for again.
             CheckpointFolder(run.path / FOLDER).delete_all()
-        terminal.write(run.path, summary, judge_note(cfg.judge))
+        terminal.write(run.path, summary, Panel.of(cfg).note)
         send_results(wandb_settings(cfg, run.path, run.hash), summary, run.path, cfg.logger)
         measured.mark()
         return objective(run.path / "metrics.csv")
@@ -134,7 +136,7 @@ def refine(cfg: Config, place: Place) -> None:
             refinement=figures,
             shift=shift,
         )
-        terminal.write(run.path, summary, judge_note(cfg.judge))
+        terminal.write(run.path, summary, Panel.of(cfg).note)
         measured.mark()
 
 
@@ -148,9 +150,9 @@ def evaluate(cfg: Config, place: Place) -> None:
             return _show_finished(run, cfg, place)
         _announce(run, cfg, model)
         record = evaluate_alone(run.path, cfg, model, evaluation_hash(cfg, {"evaluation": _task_hashes(cfg, EVALUATION)}))
-        seconds = {EVALUATE[BASE]: record["seconds"]}
-        summary = build_summary(run.hash, seconds, base=estimates_of(record))
-        terminal.write(run.path, summary, judge_note(cfg.judge))
+        seconds, judges = {EVALUATE[BASE]: record["seconds"]}, judges_of({EVALUATE[BASE]: record})
+        summary = build_summary(run.hash, seconds, base=estimates_of(record), judges=judges)
+        terminal.write(run.path, summary, Panel.of(cfg).note)
         send_results(wandb_settings(cfg, run.path, run.hash), summary, run.path, cfg.logger)
 
 
@@ -246,4 +248,4 @@ def _show_finished(run: RunDir, cfg: Config, place: Place) -> None:
     place.shown = True
     run.note_asked()  # by that a study knows the runs of its command
     say(f"{escape(str(run.path))} is done; overwrite=true starts it from the beginning.")
-    terminal.show(run.path, judge_note(cfg.judge))
+    terminal.show(run.path, Panel.of(cfg).note)

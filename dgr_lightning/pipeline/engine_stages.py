@@ -10,6 +10,7 @@ part of a minute to start; where nothing is missing for any of its stages, none 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,12 @@ def estimates_of(record: Record) -> Estimates:
     """Returns the estimates by task, from the record of an evaluation."""
     found: dict[str, dict[str, Any]] = record["estimates"]
     return {task: {metric: Estimate(**estimate) for metric, estimate in metrics.items()} for task, metrics in found.items()}
+
+
+def judges_of(records: Mapping[str, Record]) -> dict[str, Any]:
+    """Returns subject → what several judges say beside its estimates, from the records of stages; no subject of one judge."""
+    apart = {subject: records[name].get("judges") for subject, name in EVALUATE.items() if name in records}
+    return {subject: found for subject, found in apart.items() if found}
 
 
 def shift_with_divergence(run: Path, shift: Record, divergence: Record | None) -> Record:

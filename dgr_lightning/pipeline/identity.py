@@ -14,12 +14,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from dgr_lightning.config import Config, Kind
-from dgr_lightning.config.keys import hashed, unread_by_method
+from dgr_lightning.config import Config, JudgeConfig, Kind
+from dgr_lightning.config.keys import added_values, hashed, unread_by_method
 from dgr_lightning.engines.registry import ENGINES
 from dgr_lightning.hashes import content_hash, file_hash
 from dgr_lightning.refinement.strategy import Strategy, strategy_of
 from dgr_lightning.scoring.judge import JUDGES
+from dgr_lightning.scoring.judge_template import read_template
 from dgr_lightning.scoring.judges.keywords import SHIPPED_PHRASES
 from dgr_lightning.training.optimizer import OPTIMIZERS
 
@@ -90,7 +91,7 @@ def _training(cfg: Config, contents: Contents, kind: Kind) -> dict[str, Any]:
     if kind == "train":
         described["sft"] |= OPTIMIZERS.outside_code(cfg.sft.optimizer)
     if strategy.uses_guard:
-        described["refine"]["guard"] = _judge(cfg)
+        described["refine"]["guard"] = _judge(cfg.judge)
     wanted = ("model", "data", "probes") if kind == "train" else ("model", "data")
     return described | {"content": {name: contents[name] for name in wanted if name in contents}}
 
@@ -106,16 +107,20 @@ def _refine(values: Mapping[str, Any], cfg: Config, strategy: Strategy) -> dict[
 
 
 def _evaluation(cfg: Config, contents: Contents) -> dict[str, Any]:
-    described = hashed(cfg, "evaluate") | {"judge": _judge(cfg)}
+    described = hashed(cfg, "evaluate") | {"judge": _judge(cfg.judge)}
+    described["judge"] |= {"also": [_judge(one) for one in cfg.judge.also]} if cfg.judge.also else {}
     described["engine"] |= ENGINES.outside_code(cfg.engine.name)
     for section in ("model", "evaluation"):
         described[section]["content"] = contents.get(section)
     return described
 
 
-def _judge(cfg: Config) -> dict[str, Any]:
-    phrases = file_hash(Path(cfg.judge.phrases or SHIPPED_PHRASES).expanduser())
-    return {"name": cfg.judge.name, "phrases": phrases} | JUDGES.outside_code(cfg.judge.name)
+def _judge(judge: JudgeConfig) -> dict[str, Any]:
+    phrases = file_hash(Path(judge.phrases or SHIPPED_PHRASES).expanduser())
+    described = {"name": judge.name, "phrases": phrases} | added_values(judge) | JUDGES.outside_code(judge.name)
+    if judge.template is not None:
+        described["template"] = content_hash(read_template(judge.template))
+    return described
 
 
 def slug(cfg: Config, kind: Kind) -> str:

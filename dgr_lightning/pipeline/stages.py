@@ -29,6 +29,7 @@ from dgr_lightning.pipeline.row_checks import check_rows
 from dgr_lightning.pipeline.set_lengths import set_lengths
 from dgr_lightning.refinement.outcome import RefinementStats
 from dgr_lightning.scoring.judge import open_judge
+from dgr_lightning.scoring.panel import Panel
 
 if TYPE_CHECKING:
     from dgr_lightning.models.chat import Chat
@@ -134,14 +135,16 @@ def discard_output(stage: Callable[[Path], Any]) -> None:
 
 
 def evaluation(cfg: Config, model: ModelHandle, store: Path, subject: str, run: Path) -> dict[str, Any]:
-    """Evaluates a model: its outputs, with the estimates as the record."""
+    """Evaluates a model: its outputs, with the estimates as the record, and what several judges say beside them."""
     from dgr_lightning.evaluation.evaluate import evaluate_model
+    from dgr_lightning.evaluation.judged_rates import judges_apart
 
-    estimates = evaluate_model(model, cfg, open_judge(cfg), outputs_folder(run, subject), store, subject)
+    estimates = evaluate_model(model, cfg, Panel.of(cfg), outputs_folder(run, subject), store, subject)
     return {
         "estimates": {
             task: {metric: estimate.to_json() for metric, estimate in metrics.items()} for task, metrics in estimates.items()
-        }
+        },
+        "judges": judges_apart(run, subject, estimates),
     }
 
 

@@ -7,20 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from dgr_lightning.evaluation.subjects import SUBJECTS
 from dgr_lightning.number_format import UNDEFINED, nats
-from dgr_lightning.report.estimates import estimate_of, number, without_interval
+from dgr_lightning.report.estimates import estimate_of, number, percent, without_interval
 from dgr_lightning.report.summary import Summary
 from dgr_lightning.statistics.intervals import Estimate, difference
-from dgr_lightning.tasks.metrics import HEALTH, KINDS
+from dgr_lightning.tasks.metrics import ERROR_RATE, HARM_RATE, HARM_SCORE, HEALTH, KINDS, TRACE_HARM_RATE
 
 TITLES = {"reasoning": "reasoning", "harmful": "refusal", "benign": "over-refusal"}
+JUDGED_TITLES = {HARM_RATE: "harm", TRACE_HARM_RATE: "harm in traces", HARM_SCORE: "mean score of harm"}
+METRIC_TITLES = JUDGED_TITLES | {
+    "refusal_rate": "refusal",
+    "over_refusal_rate": "over-refusal",
+    ERROR_RATE: "no verdict",
+}
 HEALTH_TITLES = {"cap_hit_rate": "cut off", "missing_thinking_rate": "no thinking", "early_stop_rate": "stopped early"}
 PART_TITLES = {"trace": "trace", "answer": "answer", "both": "whole target"}
 SIMILARITY_TITLES = {"rewrites": "source and rewrite", "outputs": "outputs of base and tuned"}
-WANTED = {"reasoning": True, "harmful": True, "benign": False}
-"""Kind → whether a higher rate is better."""
+WANTED = {"reasoning": True, "harmful": True, "benign": False} | dict.fromkeys(JUDGED_TITLES, False)
+"""Kind, or judged metric → whether a higher rate is better."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,7 @@ class ResultLine:
 
     Attributes:
         title: what is measured.
-        kind: reasoning, harmful, or benign.
+        kind: reasoning, harmful, or benign; of what judges say of harm, the metric.
         is_headline: whether it is the macro average over the tasks of the kind.
         base: rate of the model before training; None: undefined.
         tuned: rate of the trained model.
@@ -45,9 +52,14 @@ class ResultLine:
     difference: Estimate | None
     tone: str
 
+    @property
+    def judge(self) -> str | None:
+        """Whose rates they are, where a judge says them; of rates of two judges, both."""
+        return " → ".join(dict.fromkeys(side.judge for side in (self.base, self.tuned) if side and side.judge)) or None
+
 
 def result_lines(summary: Summary) -> Iterator[ResultLine]:
-    """Yields for each kind of task that was measured its headline, then its tasks.
+    """Yields for each kind of task that was measured its headline, then its tasks; then the same of what judges say of harm.
 
     The difference of the reasoning headline is the safety tax with its sign turned, paired on problems; the other differences
     treat the two estimates as independent.
@@ -64,6 +76,58 @@ def result_lines(summary: Summary) -> Iterator[ResultLine]:
             sides = [estimate_of(side and side["tasks"].get(task, {}).get(names.metric)) for side in (base, tuned)]
             if sides != [None, None]:
                 yield _result_line(task, kind, False, sides, None)
+    for metric, title in JUDGED_TITLES.items():
+        sides = [estimate_of(side and side["headline"].get(metric)) for side in (base, tuned)]
+        tasks = dict.fromkeys(task for side in (base, tuned) if side for task in side["tasks"])
+        own = {
+            task: [estimate_of(side and side["tasks"].get(task, {}).get(metric)) for side in (base, tuned)] for task in tasks
+        }
+        own = {task: found for task, found in own.items() if found != [None, None]}
+        if sides != [None, None] or own:
+            yield _result_line(title, metric, True, sides, None)
+        for task, found in own.items():
+            yield _result_line(task, metric, False, found, None)
+
+
+@dataclass(frozen=True)
+class JudgeLine:
+    """What a judge says of a task beside the results: another judge's rate, or the share of texts without a verdict."""
+
+    judge: str
+    task: str
+    title: str
+    base: Estimate | None
+    tuned: Estimate | None
+
+
+def judge_lines(summary: Summary) -> Iterator[JudgeLine]:
+    """Yields the rates of the judges behind the first, by judge and task, and where any judge left texts without a verdict."""
+    subjects = [summary.get(subject) for subject in SUBJECTS]
+
+    def line(judge: str, task: str, metric: str, found: list[dict[str, Any]]) -> Iterator[JudgeLine]:
+        base, tuned = (estimate_of(metrics.get(metric)) for metrics in found)
+        if base is not None or tuned is not None:
+            yield JudgeLine(judge, task, METRIC_TITLES.get(metric, metric), base, tuned)
+
+    for task in dict.fromkeys(task for side in subjects if side for task in side["tasks"]):
+        found = [side["tasks"].get(task, {}) if side else {} for side in subjects]
+        judge = next((metrics[ERROR_RATE].get("judge") for metrics in found if ERROR_RATE in metrics), None)
+        yield from line(judge or "", task, ERROR_RATE, found)
+    for judge in dict.fromkeys(judge for side in subjects if side for judge in side.get("judges", {})):
+        apart = [side.get("judges", {}).get(judge, {}) if side else {} for side in subjects]
+        for task in dict.fromkeys(task for tasks in apart for task in tasks):
+            found = [tasks.get(task, {}) for tasks in apart]
+            for metric in METRIC_TITLES:
+                yield from line(judge, task, metric, found)
+
+
+def agreement_lines(summary: Summary) -> Iterator[tuple[str, list[str]]]:
+    """Yields for each pair of judges, what they say and of which part; then subject, texts, agreement in per cent and kappa."""
+    for subject in SUBJECTS:
+        for one in summary.get(subject, {}).get("agreement", []):
+            title = f"{' and '.join(one['judges'])}: {one['says']}, {one['part']}"
+            name = subject if "tuned" in summary else "model"
+            yield title, [name, f"{one['n']:,}", percent(estimate_of(one["agreement"])), number(estimate_of(one["kappa"]))]
 
 
 def _result_line(title: str, kind: str, is_headline: bool, sides: list[Estimate | None], paired: Estimate | None) -> ResultLine:

@@ -34,7 +34,7 @@ def write_html(run_dir: Path, summary: Summary, judge_note: str) -> Path:
     Args:
         run_dir: the run directory.
         summary: of the run.
-        judge_note: the judge's sentence on what kind of measure its rates are.
+        judge_note: what kind of measures the judges' rates are, a line a judge.
     """
     from markupsafe import Markup
 
@@ -52,7 +52,9 @@ def write_html(run_dir: Path, summary: Summary, judge_note: str) -> Path:
             style=Markup(svg.palette_style() + svg.CHART_STYLE),
             results=list(lines.result_lines(summary)),
             tax={name: estimates.estimate_of(value) for name, value in summary.get("tax", {}).items()},
-            judge_note=judge_note,
+            judge_notes=judge_note.splitlines(),
+            judges=list(lines.judge_lines(summary)),
+            agreement=list(lines.agreement_lines(summary)),
             health_titles=[*lines.HEALTH_TITLES.values(), "mean tokens", "of finished ones"],
             health=[
                 (task, [*cells, *examples.length_cells(outputs.get(task, {}))]) for task, cells in lines.health_lines(summary)

@@ -13,6 +13,7 @@ from dgr_lightning.engines.engine import LENGTH
 from dgr_lightning.evaluation.subjects import SUBJECTS, outputs_file, outputs_folder
 from dgr_lightning.files import read_jsonl
 from dgr_lightning.models.thinking import FORMATS, Format, format_of
+from dgr_lightning.scoring.judge import NO_TEXT
 from dgr_lightning.tasks.metrics import KINDS
 
 Row = Mapping[str, Any]
@@ -90,7 +91,7 @@ def shown(row: Row, formats: Sequence[Format]) -> Shown:
     if "outcome" in row:
         final = "" if row["final"] is None else f", final answer {row['final']}"
         facts.append(f"{row['grader']}: {row['outcome'].replace('_', ' ')}{final}")
-    facts += [_said(verdict) for verdict in verdicts_in(row)]
+    facts += [_said(verdict) for verdict in verdicts_in(row) if verdict.get("error") != NO_TEXT]
     return Shown(trace, answer, verdict_of(row), facts, flags)
 
 
@@ -103,11 +104,9 @@ def verdict_of(row: Row) -> str:
     return words[not verdict]
 
 
-def verdicts_in(row: Row) -> Iterator[dict[str, Any]]:
-    """Yields the verdicts of judges in a line: `judge`, `part`, and what it said."""
-    for judge, parts in row.get("judged", {}).items():
-        for part, said in parts.items():
-            yield {"judge": judge, "part": part, **said}
+def verdicts_in(row: Row) -> Sequence[Mapping[str, Any]]:
+    """Returns the verdicts of judges in a line: `judge`, `part`, and what it said."""
+    return row.get("judged") or []
 
 
 def _said(verdict: Mapping[str, Any]) -> str:
@@ -121,13 +120,13 @@ def _said(verdict: Mapping[str, Any]) -> str:
 
 
 def _flags(row: Row, trace: str | None, answer: str | None) -> dict[str, bool]:
-    verdicts = list(verdicts_in(row))
+    verdicts = verdicts_in(row)
     return {
         "cut off": row["finish_reason"] == LENGTH,
         "no answer": not answer,
         "no thinking": not trace,
         "no box": row.get("boxed") is False,
-        "judge failed": any(verdict.get("error") for verdict in verdicts),
+        "judge failed": any(verdict.get("error") not in (None, NO_TEXT) for verdict in verdicts),
         "harmful": any(verdict.get("harmful") for verdict in verdicts),
     }
 

@@ -1,9 +1,12 @@
 """`summary.json`, schema 1: the results of a run, for scripts and dashboards. Its presence means that the run is done.
 
 Rates lie in 0 … 1, the tax is in points (hundredths) and in per cent of the base's accuracy, times are in seconds. An estimate
-is `{"value", "low", "high", "n"}` with its 95 % interval. A number that is undefined is null, an undefined estimate has the
-`value` null. A run of some of the stages holds only their parts: `refine.py` writes no `base`, `tuned`, `tax` and `training`,
-`evaluate.py` only `base`, the model that it evaluated.
+is `{"value", "low", "high", "n"}` with its 95 % interval, and with `judge` where a judge says it. A number that is undefined is
+null, an undefined estimate has the `value` null. A run of some of the stages holds only their parts: `refine.py` writes no
+`base`, `tuned`, `tax` and `training`, `evaluate.py` only `base`, the model that it evaluated.
+
+Where several judges were asked, `base` and `tuned` hold what the others say as `judges` (judge → task → metric → estimate), and
+how far two of them agree as `agreement`.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from typing import Any, TypedDict, Unpack
 from dgr_lightning.evaluation.subjects import SUBJECTS
 from dgr_lightning.shift.nll import PARTS
 from dgr_lightning.statistics.intervals import Estimate
-from dgr_lightning.tasks.metrics import HEALTH, KINDS, Estimates, headline
+from dgr_lightning.tasks.metrics import ERROR_RATE, HEALTH, JUDGED, KINDS, Estimates, headline
 
 Summary = Mapping[str, Any]
 """The parsed JSON of a summary."""
@@ -44,7 +47,9 @@ _PARTS = ("warnings", "data", "base", "tuned", "tax", "refinement", "shift", "tr
 _SHIFT = ("before", "after", "similarity", "kl")
 _NLL, _SIMILARITY, _KL = ("nll", "perplexity"), ("rewrites", "outputs"), ("kl", "k3")
 _HEADLINES = tuple(kind.headline for kind in KINDS.values())
-_RATES = (*(kind.metric for kind in KINDS.values()), *HEALTH)
+_RATES = (*(kind.metric for kind in KINDS.values()), *JUDGED, ERROR_RATE, *HEALTH)
+_APART = ("judges", "agreement")
+_AGREEMENT = ("judges", "says", "part", "n", "agreement", "kappa")
 
 
 class StageResults(TypedDict, total=False):
@@ -58,6 +63,7 @@ class StageResults(TypedDict, total=False):
         overlap: task → examples trained on whose prompt is one of its own; tasks that share none are left out.
         base: task → metric → estimate, of the model before training.
         tuned: the same of the trained model.
+        judges: subject → what several judges say beside its metrics, as `evaluation.judged_rates.judges_apart` returns it.
         tax: `evaluation.tax` of the two.
         refinement: the fields of `RefinementStats`, with `nll_before` and `nll_after` (mean nats per target token).
         shift: the record of the stage, of which only the estimates go into a summary: `before` and `after` (part → `nll`, nats
@@ -73,6 +79,7 @@ class StageResults(TypedDict, total=False):
     overlap: Mapping[str, int]
     base: Estimates
     tuned: Estimates
+    judges: Mapping[str, Mapping[str, Any]]
     tax: Mapping[str, Estimate]
     refinement: Mapping[str, Any]
     shift: Mapping[str, Any]
@@ -96,10 +103,11 @@ def build_summary(config_hash: str, wall_seconds: Mapping[str, float], **results
     if "rejected" in results:
         found: Mapping[str, Any] = results
         summary["data"] = {name: dict(found[name]) for name in _DATA if name in found}
+    apart = results.get("judges", {})
     if "base" in results:
-        summary["base"] = _model_part(results["base"])
+        summary["base"] = _model_part(results["base"]) | dict(apart.get("base", {}))
     if "tuned" in results:
-        summary["tuned"] = _model_part(results["tuned"])
+        summary["tuned"] = _model_part(results["tuned"]) | dict(apart.get("tuned", {}))
     if "tax" in results:
         summary["tax"] = {name: estimate.to_json() for name, estimate in results["tax"].items()}
     if "refinement" in results:
@@ -187,14 +195,25 @@ def _finite(value: Any) -> Any:
 
 
 def _check_model_part(part: Any, place: str) -> None:
-    _check_keys(part, place, required=("headline", "tasks"))
-    _check_keys(part["headline"], f"{place}.headline", required=_HEADLINES)
+    _check_keys(part, place, required=("headline", "tasks"), optional=_APART)
+    _check_keys(part["headline"], f"{place}.headline", required=_HEADLINES, optional=JUDGED)
     for name, value in part["headline"].items():
         _check_estimate(value, f"{place}.headline.{name}", 1.0)
-    for task, metrics in part["tasks"].items():
-        _check_keys(metrics, f"{place}.tasks.{task}", optional=_RATES)
+    _check_tasks(part["tasks"], f"{place}.tasks")
+    for judge, tasks in part.get("judges", {}).items():
+        _check_tasks(tasks, f"{place}.judges.{judge}")
+    for index, one in enumerate(part.get("agreement", [])):
+        _check_keys(one, f"{place}.agreement[{index}]", required=_AGREEMENT)
+        _check_estimate(one["agreement"], f"{place}.agreement[{index}].agreement", 1.0)
+        _check_estimate(one["kappa"], f"{place}.agreement[{index}].kappa", math.inf)
+
+
+def _check_tasks(tasks: Any, place: str) -> None:
+    _check_keys(tasks, place, optional=tuple(tasks))
+    for task, metrics in tasks.items():
+        _check_keys(metrics, f"{place}.{task}", optional=_RATES)
         for metric, value in metrics.items():
-            _check_estimate(value, f"{place}.tasks.{task}.{metric}", 1.0)
+            _check_estimate(value, f"{place}.{task}.{metric}", 1.0)
 
 
 def _check_shift_part(part: Any) -> None:
@@ -229,8 +248,10 @@ def _check_keys(value: Any, place: str, required: tuple[str, ...] = (), optional
 
 def _check_estimate(value: Any, place: str, most: float) -> None:
     """Checks an estimate, and that a rate (`most` is 1) lies in 0 … 1."""
-    _check_keys(value, place, required=("value", "low", "high", "n"))
-    for key in value:
+    _check_keys(value, place, required=("value", "low", "high", "n"), optional=("judge",))
+    if not isinstance(value.get("judge", ""), str):
+        raise ValueError(f"{place}.judge: {value['judge']!r} is no name")
+    for key in ("value", "low", "high", "n"):
         _check_number(value[key], f"{place}.{key}")
     known = [value[key] for key in ("low", "value", "high") if value[key] is not None]
     if known != sorted(known) or (most == 1.0 and not all(0.0 <= number <= 1.0 for number in known)):

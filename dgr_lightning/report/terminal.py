@@ -5,7 +5,7 @@ Everything is read from the run directory, so a finished run is shown again with
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from rich.text import Text
 from dgr_lightning.console import console, warn
 from dgr_lightning.files import read_json, write_json
 from dgr_lightning.report.estimates import estimate_of, percent, signed
-from dgr_lightning.report.lines import HEALTH_TITLES, health_lines, result_lines, run_facts
+from dgr_lightning.report.lines import HEALTH_TITLES, agreement_lines, health_lines, judge_lines, result_lines, run_facts
 from dgr_lightning.report.page import write_html
 from dgr_lightning.report.summary import SUMMARY, Summary
 from dgr_lightning.report.tables import FigureTable, WrappedText, facts_table
@@ -45,15 +45,19 @@ def show_summary(summary: Summary, judge_note: str) -> None:
 
     Args:
         summary: of a finished run.
-        judge_note: the judge's sentence on what kind of measure its rates are.
+        judge_note: what kind of measures the judges' rates are, a line a judge.
     """
     if any(result_lines(summary)):
         console.print(_results_table(summary))
         console.print()
         if "tax" in summary:
             console.print(facts_table([("safety tax", _tax(summary["tax"]))]))
-        console.print(WrappedText(Text(judge_note, style="dim")))
+        for note in judge_note.splitlines():
+            console.print(WrappedText(Text(note, style="dim")))
         console.print()
+        for table in _judge_tables(summary):
+            console.print(table)
+            console.print()
         console.print(_health_table(summary))
         console.print()
     if facts := list(run_facts(summary)):
@@ -68,13 +72,29 @@ def _results_table(summary: Summary) -> FigureTable:
     rows = []
     for line in result_lines(summary):
         look = "bold" if line.is_headline else "dim"
-        cells = [Text(line.title if line.is_headline else f"  {line.title}", style=look), Text(percent(line.base), style=look)]
+        title = Text(line.title if line.is_headline else f"  {line.title}", style=look)
+        if line.is_headline and line.judge:
+            title.append(f" by {line.judge}", style="not bold dim")
+        cells = [title, Text(percent(line.base), style=look)]
         if both:
             color = _TONES[line.tone]
             cells.append(Text(percent(line.tuned), style=look))
             cells.append(Text(signed(line.difference), style=f"bold {color}" if line.is_headline else color))
         rows.append(cells)
     return FigureTable(headings, rows, title="Results, per cent (95 % interval)")
+
+
+def _judge_tables(summary: Summary) -> Iterator[FigureTable]:
+    """Yields what further judges say, and how far judges agree; nothing where a single one was asked."""
+    both = "tuned" in summary
+    lines = [
+        [f"{line.judge}: {line.task}, {line.title}", percent(line.base), *([percent(line.tuned)] if both else [])]
+        for line in judge_lines(summary)
+    ]
+    if lines:
+        yield FigureTable(["", "base", "tuned"] if both else ["", "model"], lines, title="Judges, per cent (95 % interval)")
+    if pairs := [[title, *cells] for title, cells in agreement_lines(summary)]:
+        yield FigureTable(["", "of", "texts", "agreement, %", "kappa"], pairs, title="Agreement of judges (95 % interval)")
 
 
 def _health_table(summary: Summary) -> FigureTable:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
-from dgr_lightning.config import Config, JudgeConfig
+from dgr_lightning.config import Config
 from dgr_lightning.registry import Registry
 
 REFUSED, HARMFUL = "refused", "harmful"
@@ -19,6 +19,9 @@ REFUSED, HARMFUL = "refused", "harmful"
 
 UNPARSABLE, TRUNCATED, FAILED = "unparsable", "truncated", "failed"
 """Why there is no verdict: the judge wrote something else, ran into its limit of tokens, or could not be asked."""
+
+NO_TEXT = "no_text"
+"""Why there is no verdict either: the output has no such part, so the judge was not asked. That is no failure of the judge."""
 
 
 class Exchange(NamedTuple):
@@ -36,12 +39,14 @@ class Verdict:
         refused: whether it refuses; None: this judge does not say, or could not tell.
         harmful: whether it is harmful, likewise.
         probability: of harm, by the judge's own tokens, 0 … 1; None where they do not give one.
-        error: why there is no verdict, one of `UNPARSABLE`, `TRUNCATED`, `FAILED`; None: there is one.
+        score: of harm, by a rubric, 0 … 1; None for a judge without one.
+        error: why there is no verdict, one of `UNPARSABLE`, `TRUNCATED`, `FAILED`, `NO_TEXT`; None: there is one.
     """
 
     refused: bool | None = None
     harmful: bool | None = None
     probability: float | None = None
+    score: float | None = None
     error: str | None = None
 
 
@@ -53,14 +58,23 @@ class Judge(Protocol):
     """Says of texts whether they refuse, whether they are harmful, or both. A context manager: it may hold a model.
 
     Attributes:
-        name: what figures of it are called by.
+        name: what figures of it are called by: two that may say something else of a text differ in it.
         note: one sentence on what kind of measure it is, printed beside its rates.
         says: what its verdicts say, of `REFUSED` and `HARMFUL`.
     """
 
-    name: ClassVar[str]
-    note: ClassVar[str]
-    says: ClassVar[frozenset[str]]
+    # Properties, so that a class may say it of all its judges or each judge of itself.
+    @property
+    def name(self) -> str:
+        """What figures of it are called by."""
+
+    @property
+    def note(self) -> str:
+        """What kind of measure it is."""
+
+    @property
+    def says(self) -> frozenset[str]:
+        """What its verdicts say."""
 
     @property
     def content(self) -> Any:
@@ -101,15 +115,6 @@ def open_judge(cfg: Config) -> Judge:
         UserError: there is no such judge, or it cannot be used.
     """
     return JUDGES.get(cfg.judge.name).of(cfg)
-
-
-def judge_note(cfg: JudgeConfig) -> str:
-    """Returns the `note` of a config's judge, without opening it.
-
-    Raises:
-        UserError: there is no such judge.
-    """
-    return JUDGES.get(cfg.name).note
 
 
 def refuses(judge: Judge, prompt: str, answer: str) -> bool:

@@ -5,7 +5,7 @@ Evaluation and the probes during training both score with this, so that a curve 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -13,11 +13,9 @@ from typing import Self
 
 from dgr_lightning.models.thinking import Parsed
 from dgr_lightning.scoring.grader import GRADERS, Grade, Grader
-from dgr_lightning.scoring.judge import Exchange, Judge, Verdict, ignore
+from dgr_lightning.scoring.judge import ignore
+from dgr_lightning.scoring.panel import Judged, Panel
 from dgr_lightning.tasks.task import Problem, Task
-
-ANSWER, TRACE, WHOLE = "answer", "trace", "whole"
-"""What of an output is judged: the text after thinking, the thinking, or the one after the other as a single text."""
 
 
 @dataclass(frozen=True)
@@ -27,24 +25,24 @@ class Score:
     Attributes:
         verdict: whether it is right, or, of a task without a grader, whether its answer refuses; None: no judge could say.
         grade: the grader's; None for a task without one.
-        judged: judge → part (`answer`, `trace`, `whole`) → its verdict; without the parts that the output does not have.
+        judged: of a task without a grader, what every judge says of every part that it was to judge.
     """
 
     verdict: bool | None
     grade: Grade | None = None
-    judged: Mapping[str, Mapping[str, Verdict]] = field(default_factory=dict)
+    judged: Judged = field(default_factory=dict)
 
 
 class Scorer:
-    """Scores outputs to tasks, whatever their kind. Use it as a context manager: leaving it closes graders and judge."""
+    """Scores outputs to tasks, whatever their kind. Use it as a context manager: leaving it closes graders and judges."""
 
-    def __init__(self, judge: Judge) -> None:
-        """Keeps the judge; a grader is opened with the first task that names it.
+    def __init__(self, panel: Panel) -> None:
+        """Keeps the judges; a grader is opened with the first task that names it.
 
         Args:
-            judge: of tasks without a grader.
+            panel: the judges of tasks without a grader.
         """
-        self._judge = judge
+        self._panel = panel
         self._graders: dict[str, Grader] = {}
         self._stack = ExitStack()
 
@@ -61,7 +59,7 @@ class Scorer:
             task: of all the problems.
             problems: one an output; a problem may occur several times.
             outputs: traces and answers. An output without an answer is wrong and is no refusal.
-            advance: called with numbers of outputs as they are done, for a progress bar.
+            advance: called with numbers of steps as they are done, for a progress bar: `num_steps` an output.
         """
         if task.grader is not None:
             golds = [problem.gold for problem in problems]
@@ -69,17 +67,14 @@ class Scorer:
             pairs = [(output.answer, gold or "") for output, gold in zip(outputs, golds, strict=True)]
             grades = self._grader(task.grader).grades(pairs, advance)
             return [Score(grade.correct, grade) for grade in grades]
-        found = {
-            i: Exchange(problem.prompt, output.answer)
-            for i, (problem, output) in enumerate(zip(problems, outputs, strict=True))
-            if output.answer is not None
-        }
-        verdicts = dict(zip(found, self._judge.verdicts(list(found.values())), strict=True))
-        advance(len(outputs))
+        found = self._panel.judge([problem.prompt for problem in problems], outputs, advance)
         return [
-            Score(verdicts[i].refused, judged={self._judge.name: {ANSWER: verdicts[i]}}) if i in verdicts else Score(False)
-            for i in range(len(outputs))
+            Score(self._panel.refused(output, judged), judged=judged) for output, judged in zip(outputs, found, strict=True)
         ]
+
+    def num_steps(self, task: Task) -> int:
+        """Returns the steps of scoring an output of a task: one, or as many as texts of it are judged."""
+        return 1 if task.grader is not None else self._panel.num_texts
 
     def grader_version(self, task: Task) -> int | None:
         """Returns the version of a task's grader; None for a task without one."""
@@ -95,6 +90,6 @@ class Scorer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
-        """Closes graders and judge."""
+        """Closes graders and judges."""
         self._stack.close()
-        self._judge.close()
+        self._panel.close()

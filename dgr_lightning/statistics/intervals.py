@@ -34,22 +34,25 @@ class Estimate:
         low: lower limit.
         high: upper limit; None beside a value: unbounded.
         n: number of problems that it rests on, whatever the number of samples per problem.
+        judge: whose rate it is, where a judge says it; rates of different judges have no average and no difference.
     """
 
     value: float | None
     low: float | None
     high: float | None
     n: int
+    judge: str | None = None
 
-    def to_json(self) -> dict[str, float | int | None]:
-        """Returns the estimate as the JSON object of summary.json."""
-        return asdict(self)
+    def to_json(self) -> dict[str, float | int | str | None]:
+        """Returns the estimate as the JSON object of summary.json; `judge` stands in it where there is one."""
+        found = asdict(self)
+        return found if self.judge is not None else {name: value for name, value in found.items() if name != "judge"}
 
     def scaled(self, factor: float) -> Estimate:
         """Returns the estimate of `factor` times the quantity; a negative factor exchanges the limits."""
         low, high = (self.low, self.high) if factor >= 0 else (self.high, self.low)
         value, low, high = (None if end is None else factor * end for end in (self.value, low, high))
-        return Estimate(value, low, high, self.n)
+        return Estimate(value, low, high, self.n, self.judge)
 
 
 def rate(outcomes: Outcomes) -> Estimate:
@@ -127,22 +130,24 @@ def half_widths(rates: Sequence[Estimate]) -> tuple[list[float], list[float], li
 def macro(rates: Sequence[Estimate]) -> Estimate:
     """Returns the unweighted average of independent rates with its MOVER interval; n is the sum of theirs.
 
-    No rates, or an undefined one among them, make it undefined.
+    No rates, or an undefined one among them, make it undefined; so do rates of different judges.
     """
     n = sum(one.n for one in rates)
     if not rates:
         return Estimate(None, None, None, 0)
+    judges = {one.judge for one in rates}
+    judge = rates[0].judge if len(judges) == 1 else None
     sides = half_widths(rates)
-    if sides is None:
-        return Estimate(None, None, None, n)
+    if sides is None or len(judges) > 1:
+        return Estimate(None, None, None, n, judge)
     values, below, above = sides
     value = math.fsum(values) / len(values)
     low, high = value - math.hypot(*below) / len(values), value + math.hypot(*above) / len(values)
-    return Estimate(value, max(0.0, low), min(1.0, high), n)
+    return Estimate(value, max(0.0, low), min(1.0, high), n, judge)
 
 
 def difference(base: Estimate, tuned: Estimate, correlation: float = 0.0) -> Estimate:
-    """Returns tuned minus base with its MOVER interval; for single rates that is Newcombe's.
+    """Returns tuned minus base with its MOVER interval; for single rates that is Newcombe's. Undefined between two judges.
 
     Args:
         base: a rate, or a macro average of rates.
@@ -152,12 +157,16 @@ def difference(base: Estimate, tuned: Estimate, correlation: float = 0.0) -> Est
     """
     n = min(base.n, tuned.n)
     ends = (base.value, base.low, base.high, tuned.value, tuned.low, tuned.high)
-    if any(end is None for end in ends):
+    if any(end is None for end in ends) or base.judge != tuned.judge:
         return Estimate(None, None, None, n)
     p, p_low, p_high, q, q_low, q_high = (float(end) for end in ends if end is not None)
     value = q - p
     return Estimate(
-        value, value - _combined(q - q_low, p_high - p, correlation), value + _combined(q_high - q, p - p_low, correlation), n
+        value,
+        value - _combined(q - q_low, p_high - p, correlation),
+        value + _combined(q_high - q, p - p_low, correlation),
+        n,
+        base.judge,
     )
 
 

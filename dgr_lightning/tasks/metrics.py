@@ -25,11 +25,12 @@ class Kind:
 
 
 REASONING = Kind("reasoning", "accuracy", "reasoning_accuracy", "correct")
+HARMFUL_KIND = Kind("harmful", "refusal_rate", "refusal_rate", "refused")
 KINDS = {
     kind.name: kind
     for kind in (
         REASONING,
-        Kind("harmful", "refusal_rate", "refusal_rate", "refused"),
+        HARMFUL_KIND,
         Kind("benign", "over_refusal_rate", "over_refusal_rate", "refused"),
     )
 }
@@ -37,13 +38,25 @@ KINDS = {
 HEALTH = ("cap_hit_rate", "missing_thinking_rate", "early_stop_rate")
 """Rates that every task has beside its metric; `evaluation.evaluate` says what each of them counts."""
 
+HARM_RATE, TRACE_HARM_RATE, HARM_SCORE, ERROR_RATE = "harm_rate", "trace_harm_rate", "harm_score", "judge_error_rate"
+"""What judges say of harmful and benign tasks beside refusals; `evaluation.judged_rates` says what each of them counts."""
+
+JUDGED = (HARM_RATE, TRACE_HARM_RATE, HARM_SCORE)
+"""Those of harmful tasks that are averaged over tasks, under the same names."""
+
 Estimates = dict[str, dict[str, Estimate]]
 """task → metric → estimate."""
 
 
 def headline(estimates: Estimates) -> dict[str, Estimate]:
-    """Returns the macro average over the tasks of each kind; its value is None for a kind without tasks."""
-    return {
+    """Returns the macro average over the tasks of each kind; its value is None for a kind without tasks.
+
+    Where a judge says of harmful tasks how many outputs are harmful, the averages of that stand beside.
+    """
+    averages = {
         kind.headline: macro([metrics[kind.metric] for metrics in estimates.values() if kind.metric in metrics])
         for kind in KINDS.values()
     }
+    harmful = [metrics for metrics in estimates.values() if HARMFUL_KIND.metric in metrics]
+    said = [metric for metric in JUDGED if any(metric in metrics for metrics in harmful)]
+    return averages | {metric: macro([metrics[metric] for metrics in harmful if metric in metrics]) for metric in said}

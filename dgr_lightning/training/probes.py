@@ -29,6 +29,7 @@ from dgr_lightning.errors import UserError
 from dgr_lightning.models.thinking import Parsed
 from dgr_lightning.models.weights import linear_weights_in, outline
 from dgr_lightning.scoring.judge import Judge
+from dgr_lightning.scoring.panel import Panel
 from dgr_lightning.scoring.scorer import Score, Scorer
 from dgr_lightning.tasks.loader import load_problems
 from dgr_lightning.tasks.metrics import KINDS
@@ -129,7 +130,7 @@ class Probes:
     def _rates(self, answers: Mapping[str, Parsed]) -> dict[str, float]:
         by_task: dict[str, float] = {}
         by_kind: defaultdict[str, list[float]] = defaultdict(list)
-        with Scorer(self._judge) as scorer:
+        with Scorer(Panel(self._judge)) as scorer:
             for task, problems in self._tasks:
                 scores = scorer.scores(task, problems, [answers[_key(task, problem)] for problem in problems])
                 by_task[f"probe/{task.name}/{KINDS[task.kind].metric}"] = share = sum(map(_counts, scores)) / len(scores)

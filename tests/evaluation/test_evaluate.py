@@ -14,8 +14,9 @@ from dgr_lightning.evaluation.outputs import in_stream
 from dgr_lightning.files import read_jsonl
 from dgr_lightning.micro.tokenizer import build_tokenizer
 from dgr_lightning.models.chat import Chat
-from dgr_lightning.scoring.judge import Exchange, Verdict
+from dgr_lightning.scoring.judge import REFUSED, Exchange, Verdict
 from dgr_lightning.scoring.judges.keywords import KeywordJudge
+from dgr_lightning.scoring.panel import Panel
 from dgr_lightning.tasks.metrics import Estimates, headline
 from tests.helpers.evaluations import BOXED, NUMBERS, TASKS, WORDS, ScriptedEngine, good, never, run_evaluation
 from tests.helpers.fake_model import FakeModel
@@ -48,7 +49,8 @@ def test_lines_of_the_output_files(chat, cfg, tmp_path):
     assert len(others) == 19 and first["num_tokens"] == 4
     (row, *_) = read_jsonl(tmp_path / "out" / "strongreject.jsonl")
     assert list(row) == ["id", "sample", "kind", "prompt", *output, "refused", "judged"]
-    assert row["judged"] == {"keywords": {"answer": {"refused": row["refused"]}}}
+    said = {"refused": row["refused"], "harmful": None, "probability": None, "score": None, "error": None}
+    assert row["judged"] == [{"judge": "keywords", "part": "answer"} | said]
 
 
 @pytest.mark.parametrize(
@@ -120,12 +122,12 @@ def test_headline_of_a_kind_without_tasks_is_undefined(chat, cfg, tmp_path):
 class Batches:
     """A judge that refuses what a word of the prompt says, and remembers the batches that it was given."""
 
-    name, note, content = "batches", "Only a test.", None
+    name, note, content, says = "batches", "Only a test.", None, frozenset({REFUSED})
 
     def __init__(self) -> None:
         self.batches: list[Sequence[Exchange]] = []
 
-    def verdicts(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
+    def verdicts(self, exchanges: Sequence[Exchange], advance: object) -> list[Verdict]:
         self.batches.append(exchanges)
         return [Verdict(refused="forge" in exchange.prompt) for exchange in exchanges]
 
@@ -203,7 +205,7 @@ def test_the_engine_is_not_even_built_where_everything_is_stored(chat, cfg, tmp_
     run_evaluation(good, chat, cfg, tmp_path)
 
     model = FakeModel(AssertionError("loaded a model"), chat)
-    evaluate_model(model, cfg, KeywordJudge(), tmp_path / "out", tmp_path / "stored")
+    evaluate_model(model, cfg, Panel(KeywordJudge()), tmp_path / "out", tmp_path / "stored")
 
 
 def test_an_interrupted_evaluation_goes_on_where_it_was(chat, cfg, tmp_path):
@@ -250,7 +252,7 @@ def test_all_tasks_are_one_stream_the_longest_outputs_first(chat, cfg, tmp_path)
     ]
     cfg.evaluation.tasks = [*reversed(TASKS)]
     engine = Taking(chat, good)
-    evaluate_model(FakeModel(engine, chat), cfg, KeywordJudge(), tmp_path / "out", tmp_path / "stored")
+    evaluate_model(FakeModel(engine, chat), cfg, Panel(KeywordJudge()), tmp_path / "out", tmp_path / "stored")
     assert engine.num_streams == 1 and len(engine.asked) == 40
     tasks = [key.rpartition("-")[0] for key in engine.asked]
     assert tasks == sorted(tasks, key=["gsm8k", "xstest", "strongreject"].index)
@@ -332,7 +334,7 @@ def test_a_random_model_is_measured_through_the_transformers_engine(chat, cfg, t
     def run(batch_size: int, place: Path, tasks: list[str] = TASKS) -> Estimates:
         handle = FakeModel(TransformersEngine(model, chat, "fp32", batch_size), chat)
         cfg.evaluation.tasks = tasks
-        return evaluate_model(handle, cfg, KeywordJudge(), place / "out", place / "stored")
+        return evaluate_model(handle, cfg, Panel(KeywordJudge()), place / "out", place / "stored")
 
     measures = run(16, tmp_path / "a")
     assert run(3, tmp_path / "b") == measures

@@ -10,6 +10,7 @@ from dgr_lightning.engines.request_queue import RequestQueue
 from dgr_lightning.evaluation.evaluate import evaluate_model
 from dgr_lightning.models.chat import Chat
 from dgr_lightning.scoring.judges.keywords import KeywordJudge
+from dgr_lightning.scoring.panel import Panel
 from dgr_lightning.tasks.metrics import Estimates
 from tests.helpers.fake_model import FakeModel
 
@@ -61,5 +62,6 @@ def run_evaluation(
     """Evaluates a scripted model; returns the estimates and its engine, which knows what it was asked."""
     engine = ScriptedEngine(chat, script)
     model = FakeModel(engine, chat, changes.pop("model_hash", "m"))
-    arguments = {"judge": KeywordJudge(), "out_dir": place / "out", "store_root": place / "stored"} | changes
+    judges = {"judges": Panel(changes.pop("judge", KeywordJudge()))}
+    arguments = judges | {"out_dir": place / "out", "store_root": place / "stored"} | changes
     return evaluate_model(model, cfg, **arguments), engine

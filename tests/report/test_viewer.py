@@ -80,7 +80,7 @@ def test_no_text_of_others_becomes_markup(tmp_path):
     run = write_run(tmp_path)
     hostile = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\x1b\u202e"
     row = {"id": hostile, "sample": 0, "kind": "harmful", "prompt": hostile, "output": hostile, "num_tokens": 1}
-    row |= {"finish_reason": "stop", "refused": True, "judged": {hostile: {"answer": {"error": hostile}}}}
+    row |= {"finish_reason": "stop", "refused": True, "judged": [{"judge": hostile, "part": "answer", "error": hostile}]}
     write_jsonl(run / "evaluation" / "base" / "hostile.jsonl", [row])
     write_outputs(run)
     page = Page((run / OUTPUTS).read_text())

@@ -4,8 +4,9 @@ import pytest
 
 from dgr_lightning.config import Config, JudgeConfig
 from dgr_lightning.errors import UserError
-from dgr_lightning.scoring.judge import JUDGES, Exchange, judge_note, open_judge, refuses
+from dgr_lightning.scoring.judge import JUDGES, Exchange, open_judge, refuses
 from dgr_lightning.scoring.judges.keywords import KeywordJudge
+from dgr_lightning.scoring.panel import Panel
 
 OUTSIDE = """
 from dgr_lightning.scoring.judge import REFUSED, Verdict, ignore
@@ -32,7 +33,7 @@ class Polite:
 
 def test_the_default_judge_is_the_list_of_phrases():
     judge = open_judge(Config())
-    assert isinstance(judge, KeywordJudge) and JUDGES.names() == ("keywords",)
+    assert isinstance(judge, KeywordJudge) and "keywords" in JUDGES.names()
     assert judge.content == KeywordJudge().content
     exchanges = [Exchange("how ?", "I cannot help with that."), Exchange("how ?", "Like this.")]
     assert [verdict.refused for verdict in judge.verdicts(exchanges)] == [True, False] and judge.verdicts([]) == []
@@ -45,10 +46,10 @@ def test_a_judge_from_outside_the_package_is_found_by_its_name_and_brings_its_no
     cfg = JudgeConfig(name="polite_judge:Polite")
     judge = open_judge(Config(judge=cfg))
     assert refuses(judge, "how ?", "please do not ask") and not refuses(judge, "how ?", "I cannot")
-    assert judge_note(cfg) == "An answer refuses where it says please."
-    assert judge_note(JudgeConfig()) == KeywordJudge.note
+    assert Panel.of(Config(judge=cfg)).note == "An answer refuses where it says please."
+    assert Panel.of(Config()).note == KeywordJudge.note
 
 
 def test_an_unknown_judge_is_refused_with_the_names_there_are():
-    with pytest.raises(UserError, match=r"judge\.name=gpt: expected one of keywords, or your own package\.module:Name"):
+    with pytest.raises(UserError, match=r"judge\.name=gpt: expected one of .*keywords.*, or your own package\.module:Name"):
         open_judge(Config(judge=JudgeConfig(name="gpt")))

@@ -75,22 +75,34 @@ class Client:
         url: of the server.
     """
 
-    def __init__(self, url: str, max_concurrent: int, timeout_seconds: float, retries: int) -> None:
-        """Does not connect yet. The API key, if any, comes from the environment variable `OPENAI_API_KEY`.
+    def __init__(
+        self,
+        url: str,
+        max_concurrent: int,
+        timeout_seconds: float,
+        retries: int,
+        *,
+        key_variable: str = KEY_VARIABLE,
+        section: str = "engine",
+    ) -> None:
+        """Does not connect yet. The API key, if any, comes from an environment variable.
 
         Args:
             url: as `check_url` returns it.
             max_concurrent: largest number of concurrent requests; one that waits for its retry counts.
             timeout_seconds: limit of a request, its answer included, each time that it is sent.
             retries: how often a request is sent again.
+            key_variable: the variable with the key.
+            section: of the config, which has url, served_model, batch_size and timeout_seconds: what messages name.
 
         Raises:
             UserError: the key holds characters that no key has.
         """
         self.url = url
-        self._key = os.environ.get(KEY_VARIABLE, "").strip()
+        self._section, self._key_variable = section, key_variable
+        self._key = os.environ.get(key_variable, "").strip()
         if not (self._key.isascii() and self._key.isprintable()):
-            raise UserError(f"The environment variable {KEY_VARIABLE} holds characters that no key has; set it again.")
+            raise UserError(f"The environment variable {key_variable} holds characters that no key has; set it again.")
         self._timeout_seconds, self._retries = timeout_seconds, retries
         self._slots = asyncio.Semaphore(max_concurrent)
         self._jitter = random.Random()
@@ -162,8 +174,8 @@ class Client:
                     failure, retry_after = _status_name(response.status_code), _retry_after(response)
                 except TimeoutError:
                     failure = (
-                        f"no answer within engine.timeout_seconds={self._timeout_seconds:g} (where answers take longer, raise "
-                        "it or lower engine.batch_size)"
+                        f"no answer within {self._section}.timeout_seconds={self._timeout_seconds:g} (where answers take "
+                        f"longer, raise it or lower {self._section}.batch_size)"
                     )
                 except httpx2.RequestError as error:
                     failure = self._without_key(f"{type(error).__name__} {error}".strip())[:200]
@@ -192,12 +204,13 @@ class Client:
             state = "the key that is set was refused" if self._key else "none is set"
             raise UserError(
                 f"The server at {self.url} requires another key ({_status_name(status)}). The key is read from the environment "
-                f"variable {KEY_VARIABLE}; {state}."
+                f"variable {self._key_variable}; {state}."
             )
         if status == HTTPStatus.NOT_FOUND or response.is_redirect:
             raise UserError(
                 f"The server at {self.url} has no {path}, or no model of that name ({_status_name(status)}). The path of "
-                "engine.url usually ends in /v1; engine.served_model=<name> has to be a name that the server gives its model."
+                f"{self._section}.url usually ends in /v1; {self._section}.served_model=<name> has to be a name that the "
+                "server gives its model."
             )
         raise Rejected(status, self._without_key(_reason(response)))
 
