@@ -19,6 +19,7 @@ from dgr_lightning.console import say, silence
 from dgr_lightning.data import sources
 from dgr_lightning.distributed import torchrun
 from dgr_lightning.engines.model_handle import ModelHandle
+from dgr_lightning.evaluation.differences import cap_hit_warnings, differences
 from dgr_lightning.evaluation.subjects import BASE, SUBJECTS, TUNED
 from dgr_lightning.evaluation.tax import tax
 from dgr_lightning.example import read_refined
@@ -56,6 +57,8 @@ from dgr_lightning.report.summary import build_summary
 from dgr_lightning.scoring.judge import judge_note
 from dgr_lightning.shift.measure import mean_nll
 from dgr_lightning.tasks.loader import task_hashes
+from dgr_lightning.tasks.metrics import KINDS
+from dgr_lightning.tasks.registry import TASKS
 from dgr_lightning.tasks.task import EVALUATION, PROBE
 from dgr_lightning.training.checkpoint_folder import FOLDER, CheckpointFolder
 from dgr_lightning.training.wandb import send_results, wandb_settings
@@ -82,15 +85,17 @@ def train(cfg: Config, place: Place) -> float | tuple[float, float] | None:
             records |= run_with_tuned(run.path, cfg, base, tuned, evaluation=evaluation, diverges=diverges)
         refined, (before, after) = records[REFINE], (estimates_of(records[EVALUATE[one]]) for one in SUBJECTS)
         shift = shift_with_divergence(run.path, records[SHIFT], records.get(DIVERGENCE))
+        changes = differences(run.path, {task: KINDS[TASKS[task].kind] for task in before}, base.chat)
         summary = build_summary(
             run.hash,
             _seconds(records, REFINE, SHIFT, EVALUATE[BASE], "train", EVALUATE[TUNED]),
-            warnings=_warnings(refined, cfg),
+            warnings=[*_warnings(refined, cfg), *cap_hit_warnings(changes, before, after)],
             **_data(refined),
             overlap=overlap((example.prompt for example in read_refined(run.path / stages.REFINED)), measured_prompts(cfg)),
             base=before,
             tuned=after,
             tax=tax(run.path, before, after),
+            differences=changes,
             refinement=_figures(refined, shift),
             shift=shift,
             training=trained["training"],

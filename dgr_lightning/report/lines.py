@@ -49,21 +49,25 @@ class ResultLine:
 def result_lines(summary: Summary) -> Iterator[ResultLine]:
     """Yields for each kind of task that was measured its headline, then its tasks.
 
-    The difference of the reasoning headline is the safety tax with its sign turned, paired on problems; the other differences
-    treat the two estimates as independent.
+    Differences are paired on problems. Where the two could not be paired, and in summaries of an earlier version, they treat
+    the two estimates as independent, but for the reasoning headline, which is the safety tax with its sign turned.
     """
-    base, tuned = summary.get("base"), summary.get("tuned")
+    base, tuned, paired = summary.get("base"), summary.get("tuned"), summary.get("differences", {"headline": {}, "tasks": {}})
     for kind, names in KINDS.items():
         sides = [estimate_of(side and side["headline"][names.headline]) for side in (base, tuned)]
         if sides == [None, None]:
             continue
-        tax = estimate_of(summary["tax"]["points"]) if kind == "reasoning" and "tax" in summary else None
-        yield _result_line(TITLES[kind], kind, True, sides, None if tax is None else tax.scaled(-0.01))
+        change = estimate_of(paired["headline"].get(names.headline))
+        if change is None and kind == "reasoning" and "tax" in summary:
+            tax = estimate_of(summary["tax"]["points"])
+            change = None if tax is None else tax.scaled(-0.01)
+        yield _result_line(TITLES[kind], kind, True, sides, change)
         tasks = dict.fromkeys(task for side in (base, tuned) if side for task in side["tasks"])
         for task in tasks:
             sides = [estimate_of(side and side["tasks"].get(task, {}).get(names.metric)) for side in (base, tuned)]
             if sides != [None, None]:
-                yield _result_line(task, kind, False, sides, None)
+                change = estimate_of(paired["tasks"].get(task, {}).get(names.metric))
+                yield _result_line(task, kind, False, sides, change)
 
 
 def _result_line(title: str, kind: str, is_headline: bool, sides: list[Estimate | None], paired: Estimate | None) -> ResultLine:

@@ -28,12 +28,13 @@ _FEWEST = 10
 """Units."""
 
 
-def ratio_of_sums(totals: ArrayLike, weights: ArrayLike) -> Estimate:
+def ratio_of_sums(totals: ArrayLike, weights: ArrayLike, most: float = math.inf) -> Estimate:
     """Returns the sum of `totals` over the sum of `weights`, with the 95 % interval over units.
 
     Args:
         totals: (units,), sums over each unit, such as the NLL of its tokens.
         weights: (units,), such as the number of its tokens; units of weight 0 are left out.
+        most: what no ratio can exceed; where no total is negative, the ratio cannot be either.
 
     Returns:
         The ratio; n is the number of units with weight. Without any it is undefined, with one it has no interval.
@@ -48,7 +49,7 @@ def ratio_of_sums(totals: ArrayLike, weights: ArrayLike) -> Estimate:
         return Estimate(value, None, None, 1)
     below, above = _distances(total - value * size, size)
     low = value - below if total.min() < 0 else max(0.0, value - below)
-    return Estimate(value, low, value + above, n)
+    return Estimate(value, low, max(value, min(most, value + above)), n)
 
 
 def _distances(residuals: np.ndarray, size: np.ndarray) -> tuple[float, float]:
@@ -71,7 +72,7 @@ def _distances(residuals: np.ndarray, size: np.ndarray) -> tuple[float, float]:
     errors = np.sqrt(np.maximum(0.0, ee - 2 * moved * ew + moved**2 * ww) * n / (n - 1)) / w
     # A resample of equal units tells nothing of the spread.
     told = errors > 1e-9 * error
-    if told.mean() < 0.5:
+    if told.mean() < 0.975:
         return (student(n - 1) * error,) * 2
     low, high = np.percentile(moved[told] / errors[told], (2.5, 97.5))
     return max(0.0, float(high)) * error, max(0.0, -float(low)) * error
