@@ -130,7 +130,7 @@ def _pass_at_4(random: np.random.Generator, n: int, p: float) -> tuple[Estimate,
     nodes, weights = np.polynomial.hermite_e.hermegauss(60)
     level = ndtr((ndtri(p) + math.sqrt(0.5) * nodes) / math.sqrt(0.5))
     truth = 1 - float((1 - level) ** 4 @ weights / weights.sum())
-    return mean_share([pass_at_k(own, 4) for own in drawn], 8 * n), truth
+    return mean_share([pass_at_k(own, 4) for own in drawn], 8 * n // 4), truth
 
 
 def _finished(random: np.random.Generator, n: int, p: float) -> tuple[Estimate, float]:

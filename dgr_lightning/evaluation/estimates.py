@@ -50,7 +50,8 @@ def _of_several(rows: Sequence[Row]) -> dict[str, Estimate]:
             "maj": [maj_at_k(own, k) for own in votes],
         }
         for name, values in shares.items():
-            estimates[at_k(name, k)] = mean_share(values, len(rows))
+            # A problem's n samples hold n / k subsets that are independent of each other.
+            estimates[at_k(name, k)] = mean_share(values, max(len(votes), len(rows) // k))
     return estimates
 
 

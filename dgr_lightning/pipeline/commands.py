@@ -19,6 +19,7 @@ from dgr_lightning.console import say, silence
 from dgr_lightning.data import sources
 from dgr_lightning.distributed import torchrun
 from dgr_lightning.engines.model_handle import ModelHandle
+from dgr_lightning.evaluation.budget import write_budget
 from dgr_lightning.evaluation.differences import cap_hit_warnings, differences
 from dgr_lightning.evaluation.subjects import BASE, SUBJECTS, TUNED
 from dgr_lightning.evaluation.tax import tax
@@ -57,7 +58,7 @@ from dgr_lightning.report.summary import build_summary
 from dgr_lightning.scoring.judge import judge_note
 from dgr_lightning.shift.measure import mean_nll
 from dgr_lightning.tasks.loader import task_hashes
-from dgr_lightning.tasks.metrics import KINDS
+from dgr_lightning.tasks.metrics import KINDS, REASONING, Estimates
 from dgr_lightning.tasks.registry import TASKS
 from dgr_lightning.tasks.task import EVALUATION, PROBE
 from dgr_lightning.training.checkpoint_folder import FOLDER, CheckpointFolder
@@ -86,6 +87,7 @@ def train(cfg: Config, place: Place) -> float | tuple[float, float] | None:
         refined, (before, after) = records[REFINE], (estimates_of(records[EVALUATE[one]]) for one in SUBJECTS)
         shift = shift_with_divergence(run.path, records[SHIFT], records.get(DIVERGENCE))
         changes = differences(run.path, {task: KINDS[TASKS[task].kind] for task in before}, base.chat)
+        write_budget(run.path, SUBJECTS, _reasoning(before))
         summary = build_summary(
             run.hash,
             _seconds(records, REFINE, SHIFT, EVALUATE[BASE], "train", EVALUATE[TUNED]),
@@ -148,7 +150,9 @@ def evaluate(cfg: Config, place: Place) -> None:
         _announce(run, cfg, model)
         record = evaluate_alone(run.path, cfg, model, evaluation_hash(cfg, {"evaluation": _task_hashes(cfg, EVALUATION)}))
         seconds = {EVALUATE[BASE]: record["seconds"]}
-        terminal.write(run.path, build_summary(run.hash, seconds, base=estimates_of(record)), judge_note(cfg.judge))
+        estimates = estimates_of(record)
+        write_budget(run.path, [BASE], _reasoning(estimates))
+        terminal.write(run.path, build_summary(run.hash, seconds, base=estimates), judge_note(cfg.judge))
 
 
 def _open(cfg: Config, model: ModelHandle, place: Place, kind: Kind) -> RunDir:
@@ -218,6 +222,11 @@ def _figures(refined: Record, shift: Record) -> Record:
     """Returns `refinement` of summary.json."""
     figures: Record = refined["refinement"]
     return figures | {"nll_before": mean_nll(shift["before"]), "nll_after": mean_nll(shift["after"])}
+
+
+def _reasoning(estimates: Estimates) -> list[str]:
+    """Returns the reasoning tasks that were measured."""
+    return [task for task in estimates if TASKS[task].kind == REASONING.name]
 
 
 def _warnings(refined: Record, cfg: Config) -> list[str]:

@@ -5,18 +5,27 @@ The terminal's tables and the page show the same lines.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from dgr_lightning.evaluation.subjects import SUBJECTS
 from dgr_lightning.number_format import UNDEFINED, nats
 from dgr_lightning.report.estimates import estimate_of, number, without_interval
 from dgr_lightning.report.summary import Summary
 from dgr_lightning.statistics.intervals import Estimate, difference
-from dgr_lightning.tasks.metrics import HEALTH, KINDS
+from dgr_lightning.tasks.metrics import FINISHED, HEALTH, KINDS, TOKENS, is_at_k
 
 TITLES = {"reasoning": "reasoning", "harmful": "refusal", "benign": "over-refusal"}
 HEALTH_TITLES = {"cap_hit_rate": "cut off", "missing_thinking_rate": "no thinking", "early_stop_rate": "stopped early"}
+BESIDE_TITLES = {
+    TOKENS: "mean tokens",
+    FINISHED: "right of finished",
+    "unboxed_rate": "no box",
+    "timeout_rate": "timed out",
+    "unparsable_rate": "unparsable",
+    "refused_reasoning_rate": "refused to reason",
+}
 PART_TITLES = {"trace": "trace", "answer": "answer", "both": "whole target"}
 SIMILARITY_TITLES = {"rewrites": "source and rewrite", "outputs": "outputs of base and tuned"}
 # Whether a higher rate is better.
@@ -94,6 +103,41 @@ def health_lines(summary: Summary) -> Iterator[tuple[str, list[str]]]:
             rates = [estimate_of(side.get(task, {}).get(metric)) for side in sides]
             cells.append(" → ".join(UNDEFINED if r is None or r.value is None else f"{100 * r.value:.1f}" for r in rates))
         yield task, cells
+
+
+def beside_table(summary: Summary, without: Sequence[str] = ()) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """Returns what else stands beside the metric: titles, and for each task its cells, `base → tuned`.
+
+    They are tokens, accuracy of the finished, the grader's classes, pass@k and maj@k; rates in per cent. Columns that say
+    nothing of any task are left out.
+
+    Args:
+        summary: of a run; one of an earlier version has none of these.
+        without: metrics that are shown elsewhere.
+    """
+    sides = [summary[subject]["tasks"] for subject in SUBJECTS if subject in summary]
+    tasks = list(dict.fromkeys(task for side in sides for task in side))
+    found = dict.fromkeys(metric for side in sides for metrics in side.values() for metric in metrics if metric not in without)
+    metrics = [*(metric for metric in BESIDE_TITLES if metric in found), *sorted(filter(is_at_k, found), key=_by_k)]
+    rows = [(task, [_cell(metric, [side.get(task, {}).get(metric) for side in sides]) for metric in metrics]) for task in tasks]
+    return [BESIDE_TITLES.get(metric, metric) for metric in metrics], rows
+
+
+def _by_k(metric: str) -> tuple[int, str]:
+    name, _, k = metric.partition("@")
+    return int(k), name
+
+
+def _cell(metric: str, records: Sequence[Mapping[str, Any] | None]) -> str:
+    known = [estimate_of(record) for record in records]
+    if not any(known):
+        return UNDEFINED
+    texts = [UNDEFINED if one is None or one.value is None else _plain(metric, one.value) for one in known]
+    return " → ".join(texts)
+
+
+def _plain(metric: str, value: float) -> str:
+    return f"{value:,.0f}" if metric == TOKENS else f"{100 * value:.1f}"
 
 
 def shift_lines(summary: Summary) -> Iterator[tuple[str, dict[str, list[Estimate | None]]]]:
