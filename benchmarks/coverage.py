@@ -17,6 +17,7 @@ import argparse
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -247,8 +248,14 @@ def coverage(case: Case, n: int, rounds: int, rates: tuple[float, float] = (0.05
 
 def exact_coverage(n: int, p: float) -> float:
     """Returns how often Wilson's interval of a rate from single samples holds p, without simulation."""
-    held = [low <= p <= high for low, high in (wilson(count / n, n) for count in range(n + 1))]
-    return float(binom.pmf(np.arange(n + 1), n, p)[held].sum())
+    low, high = _limits(n)
+    return float(binom.pmf(np.arange(n + 1), n, p)[(low <= p) & (p <= high)].sum())
+
+
+@cache
+def _limits(n: int) -> np.ndarray:
+    """Returns (2, n + 1): the limits of every number of successes."""
+    return np.array([wilson(count / n, n) for count in range(n + 1)]).T
 
 
 # --- The table and the picture ----------------------------------------------------------------------------------------------
