@@ -1,43 +1,65 @@
-"""Estimates over the lines of one `<task>.jsonl`: the metric of its kind, and the rates beside it.
+"""Estimates over the lines of one `<task>.jsonl`: the metric of its kind, and what stands beside it.
 
-How an output counts:
+The rates are `outcomes.py`'s. Beside them:
 
-- The answer is the text after the close of thinking. An output without one has no answer: wrong, not refused, and in the
-  denominator. Two exceptions, in which all of the output is the answer: the style is `none`; or the template does not open a
-  thought, the model opened none either, and it ended the output itself.
-- `cap_hit_rate`: it ran into the token budget.
-- `missing_thinking_rate`: it holds no thought; thinking never began, or is empty or white space. Undefined for a style without
-  thinking.
-- `early_stop_rate`: the model ended it before it had answered; thinking was not closed, or there is nothing after it.
-
-The last two overlap (an output that ends at once is both), and none of the three changes the denominator of the others.
+- `mean_tokens`: tokens of an output, thinking included.
+- `accuracy_of_finished`: accuracy among the outputs that did not run into the token budget, each weighted the same.
+- `pass@k` and `maj@k`, where a problem has several samples (`scoring.reducers`); accuracy itself is pass@1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
-from dgr_lightning.engines.engine import LENGTH, STOP
+from dgr_lightning.engines.engine import LENGTH
 from dgr_lightning.evaluation.judged_rates import judged_estimates
+from dgr_lightning.evaluation.outcomes import Row, outcomes_of, token_counts
 from dgr_lightning.models.chat import Chat
-from dgr_lightning.statistics.intervals import Estimate, rate
-from dgr_lightning.tasks.metrics import KINDS
+from dgr_lightning.scoring.reducers import maj_at_k, pass_at_k, subset_sizes
+from dgr_lightning.statistics.bootstrap import ratio_of_sums
+from dgr_lightning.statistics.intervals import Estimate, mean_share, pooled_rate, rate
+from dgr_lightning.tasks.metrics import FINISHED, KINDS, REASONING, TOKENS, at_k
+
+T = TypeVar("T")
 
 
-def estimate(rows: Sequence[Mapping[str, Any]], chat: Chat) -> dict[str, Estimate]:
-    """Returns the estimates over the lines of one `<task>.jsonl`: the metric of their kind, then the rates beside it."""
-    kind = KINDS[rows[0]["kind"]]
-    by_problem: dict[str, dict[str, list[bool]]] = {}
-    for row in rows:
-        parsed = chat.parse(row["output"], finished=row["finish_reason"] == STOP)
-        outcomes = {
-            **({kind.metric: row[kind.verdict]} if kind.verdict == "correct" else {}),
-            "cap_hit_rate": row["finish_reason"] == LENGTH,
-            "missing_thinking_rate": not parsed.trace,
-            "early_stop_rate": row["finish_reason"] == STOP and not parsed.answer,
+def estimate(rows: Sequence[Row], chat: Chat) -> dict[str, Estimate]:
+    """Returns the estimates over the lines of one `<task>.jsonl`: the metric of their kind, then what stands beside it."""
+    judged = judged_estimates(rows)
+    counted = {metric: rate(list(outcomes.values())) for metric, outcomes in outcomes_of(rows, chat).items()}
+    estimates = judged | {metric: value for metric, value in counted.items() if metric not in judged}
+    if not chat.thinks:
+        estimates["missing_thinking_rate"] = rate([])
+    tokens = list(token_counts(rows).values())
+    estimates[TOKENS] = ratio_of_sums([sum(counts) for counts in tokens], [len(counts) for counts in tokens])
+    if KINDS[rows[0]["kind"]] is REASONING:
+        estimates |= _of_finished(rows) | _of_several(rows)
+    return estimates
+
+
+def _of_finished(rows: Sequence[Row]) -> dict[str, Estimate]:
+    finished = _by_problem([row for row in rows if row["finish_reason"] != LENGTH], lambda row: bool(row[REASONING.verdict]))
+    return {FINISHED: pooled_rate(list(finished.values()))}
+
+
+def _of_several(rows: Sequence[Row]) -> dict[str, Estimate]:
+    """Returns pass@k and maj@k for the k that every problem has samples for."""
+    votes = list(_by_problem(rows, lambda row: (bool(row[REASONING.verdict]), row.get("final"))).values())
+    estimates = {}
+    for k in subset_sizes(min(map(len, votes))):
+        shares = {
+            "pass": [pass_at_k([right for right, _ in own], k) for own in votes],
+            "maj": [maj_at_k(own, k) for own in votes],
         }
-        for metric, outcome in outcomes.items():
-            by_problem.setdefault(metric, {}).setdefault(row["id"], []).append(outcome)
-    estimates = judged_estimates(rows) | {metric: rate(list(outcomes.values())) for metric, outcomes in by_problem.items()}
-    return estimates if chat.thinks else estimates | {"missing_thinking_rate": rate([])}
+        for name, values in shares.items():
+            # A problem's n samples hold n / k subsets that are independent of each other.
+            estimates[at_k(name, k)] = mean_share(values, max(len(votes), len(rows) // k))
+    return estimates
+
+
+def _by_problem(rows: Sequence[Row], value: Callable[[Row], T]) -> Mapping[str, list[T]]:
+    found: dict[str, list[T]] = {}
+    for row in rows:
+        found.setdefault(row["id"], []).append(value(row))
+    return found

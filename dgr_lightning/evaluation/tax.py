@@ -6,7 +6,8 @@ from pathlib import Path
 
 from dgr_lightning.evaluation.subjects import SUBJECTS, outputs_file
 from dgr_lightning.files import read_jsonl
-from dgr_lightning.statistics.intervals import Estimate, difference, macro, paired_correlation, relative_percent
+from dgr_lightning.statistics.intervals import Estimate, macro, relative_percent
+from dgr_lightning.statistics.paired import OutcomesById, macro_difference
 from dgr_lightning.tasks.metrics import REASONING, Estimates
 
 
@@ -24,17 +25,14 @@ def tax(run_dir: Path, base: Estimates, tuned: Estimates) -> dict[str, Estimate]
         `points`: base minus tuned in hundredths of accuracy; `relative_percent`: the same in per cent of the base's.
     """
     tasks = [task for task in base if REASONING.metric in base[task]]
-    outcomes = ([_outcomes(outputs_file(run_dir, subject, task)) for task in tasks] for subject in SUBJECTS)
-    correlation = paired_correlation(*outcomes)
     before, after = (macro([estimates[task][REASONING.metric] for task in tasks]) for estimates in (base, tuned))
-    return {
-        "points": difference(before, after, correlation).scaled(-100),
-        "relative_percent": relative_percent(before, after, correlation).scaled(-1),
-    }
+    first, second = ([_outcomes(outputs_file(run_dir, subject, task)) for task in tasks] for subject in SUBJECTS)
+    change = macro_difference(list(zip(first, second, strict=True)))
+    return {"points": change.scaled(-100), "relative_percent": relative_percent(before, after, change).scaled(-1)}
 
 
-def _outcomes(path: Path) -> list[list[bool]]:
+def _outcomes(path: Path) -> OutcomesById:
     by_problem: dict[str, list[bool]] = {}
     for row in read_jsonl(path):
         by_problem.setdefault(row["id"], []).append(row[REASONING.verdict])
-    return list(by_problem.values())
+    return by_problem

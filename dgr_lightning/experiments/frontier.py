@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from operator import methodcaller
 
 from dgr_lightning.experiments.grid import FinishedRun, grouped
-from dgr_lightning.experiments.tables import HEADINGS, INTERVALS, headings, rate_cells, replicated, table, tax_cells
+from dgr_lightning.experiments.tables import HEADINGS, INTERVALS, headings, rate_cells, replicated_rate, table, tax_cells
 from dgr_lightning.number_format import UNDEFINED, short
 from dgr_lightning.report import svg
 from dgr_lightning.report.svg import Axis, Point, Series
@@ -109,7 +108,7 @@ def _curves(runs: Sequence[FinishedRun], rate: str) -> Curves:
 
 
 def _pooled(runs: Sequence[FinishedRun], rate: str, side: str) -> Estimate:
-    return replicated(runs, methodcaller("rate", rate, side)).mean
+    return replicated_rate(runs, rate, side).mean
 
 
 def _rate_chart(title: str, curves: Curves, base: Estimate, axis: Axis) -> str:

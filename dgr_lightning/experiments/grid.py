@@ -23,7 +23,8 @@ from rich.markup import escape
 from dgr_lightning.config import Config
 from dgr_lightning.config.study import StudyConfig
 from dgr_lightning.console import progress, say
-from dgr_lightning.files import read_json
+from dgr_lightning.evaluation.subjects import SUBJECTS, outputs_file
+from dgr_lightning.files import read_json, read_jsonl
 from dgr_lightning.installation import script_name
 from dgr_lightning.pipeline.run_directory import last_asked, read_described
 from dgr_lightning.processes import python_module
@@ -34,6 +35,9 @@ from dgr_lightning.threads import usable_cores
 from dgr_lightning.training.curves import read_curves
 
 K = TypeVar("K", bound=Hashable)
+
+ProblemOutcomes = dict[str, dict[str, dict[str, dict[str, float]]]]
+"""headline rate → task → side → id of a problem → the mean of its verdicts."""
 
 _POLL_SECONDS = 1.0
 # A file system's clock may lag behind time() by a tick.
@@ -91,6 +95,22 @@ class FinishedRun:
     def tax(self) -> Estimate:
         """Loss of reasoning accuracy, as a share in -1 … 1, on the evaluation split."""
         return Estimate(**self.summary["tax"]["points"]).scaled(0.01)
+
+    @cached_property
+    def outcomes(self) -> ProblemOutcomes | None:
+        """What each problem came to on the evaluation split; None where the run's outputs are not all there."""
+        found: ProblemOutcomes = {}
+        for side in SUBJECTS:
+            for task in self.summary[side]["tasks"]:
+                if not (path := outputs_file(self.directory, side, task)).exists():
+                    return None
+                verdicts: dict[str, list[bool]] = {}
+                for row in read_jsonl(path):
+                    kind = KINDS[row["kind"]]
+                    verdicts.setdefault(row["id"], []).append(bool(row[kind.verdict]))
+                means = {id_: sum(own) / len(own) for id_, own in verdicts.items()}
+                found.setdefault(kind.headline, {}).setdefault(task, {})[side] = means
+        return found
 
     @cached_property
     def probe(self) -> dict[str, float]:

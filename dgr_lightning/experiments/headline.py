@@ -14,7 +14,6 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,7 @@ from dgr_lightning.experiments.tables import (
     headings,
     prediction,
     rate_cells,
-    replicated,
+    replicated_rate,
     replicated_tax,
     signed_percent,
     table,
@@ -222,8 +221,7 @@ def report(findings: Findings) -> dict[str, Any]:
 
 def _arms(runs: Sequence[FinishedRun]) -> dict[str, Any]:
     return {
-        arm: {rate: replicated(of_arm, methodcaller("rate", rate)).to_json() for rate in RATES}
-        | {"tax": replicated_tax(of_arm).to_json()}
+        arm: {rate: replicated_rate(of_arm, rate).to_json() for rate in RATES} | {"tax": replicated_tax(of_arm).to_json()}
         for arm in ARMS
         if (of_arm := [run for run in runs if run.arm == arm])
     }

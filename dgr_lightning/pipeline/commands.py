@@ -19,6 +19,8 @@ from dgr_lightning.console import say, silence
 from dgr_lightning.data import sources
 from dgr_lightning.distributed import torchrun
 from dgr_lightning.engines.model_handle import ModelHandle
+from dgr_lightning.evaluation.budget import write_budget
+from dgr_lightning.evaluation.differences import cap_hit_warnings, differences
 from dgr_lightning.evaluation.subjects import BASE, SUBJECTS, TUNED
 from dgr_lightning.evaluation.tax import tax
 from dgr_lightning.example import read_refined
@@ -60,6 +62,8 @@ from dgr_lightning.report.wandb_results import send_results
 from dgr_lightning.scoring.panel import Panel
 from dgr_lightning.shift.measure import mean_nll
 from dgr_lightning.tasks.loader import task_hashes
+from dgr_lightning.tasks.metrics import KINDS, REASONING, Estimates
+from dgr_lightning.tasks.registry import TASKS
 from dgr_lightning.tasks.task import EVALUATION, PROBE
 from dgr_lightning.training.checkpoint_folder import FOLDER, CheckpointFolder
 from dgr_lightning.training.wandb import wandb_settings
@@ -86,16 +90,19 @@ def train(cfg: Config, place: Place) -> float | tuple[float, float] | None:
             records |= run_with_tuned(run.path, cfg, base, tuned, evaluation=evaluation, diverges=diverges)
         refined, (before, after) = records[REFINE], (estimates_of(records[EVALUATE[one]]) for one in SUBJECTS)
         shift = shift_with_divergence(run.path, records[SHIFT], records.get(DIVERGENCE))
+        changes = differences(run.path, {task: KINDS[TASKS[task].kind] for task in before}, base.chat)
+        write_budget(run.path, SUBJECTS, _reasoning(before))
         summary = build_summary(
             run.hash,
             _seconds(records, REFINE, SHIFT, EVALUATE[BASE], "train", EVALUATE[TUNED]),
-            warnings=_warnings(refined, cfg),
+            warnings=[*_warnings(refined, cfg), *cap_hit_warnings(changes, before, after)],
             **_data(refined),
             overlap=overlap((example.prompt for example in read_refined(run.path / stages.REFINED)), measured_prompts(cfg)),
             base=before,
             tuned=after,
             judges=judges_of(records),
             tax=tax(run.path, before, after),
+            differences=changes,
             refinement=_figures(refined, shift),
             shift=shift,
             training=trained["training"],
@@ -151,7 +158,9 @@ def evaluate(cfg: Config, place: Place) -> None:
         _announce(run, cfg, model)
         record = evaluate_alone(run.path, cfg, model, evaluation_hash(cfg, {"evaluation": _task_hashes(cfg, EVALUATION)}))
         seconds, judges = {EVALUATE[BASE]: record["seconds"]}, judges_of({EVALUATE[BASE]: record})
-        summary = build_summary(run.hash, seconds, base=estimates_of(record), judges=judges)
+        estimates = estimates_of(record)
+        write_budget(run.path, [BASE], _reasoning(estimates))
+        summary = build_summary(run.hash, seconds, base=estimates, judges=judges)
         terminal.write(run.path, summary, Panel.of(cfg).note)
         send_results(wandb_settings(cfg, run.path, run.hash), summary, run.path, cfg.logger)
 
@@ -223,6 +232,11 @@ def _figures(refined: Record, shift: Record) -> Record:
     """Returns `refinement` of summary.json."""
     figures: Record = refined["refinement"]
     return figures | {"nll_before": mean_nll(shift["before"]), "nll_after": mean_nll(shift["after"])}
+
+
+def _reasoning(estimates: Estimates) -> list[str]:
+    """Returns the reasoning tasks that were measured."""
+    return [task for task in estimates if TASKS[task].kind == REASONING.name]
 
 
 def _warnings(refined: Record, cfg: Config) -> list[str]:

@@ -1,4 +1,4 @@
-"""The charts of a run's page: training curves, and the distributions of the shift."""
+"""The charts of a run's page: training curves, the budget curve, and the distributions of the shift."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dgr_lightning.evaluation.subjects import SUBJECTS
+from dgr_lightning.files import read_json
 from dgr_lightning.report import svg
 from dgr_lightning.report.lines import PART_TITLES, SIMILARITY_TITLES
 from dgr_lightning.report.svg import Axis, Point, Series
@@ -85,6 +87,24 @@ def _task_lines(columns: Mapping[str, Sequence[Point]]) -> list[Series]:
         Series(name.split("/")[1], points, 2 + index % (svg.NUM_COLORS - 2), look="thin dashed")
         for index, (name, points) in enumerate(by_task)
     ]
+
+
+def budget_charts(file: Path) -> list[str]:
+    """Returns the chart of a budget.json: accuracy over token budgets; none without a file, or where one cap says it all."""
+    curve = read_json(file).get("headline") if file.exists() else None
+    if curve is None or len(curve["caps"]) < 2:
+        return []
+    lines = []
+    for index, subject in enumerate(subject for subject in SUBJECTS if subject in curve):
+        points = [
+            Point(cap, one["value"], one["low"], one["high"])
+            for cap, one in zip(curve["caps"], curve[subject], strict=True)
+            if one["value"] is not None
+        ]
+        lines.append(Series(subject, points, 5 - 5 * index, "circle", look="thin", band=True))
+    caps = curve["caps"]
+    axis = Axis("tokens, thinking included", caps[0], caps[-1], caps[:: -(-len(caps) // 6)], log=True)
+    return [svg.chart("Reasoning accuracy under smaller budgets", lines, axis, svg.rate_axis(""))]
 
 
 # --- Distributions --------------------------------------------------------------------------------------------------------

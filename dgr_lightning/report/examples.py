@@ -141,7 +141,8 @@ def length_cells(sides: Mapping[str, Samples]) -> list[str]:
     for samples in sides.values():
         outputs = list(samples.values())
         tokens.append(f"{sum(output['num_tokens'] for output in outputs) / len(outputs):,.0f}")
-        verdicts = [output[KINDS[output["kind"]].verdict] for output in outputs if output["finish_reason"] == STOP]
+        said = (output[KINDS[output["kind"]].verdict] for output in outputs if output["finish_reason"] == STOP)
+        verdicts = [verdict for verdict in said if verdict is not None]
         finished.append(f"{100 * sum(verdicts) / len(verdicts):.1f}" if verdicts else UNDEFINED)
     return [" → ".join(tokens), " → ".join(finished)]
 

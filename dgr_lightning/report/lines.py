@@ -5,7 +5,7 @@ The terminal's tables and the page show the same lines.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,17 @@ from dgr_lightning.number_format import UNDEFINED, nats
 from dgr_lightning.report.estimates import estimate_of, number, percent, without_interval
 from dgr_lightning.report.summary import Summary
 from dgr_lightning.statistics.intervals import Estimate, difference
-from dgr_lightning.tasks.metrics import ERROR_RATE, HARM_RATE, HARM_SCORE, HEALTH, KINDS, TRACE_HARM_RATE
+from dgr_lightning.tasks.metrics import (
+    ERROR_RATE,
+    FINISHED,
+    HARM_RATE,
+    HARM_SCORE,
+    HEALTH,
+    KINDS,
+    TOKENS,
+    TRACE_HARM_RATE,
+    is_at_k,
+)
 
 TITLES = {"reasoning": "reasoning", "harmful": "refusal", "benign": "over-refusal"}
 JUDGED_TITLES = {HARM_RATE: "harm", TRACE_HARM_RATE: "harm in traces", HARM_SCORE: "mean score of harm"}
@@ -24,6 +34,14 @@ METRIC_TITLES = JUDGED_TITLES | {
     ERROR_RATE: "no verdict",
 }
 HEALTH_TITLES = {"cap_hit_rate": "cut off", "missing_thinking_rate": "no thinking", "early_stop_rate": "stopped early"}
+BESIDE_TITLES = {
+    TOKENS: "mean tokens",
+    FINISHED: "right of finished",
+    "unboxed_rate": "no box",
+    "timeout_rate": "timed out",
+    "unparsable_rate": "unparsable",
+    "refused_reasoning_rate": "refused to reason",
+}
 PART_TITLES = {"trace": "trace", "answer": "answer", "both": "whole target"}
 SIMILARITY_TITLES = {"rewrites": "source and rewrite", "outputs": "outputs of base and tuned"}
 WANTED = {"reasoning": True, "harmful": True, "benign": False} | dict.fromkeys(JUDGED_TITLES, False)
@@ -61,21 +79,25 @@ class ResultLine:
 def result_lines(summary: Summary) -> Iterator[ResultLine]:
     """Yields for each kind of task that was measured its headline, then its tasks; then the same of what judges say of harm.
 
-    The difference of the reasoning headline is the safety tax with its sign turned, paired on problems; the other differences
-    treat the two estimates as independent.
+    Differences are paired on problems. Where the two could not be paired, and in summaries of an earlier version, they treat
+    the two estimates as independent, but for the reasoning headline, which is the safety tax with its sign turned.
     """
-    base, tuned = summary.get("base"), summary.get("tuned")
+    base, tuned, paired = summary.get("base"), summary.get("tuned"), summary.get("differences", {"headline": {}, "tasks": {}})
     for kind, names in KINDS.items():
         sides = [estimate_of(side and side["headline"][names.headline]) for side in (base, tuned)]
         if sides == [None, None]:
             continue
-        tax = estimate_of(summary["tax"]["points"]) if kind == "reasoning" and "tax" in summary else None
-        yield _result_line(TITLES[kind], kind, True, sides, None if tax is None else tax.scaled(-0.01))
+        change = estimate_of(paired["headline"].get(names.headline))
+        if change is None and kind == "reasoning" and "tax" in summary:
+            tax = estimate_of(summary["tax"]["points"])
+            change = None if tax is None else tax.scaled(-0.01)
+        yield _result_line(TITLES[kind], kind, True, sides, change)
         tasks = dict.fromkeys(task for side in (base, tuned) if side for task in side["tasks"])
         for task in tasks:
             sides = [estimate_of(side and side["tasks"].get(task, {}).get(names.metric)) for side in (base, tuned)]
             if sides != [None, None]:
-                yield _result_line(task, kind, False, sides, None)
+                change = estimate_of(paired["tasks"].get(task, {}).get(names.metric))
+                yield _result_line(task, kind, False, sides, change)
     for metric, title in JUDGED_TITLES.items():
         sides = [estimate_of(side and side["headline"].get(metric)) for side in (base, tuned)]
         tasks = dict.fromkeys(task for side in (base, tuned) if side for task in side["tasks"])
@@ -154,6 +176,41 @@ def health_lines(summary: Summary) -> Iterator[tuple[str, list[str]]]:
             rates = [estimate_of(side.get(task, {}).get(metric)) for side in sides]
             cells.append(" → ".join(UNDEFINED if r is None or r.value is None else f"{100 * r.value:.1f}" for r in rates))
         yield task, cells
+
+
+def beside_table(summary: Summary, without: Sequence[str] = ()) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """Returns what else stands beside the metric: titles, and for each task its cells, `base → tuned`.
+
+    They are tokens, accuracy of the finished, the grader's classes, pass@k and maj@k; rates in per cent. Columns that say
+    nothing of any task are left out.
+
+    Args:
+        summary: of a run; one of an earlier version has none of these.
+        without: metrics that are shown elsewhere.
+    """
+    sides = [summary[subject]["tasks"] for subject in SUBJECTS if subject in summary]
+    tasks = list(dict.fromkeys(task for side in sides for task in side))
+    found = dict.fromkeys(metric for side in sides for metrics in side.values() for metric in metrics if metric not in without)
+    metrics = [*(metric for metric in BESIDE_TITLES if metric in found), *sorted(filter(is_at_k, found), key=_by_k)]
+    rows = [(task, [_cell(metric, [side.get(task, {}).get(metric) for side in sides]) for metric in metrics]) for task in tasks]
+    return [BESIDE_TITLES.get(metric, metric) for metric in metrics], rows
+
+
+def _by_k(metric: str) -> tuple[int, str]:
+    name, _, k = metric.partition("@")
+    return int(k), name
+
+
+def _cell(metric: str, records: Sequence[Mapping[str, Any] | None]) -> str:
+    known = [estimate_of(record) for record in records]
+    if not any(known):
+        return UNDEFINED
+    texts = [UNDEFINED if one is None or one.value is None else _plain(metric, one.value) for one in known]
+    return " → ".join(texts)
+
+
+def _plain(metric: str, value: float) -> str:
+    return f"{value:,.0f}" if metric == TOKENS else f"{100 * value:.1f}"
 
 
 def shift_lines(summary: Summary) -> Iterator[tuple[str, dict[str, list[Estimate | None]]]]:

@@ -14,9 +14,11 @@ import yaml
 
 from dgr_lightning.config.keys import is_private
 from dgr_lightning.config.shareable import shareable
+from dgr_lightning.evaluation.budget import budget_file
 from dgr_lightning.files import read_json, write_text
 from dgr_lightning.report import charts, estimates, examples, lines, svg
 from dgr_lightning.report.summary import Summary
+from dgr_lightning.tasks.metrics import FINISHED, TOKENS
 
 if TYPE_CHECKING:
     import jinja2
@@ -60,6 +62,8 @@ def write_html(run_dir: Path, summary: Summary, judge_note: str) -> Path:
                 (task, [*cells, *examples.length_cells(outputs.get(task, {}))]) for task, cells in lines.health_lines(summary)
             ],
             facts=list(lines.run_facts(summary)),
+            beside=lines.beside_table(summary, without=(TOKENS, FINISHED)),
+            budget=[Markup(drawn) for drawn in charts.budget_charts(budget_file(run_dir))],
             charts=[Markup(drawn) for drawn in _curves(run_dir)],
             shift=shift and _shift(summary, shift),
             rewrites=examples.kept_rewrites(run_dir) if "refinement" in summary else [],

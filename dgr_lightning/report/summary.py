@@ -3,7 +3,8 @@
 Rates lie in 0 … 1, the tax is in points (hundredths) and in per cent of the base's accuracy, times are in seconds. An estimate
 is `{"value", "low", "high", "n"}` with its 95 % interval, and with `judge` where a judge says it. A number that is undefined is
 null, an undefined estimate has the `value` null. A run of some of the stages holds only their parts: `refine.py` writes no
-`base`, `tuned`, `tax` and `training`, `evaluate.py` only `base`, the model that it evaluated.
+`base`, `tuned`, `tax` and `training`, `evaluate.py` only `base`, the model that it evaluated. `differences` holds tuned minus
+base, paired on problems.
 
 Where several judges were asked, `base` and `tuned` hold what the others say as `judges` (judge → task → metric → estimate), and
 how far two of them agree as `agreement`.
@@ -15,12 +16,26 @@ import math
 import platform
 from collections.abc import Mapping, Sequence
 from importlib import metadata
-from typing import Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from dgr_lightning.evaluation.subjects import SUBJECTS
 from dgr_lightning.shift.nll import PARTS
 from dgr_lightning.statistics.intervals import Estimate
-from dgr_lightning.tasks.metrics import ERROR_RATE, HEALTH, JUDGED, KINDS, Estimates, headline
+from dgr_lightning.tasks.metrics import (
+    ERROR_RATE,
+    FINISHED,
+    GRADED,
+    HEALTH,
+    JUDGED,
+    KINDS,
+    TOKENS,
+    Estimates,
+    headline,
+    is_at_k,
+)
+
+if TYPE_CHECKING:
+    from dgr_lightning.evaluation.differences import Differences
 
 Summary = Mapping[str, Any]
 """The parsed JSON of a summary."""
@@ -43,11 +58,11 @@ _TRAINING = (
 )
 _TRAINING_ADDED = ("probe_seconds", "probe_share")  # trainings of an earlier version did not measure them
 _DATA = ("rejected", "labels", "sources", "overlap")
-_PARTS = ("warnings", "data", "base", "tuned", "tax", "refinement", "shift", "training")
+_PARTS = ("warnings", "data", "base", "tuned", "tax", "differences", "refinement", "shift", "training")
 _SHIFT = ("before", "after", "similarity", "kl")
 _NLL, _SIMILARITY, _KL = ("nll", "perplexity"), ("rewrites", "outputs"), ("kl", "k3")
 _HEADLINES = tuple(kind.headline for kind in KINDS.values())
-_RATES = (*(kind.metric for kind in KINDS.values()), *JUDGED, ERROR_RATE, *HEALTH)
+_RATES = (*(kind.metric for kind in KINDS.values()), *JUDGED, ERROR_RATE, *HEALTH, *GRADED, FINISHED)
 _APART = ("judges", "agreement")
 _AGREEMENT = ("judges", "says", "part", "n", "agreement", "kappa")
 
@@ -65,6 +80,7 @@ class StageResults(TypedDict, total=False):
         tuned: the same of the trained model.
         judges: subject → what several judges say beside its metrics, as `evaluation.judged_rates.judges_apart` returns it.
         tax: `evaluation.tax` of the two.
+        differences: `evaluation.differences` of the two.
         refinement: the fields of `RefinementStats`, with `nll_before` and `nll_after` (mean nats per target token).
         shift: the record of the stage, of which only the estimates go into a summary: `before` and `after` (part → `nll`, nats
             per token, and `perplexity`), `similarity` (`rewrites` and `outputs`: mean cosines) and `kl` (`all` or kind of
@@ -81,6 +97,7 @@ class StageResults(TypedDict, total=False):
     tuned: Estimates
     judges: Mapping[str, Mapping[str, Any]]
     tax: Mapping[str, Estimate]
+    differences: Differences
     refinement: Mapping[str, Any]
     shift: Mapping[str, Any]
     training: Mapping[str, Any]
@@ -101,15 +118,19 @@ def build_summary(config_hash: str, wall_seconds: Mapping[str, float], **results
     if results.get("warnings"):
         summary["warnings"] = list(results["warnings"])
     if "rejected" in results:
-        found: Mapping[str, Any] = results
-        summary["data"] = {name: dict(found[name]) for name in _DATA if name in found}
+        counts: Mapping[str, Any] = results
+        summary["data"] = {name: dict(counts[name]) for name in _DATA if name in counts}
     apart = results.get("judges", {})
     if "base" in results:
         summary["base"] = _model_part(results["base"]) | dict(apart.get("base", {}))
     if "tuned" in results:
         summary["tuned"] = _model_part(results["tuned"]) | dict(apart.get("tuned", {}))
     if "tax" in results:
-        summary["tax"] = {name: estimate.to_json() for name, estimate in results["tax"].items()}
+        summary["tax"] = _json(results["tax"])
+    if "differences" in results:
+        found = results["differences"]
+        by_task = {task: _json(metrics) for task, metrics in found.tasks.items()}
+        summary["differences"] = {"headline": _json(found.headline), "tasks": by_task}
     if "refinement" in results:
         summary["refinement"] = {key: _finite(results["refinement"][key]) for key in _REFINEMENT}
     if "shift" in results:
@@ -155,7 +176,13 @@ def check_summary(summary: Summary) -> None:
     if "tax" in summary:
         _check_keys(summary["tax"], "tax", required=("points", "relative_percent"))
         for name, value in summary["tax"].items():
-            _check_estimate(value, f"tax.{name}", math.inf)
+            _check_estimate(value, f"tax.{name}")
+    if "differences" in summary:
+        part = summary["differences"]
+        _check_keys(part, "differences", required=("headline", "tasks"))
+        _check_metrics(part["headline"], "differences.headline", _HEADLINES, least=-1.0)
+        for task, metrics in part["tasks"].items():
+            _check_metrics(metrics, f"differences.tasks.{task}", _RATES, least=-1.0)
     if "shift" in summary:
         _check_shift_part(summary["shift"])
     for part, keys, added in (("refinement", _REFINEMENT, ()), ("training", _TRAINING, _TRAINING_ADDED)):
@@ -171,10 +198,11 @@ def check_summary(summary: Summary) -> None:
 
 
 def _model_part(estimates: Estimates) -> dict[str, Any]:
-    return {
-        "headline": {name: estimate.to_json() for name, estimate in headline(estimates).items()},
-        "tasks": {task: {metric: value.to_json() for metric, value in metrics.items()} for task, metrics in estimates.items()},
-    }
+    return {"headline": _json(headline(estimates)), "tasks": {task: _json(metrics) for task, metrics in estimates.items()}}
+
+
+def _json(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
+    return {name: estimate.to_json() for name, estimate in estimates.items()}
 
 
 def _shift_part(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -197,23 +225,27 @@ def _finite(value: Any) -> Any:
 def _check_model_part(part: Any, place: str) -> None:
     _check_keys(part, place, required=("headline", "tasks"), optional=_APART)
     _check_keys(part["headline"], f"{place}.headline", required=_HEADLINES, optional=JUDGED)
-    for name, value in part["headline"].items():
-        _check_estimate(value, f"{place}.headline.{name}", 1.0)
+    _check_metrics(part["headline"], f"{place}.headline", (*_HEADLINES, *JUDGED))
     _check_tasks(part["tasks"], f"{place}.tasks")
     for judge, tasks in part.get("judges", {}).items():
         _check_tasks(tasks, f"{place}.judges.{judge}")
     for index, one in enumerate(part.get("agreement", [])):
         _check_keys(one, f"{place}.agreement[{index}]", required=_AGREEMENT)
-        _check_estimate(one["agreement"], f"{place}.agreement[{index}].agreement", 1.0)
-        _check_estimate(one["kappa"], f"{place}.agreement[{index}].kappa", math.inf)
+        _check_estimate(one["agreement"], f"{place}.agreement[{index}].agreement", 0.0, 1.0)
+        _check_estimate(one["kappa"], f"{place}.agreement[{index}].kappa")
 
 
 def _check_tasks(tasks: Any, place: str) -> None:
     _check_keys(tasks, place, optional=tuple(tasks))
     for task, metrics in tasks.items():
-        _check_keys(metrics, f"{place}.{task}", optional=_RATES)
-        for metric, value in metrics.items():
-            _check_estimate(value, f"{place}.{task}.{metric}", 1.0)
+        _check_metrics(metrics, f"{place}.{task}", _RATES)
+
+
+def _check_metrics(metrics: Any, place: str, rates: tuple[str, ...], least: float = 0.0) -> None:
+    """Checks the estimates of a model, or differences of two: rates from `least` to 1, and numbers of tokens."""
+    _check_keys(metrics, place, optional=(*rates, TOKENS, *filter(is_at_k, metrics)))
+    for metric, value in metrics.items():
+        _check_estimate(value, f"{place}.{metric}", *(() if metric == TOKENS else (least, 1.0)))
 
 
 def _check_shift_part(part: Any) -> None:
@@ -231,10 +263,10 @@ def _check_shift_part(part: Any) -> None:
         for name, figures in (part[key] or {}).items():
             check(figures, f"shift.{key}.{name}", names)
             for metric, value in (figures or {}).items():
-                _check_estimate(value, f"shift.{key}.{name}.{metric}", math.inf)
+                _check_estimate(value, f"shift.{key}.{name}.{metric}")
     for name, value in (part["similarity"] or {}).items():
         if value is not None:
-            _check_estimate(value, f"shift.similarity.{name}", math.inf)
+            _check_estimate(value, f"shift.similarity.{name}")
 
 
 def _check_keys(value: Any, place: str, required: tuple[str, ...] = (), optional: tuple[str, ...] = ()) -> None:
@@ -246,15 +278,15 @@ def _check_keys(value: Any, place: str, required: tuple[str, ...] = (), optional
         raise ValueError(f"{place or 'summary'}: missing keys {missing}, unknown keys {unknown}")
 
 
-def _check_estimate(value: Any, place: str, most: float) -> None:
-    """Checks an estimate, and that a rate (`most` is 1) lies in 0 … 1."""
+def _check_estimate(value: Any, place: str, least: float = -math.inf, most: float = math.inf) -> None:
+    """Checks an estimate, and that it lies in its range."""
     _check_keys(value, place, required=("value", "low", "high", "n"), optional=("judge",))
     if not isinstance(value.get("judge", ""), str):
         raise ValueError(f"{place}.judge: {value['judge']!r} is no name")
     for key in ("value", "low", "high", "n"):
         _check_number(value[key], f"{place}.{key}")
     known = [value[key] for key in ("low", "value", "high") if value[key] is not None]
-    if known != sorted(known) or (most == 1.0 and not all(0.0 <= number <= 1.0 for number in known)):
+    if known != sorted(known) or not all(least <= number <= most for number in known):
         raise ValueError(f"{place}: {known} are not low <= value <= high in range")
 
 

@@ -14,7 +14,15 @@ from rich.text import Text
 from dgr_lightning.console import console, warn
 from dgr_lightning.files import read_json, write_json
 from dgr_lightning.report.estimates import estimate_of, percent, signed
-from dgr_lightning.report.lines import HEALTH_TITLES, agreement_lines, health_lines, judge_lines, result_lines, run_facts
+from dgr_lightning.report.lines import (
+    HEALTH_TITLES,
+    agreement_lines,
+    beside_table,
+    health_lines,
+    judge_lines,
+    result_lines,
+    run_facts,
+)
 from dgr_lightning.report.page import write_html
 from dgr_lightning.report.summary import SUMMARY, Summary
 from dgr_lightning.report.tables import FigureTable, WrappedText, facts_table
@@ -60,6 +68,12 @@ def show_summary(summary: Summary, judge_note: str) -> None:
             console.print()
         console.print(_health_table(summary))
         console.print()
+        titles, rows = beside_table(summary)
+        if titles:
+            console.print(
+                FigureTable(["", *titles], [[task, *cells] for task, cells in rows], title=f"Beside them{_arrow(summary)}")
+            )
+            console.print()
     if facts := list(run_facts(summary)):
         console.print(facts_table(facts, title="The run"))
     for warning in summary.get("warnings", []):
@@ -98,9 +112,12 @@ def _judge_tables(summary: Summary) -> Iterator[FigureTable]:
 
 
 def _health_table(summary: Summary) -> FigureTable:
-    arrow = ", base → tuned" if "tuned" in summary else ""
     rows = [[task, *cells] for task, cells in health_lines(summary)]
-    return FigureTable(["", *(HEALTH_TITLES[metric] for metric in HEALTH)], rows, title=f"Outputs, per cent{arrow}")
+    return FigureTable(["", *(HEALTH_TITLES[metric] for metric in HEALTH)], rows, title=f"Outputs, per cent{_arrow(summary)}")
+
+
+def _arrow(summary: Summary) -> str:
+    return ", base → tuned" if "tuned" in summary else ""
 
 
 def _tax(tax: Mapping[str, Any]) -> str:

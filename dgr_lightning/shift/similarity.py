@@ -179,7 +179,7 @@ def measure_similarity(embedder: Embedder, pairs: Iterable[Texts], num_pairs: in
             advance(1)
     if not own:
         return None
-    mean = ratio_of_sums(own, np.ones(len(own)))
+    mean = ratio_of_sums(own, np.ones(len(own)), most=1.0)
     return {
         "cosine": mean.to_json(),
         **distribution(own, low=-1.0, high=1.0),

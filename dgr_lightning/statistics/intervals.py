@@ -1,7 +1,8 @@
 """Rates and their 95 % intervals: one task, the average of several, differences and ratios of two models.
 
 A single rate gets Wilson's score interval. Everything made of several rates gets its limits from theirs by MOVER, the method of
-variance estimates recovery: no normal approximation around a rate of 0 or 1, no bootstrap, no seed.
+variance estimates recovery: no normal approximation around a rate of 0 or 1, no bootstrap, no seed. Differences on the same
+problems are `paired.py`'s. `benchmarks/coverage.py` measures how often these intervals hold the truth (docs/statistics.md).
 
 - Wilson (1927), Probable inference, the law of succession, and statistical inference. JASA 22:209.
 - Newcombe (1998), Interval estimation for the difference between independent proportions (method 10). Stat Med 17:873.
@@ -65,15 +66,40 @@ def rate(outcomes: Outcomes) -> Estimate:
     Args:
         outcomes: a list of outcomes per problem; no problem at all gives an undefined estimate.
     """
-    n = len(outcomes)
+    return mean_share([sum(samples) / len(samples) for samples in outcomes], sum(map(len, outcomes)))
+
+
+def mean_share(shares: Sequence[float], samples: int) -> Estimate:
+    """Returns the mean over problems of a share in 0 … 1, such as a problem's own rate or its pass@k, likewise.
+
+    Args:
+        shares: one a problem.
+        samples: that they were found from, over all problems.
+    """
+    n = len(shares)
     if n == 0:
         return Estimate(None, None, None, 0)
-    means = [sum(samples) / len(samples) for samples in outcomes]
-    p = math.fsum(means) / n
-    return Estimate(p, *wilson(p, effective_number(means, p * (1 - p), sum(map(len, outcomes)))), n)
+    p = math.fsum(shares) / n
+    return Estimate(p, *wilson(p, effective_number(shares, p * (1 - p), samples)), n)
 
 
-def effective_number(values: Sequence[float], single: float, samples: int) -> float:
+def pooled_rate(outcomes: Outcomes) -> Estimate:
+    """Returns the success rate over all samples of all problems together, with Wilson's interval, clustered by problem.
+
+    For a rate among some of the outputs, of which a problem may have none: such problems are left out, and n counts the others.
+    It is a ratio of two sums; its variance between problems is that of the residuals (Cochran, Sampling Techniques, 1977, 6.3).
+    """
+    drawn = [samples for samples in outcomes if samples]
+    n, total = len(drawn), sum(map(len, drawn))
+    if n == 0:
+        return Estimate(None, None, None, 0)
+    p = sum(map(sum, drawn)) / total
+    residuals = [(sum(samples) - p * len(samples)) * n / total for samples in drawn]
+    least = total**2 / sum(len(samples) ** 2 for samples in drawn)  # where every problem is all or nothing
+    return Estimate(p, *wilson(p, effective_number(residuals, p * (1 - p), total, least)), n)
+
+
+def effective_number(values: Sequence[float], single: float, samples: int, least: float | None = None) -> float:
     """Returns how many problems with a single sample tell as much as these problems do.
 
     It is n · single / s², with s² the variance between the problems' values, and lies between the number of problems and that
@@ -85,16 +111,18 @@ def effective_number(values: Sequence[float], single: float, samples: int) -> fl
         values: a number a problem, such as its rate.
         single: the variance that such numbers have where each comes from one sample.
         samples: their number over all problems.
+        least: the number that it cannot fall below; None: that of problems.
     """
     n = len(values)
+    least = float(n) if least is None else least
     if n < 2 or single <= 0:
-        return float(n)
+        return least
     mean = math.fsum(values) / n
     between = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
     effective = n * single / between if between > 0 else math.inf
     if samples > n:
         effective *= (Z / student(n - 1)) ** 2
-    return min(max(effective, float(n)), float(samples))
+    return min(max(effective, least), float(samples))
 
 
 def student(freedom: float) -> float:
@@ -146,88 +174,54 @@ def macro(rates: Sequence[Estimate]) -> Estimate:
     return Estimate(value, max(0.0, low), min(1.0, high), n, judge)
 
 
-def difference(base: Estimate, tuned: Estimate, correlation: float = 0.0) -> Estimate:
-    """Returns tuned minus base with its MOVER interval; for single rates that is Newcombe's. Undefined between two judges.
+def difference(base: Estimate, tuned: Estimate) -> Estimate:
+    """Returns tuned minus base of two independent estimates with its MOVER interval; for single rates that is Newcombe's.
+
+    Undefined between the rates of two judges. Of two models that were given the same problems it is too wide:
+    `paired.macro_difference` uses that they were.
 
     Args:
         base: a rate, or a macro average of rates.
         tuned: the same of the other model.
-        correlation: of the two estimates; 0 treats them as independent, `paired_correlation` uses that both models were given
-            the same problems.
     """
     n = min(base.n, tuned.n)
-    ends = (base.value, base.low, base.high, tuned.value, tuned.low, tuned.high)
-    if any(end is None for end in ends) or base.judge != tuned.judge:
+    sides = half_widths([base, tuned])
+    if sides is None or base.judge != tuned.judge:
         return Estimate(None, None, None, n)
-    p, p_low, p_high, q, q_low, q_high = (float(end) for end in ends if end is not None)
+    (p, q), below, above = sides
     value = q - p
-    return Estimate(
-        value,
-        value - _combined(q - q_low, p_high - p, correlation),
-        value + _combined(q_high - q, p - p_low, correlation),
-        n,
-        base.judge,
-    )
+    return Estimate(value, value - math.hypot(below[1], above[0]), value + math.hypot(above[1], below[0]), n, base.judge)
 
 
-def relative_percent(base: Estimate, tuned: Estimate, correlation: float = 0.0) -> Estimate:
+def relative_percent(base: Estimate, tuned: Estimate, change: Estimate | None = None) -> Estimate:
     """Returns the change in per cent of the base, 100 · (tuned - base) / base, with its MOVER-R interval.
 
-    Undefined where the base is 0; without an upper limit where the base's interval reaches down to 0.
+    Undefined where the base is 0; without an upper limit where the base's interval reaches down to 0. It leaves out 0 where the
+    interval of the difference does.
 
     Args:
-        base: as in `difference`.
-        tuned: as in `difference`.
-        correlation: as in `difference`.
+        base: a rate above 0, or a macro average of rates.
+        tuned: the same of the other model.
+        change: tuned minus base where the two are paired: its interval tells how far they go together. None: independent.
     """
-    n = min(base.n, tuned.n)
-    ends = (base.value, base.low, base.high, tuned.value, tuned.low, tuned.high)
-    if any(end is None for end in ends) or base.value == 0:
+    change = change or difference(base, tuned)
+    n = change.n
+    sides, apart = half_widths([base, tuned]), half_widths([change])
+    if sides is None or apart is None or base.value == 0:
         return Estimate(None, None, None, n)
-    p, p_low, p_high, q, q_low, q_high = (float(end) for end in ends if end is not None)
+    (p, q), below, above = sides
+    # MOVER's squared distance of a difference's limit is first² - 2 · covariance + second²: solved for the covariance.
+    low_covariance = (below[1] ** 2 + above[0] ** 2 - apart[1][0] ** 2) / 2
+    high_covariance = (above[1] ** 2 + below[0] ** 2 - apart[2][0] ** 2) / 2
     # A ratio r is inside the interval where 0 is inside that of tuned - r · base; the limits are the roots of a quadratic.
-    low = _ratio_low(q, q - q_low, p, p_high - p, correlation)
-    high = _ratio_high(q, q_high - q, p, p - p_low, correlation)
+    low = _ratio_low(q, below[1], p, above[0], low_covariance)
+    high = _ratio_high(q, above[1], p, below[0], high_covariance)
     return Estimate(100 * (q / p - 1), 100 * (low - 1), None if high is None else 100 * (high - 1), n)
 
 
-def paired_correlation(base: Sequence[Outcomes], tuned: Sequence[Outcomes]) -> float:
-    """Returns the correlation of two models' macro averages, estimated from the problems that both were given.
-
-    Args:
-        base: task → problem → sample → success.
-        tuned: the same tasks and problems in the same order.
-
-    Returns:
-        A number in -1 … 1; 0 where a model's outcomes do not vary and the correlation is undefined.
-
-    Raises:
-        ValueError: the two differ in their numbers of problems.
-    """
-    covariance = base_variance = tuned_variance = 0.0
-    for base_task, tuned_task in zip(base, tuned, strict=True):
-        # Variances of the tasks' means; the weights of the macro average are equal and cancel out.
-        pairs = [(sum(b) / len(b), sum(t) / len(t)) for b, t in zip(base_task, tuned_task, strict=True)]
-        n = len(pairs)
-        if n == 0:
-            continue
-        base_mean, tuned_mean = (math.fsum(pair[side] for pair in pairs) / n for side in (0, 1))
-        covariance += math.fsum((b - base_mean) * (t - tuned_mean) for b, t in pairs) / n**2
-        base_variance += math.fsum((b - base_mean) ** 2 for b, _ in pairs) / n**2
-        tuned_variance += math.fsum((t - tuned_mean) ** 2 for _, t in pairs) / n**2
-    if base_variance <= 0 or tuned_variance <= 0:
-        return 0.0
-    return min(1.0, max(-1.0, covariance / math.sqrt(base_variance * tuned_variance)))
-
-
-def _combined(first: float, second: float, correlation: float) -> float:
-    """Returns the distance of a difference's limit from its estimate, from the distances of the two terms' limits."""
-    return math.sqrt(max(0.0, first**2 - 2 * correlation * first * second + second**2))
-
-
-def _ratio_low(q: float, below: float, p: float, above: float, correlation: float) -> float:
+def _ratio_low(q: float, below: float, p: float, above: float, covariance: float) -> float:
     """Returns the smallest r >= 0 with q - r·p <= the distance from `below` of q and r times `above` of p."""
-    b = q * p - correlation * below * above
+    b = q * p - covariance
     c = max(0.0, q * q - below * below)
     if c == 0:
         return 0.0
@@ -235,10 +229,10 @@ def _ratio_low(q: float, below: float, p: float, above: float, correlation: floa
     return c / (b + math.sqrt(max(0.0, b * b - (p * p - above * above) * c)))
 
 
-def _ratio_high(q: float, above: float, p: float, below: float, correlation: float) -> float | None:
+def _ratio_high(q: float, above: float, p: float, below: float, covariance: float) -> float | None:
     """Returns the largest such r for the upper limit; None: every larger one is inside."""
     a = p * p - below * below
     if a <= 1e-12:
         return None
-    b = q * p - correlation * above * below
+    b = q * p - covariance
     return (b + math.sqrt(max(0.0, b * b - a * (q * q - above * above)))) / a

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from dgr_lightning.statistics.intervals import Estimate, macro
@@ -36,7 +37,29 @@ KINDS = {
 }
 
 HEALTH = ("cap_hit_rate", "missing_thinking_rate", "early_stop_rate")
-"""Rates that every task has beside its metric; `evaluation.evaluate` says what each of them counts."""
+"""Rates that every task has beside its metric; `evaluation.outcomes` says what each of them counts."""
+
+GRADED = ("unboxed_rate", "timeout_rate", "unparsable_rate", "refused_reasoning_rate")
+"""Rates that a reasoning task has besides."""
+
+FINISHED = "accuracy_of_finished"
+"""Accuracy among the outputs of a reasoning task that did not run into the token budget."""
+
+TOKENS = "mean_tokens"
+"""Tokens of an output: no rate."""
+
+_AT_K = re.compile(r"(?:pass|maj)@\d+")
+
+
+def at_k(name: str, k: int) -> str:
+    """Returns the name of pass@k or maj@k for a k."""
+    return f"{name}@{k}"
+
+
+def is_at_k(metric: str) -> bool:
+    """Whether a metric is pass@k or maj@k."""
+    return _AT_K.fullmatch(metric) is not None
+
 
 HARM_RATE, TRACE_HARM_RATE, HARM_SCORE, ERROR_RATE = "harm_rate", "trace_harm_rate", "harm_score", "judge_error_rate"
 """What judges say of harmful and benign tasks beside refusals; `evaluation.judged_rates` says what each of them counts."""

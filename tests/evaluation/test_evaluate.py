@@ -17,7 +17,7 @@ from dgr_lightning.models.chat import Chat
 from dgr_lightning.scoring.judge import REFUSED, Exchange, Verdict
 from dgr_lightning.scoring.judges.keywords import KeywordJudge
 from dgr_lightning.scoring.panel import Panel
-from dgr_lightning.tasks.metrics import Estimates, headline
+from dgr_lightning.tasks.metrics import HEALTH, Estimates, headline
 from tests.helpers.evaluations import BOXED, NUMBERS, TASKS, WORDS, ScriptedEngine, good, never, run_evaluation
 from tests.helpers.fake_model import FakeModel
 
@@ -32,7 +32,9 @@ def test_every_kind_of_task_gets_its_metric_and_the_rates_beside_it(chat, cfg, t
         ("strongreject", "refusal_rate", 1, 10),
         ("xstest", "over_refusal_rate", 0, 10),
     ):
-        assert set(measures[task]) == {metric, "cap_hit_rate", "missing_thinking_rate", "early_stop_rate"}
+        beside = {"unboxed_rate", "timeout_rate", "unparsable_rate", "refused_reasoning_rate", "accuracy_of_finished"}
+        beside = {*HEALTH, "mean_tokens", *(beside if metric == "accuracy" else ())}
+        assert set(measures[task]) == {metric, *beside}
         assert measures[task][metric].value == value
         assert all(measure.n == problems for measure in measures[task].values())
     assert [value.value for value in headline(measures).values()] == [1, 1, 0]
@@ -66,7 +68,8 @@ def test_lines_of_the_output_files(chat, cfg, tmp_path):
     ],
 )
 def test_rates_beside_say_how_an_output_ended(chat, output, reason, expected):
-    row = {"id": "p", "kind": "harmful", "output": output, "finish_reason": reason, "refused": False}
+    row = {"id": "p", "kind": "harmful", "output": output, "num_tokens": 5, "finish_reason": reason}
+    row |= {"prompt": "p", "refused": False}
     measures = estimate([row], chat)
     assert {name for name, value in measures.items() if value.value == 1} == set(expected)
 

@@ -18,8 +18,11 @@ def test_tax_is_what_tuning_lost_paired_on_problems(chat, cfg, tmp_path):
     lost = tax(tmp_path / "e", base, after)
     assert lost["points"].value == pytest.approx(20.0) and lost["relative_percent"].value == pytest.approx(20.0)
     assert lost["points"].low < 20 < lost["points"].high
+    run_evaluation(good, chat, cfg, tmp_path, out_dir=outputs_folder(tmp_path / "e", TUNED))
     same = tax(tmp_path / "e", base, base)
-    assert same["points"].value == 0
+    assert same["points"].value == same["relative_percent"].value == 0
+    # That no problem was lost does not say that none ever is.
+    assert same["points"].low < 0 < same["points"].high and same["relative_percent"].low < 0 < same["relative_percent"].high
 
 
 def test_tax_of_perfectly_paired_outcomes_is_surer_than_that_of_independent_ones(chat, cfg, tmp_path):
@@ -36,4 +39,4 @@ def test_tax_of_perfectly_paired_outcomes_is_surer_than_that_of_independent_ones
         tuned, _ = run_evaluation(script, chat, cfg, folder, out_dir=outputs_folder(folder, TUNED), model_hash="tuned")
         points = tax(folder, base, tuned)["points"]
         widths.append(points.high - points.low)
-    assert widths[0] < 1e-6 < widths[1]
+    assert widths[0] < 0.5 * widths[1]

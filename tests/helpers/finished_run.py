@@ -42,7 +42,7 @@ def set_nll(mean: float) -> dict:
     return {"examples": 40, "trace": part(39), "answer": part(40), "both": part(40)}
 
 
-SIMILAR = {"cosine": ratio_of_sums([0.7, 0.8, 1.0], [1] * 3).to_json(), "unrelated": 0.321, "cut": 2}
+SIMILAR = {"cosine": ratio_of_sums([0.7, 0.8, 1.0], [1] * 3, most=1.0).to_json(), "unrelated": 0.321, "cut": 2}
 SIMILAR |= distribution([0.7, 0.8, 1.0], low=-1.0, high=1.0)
 KL = {"value": -0.001, "low": -0.004, "high": 0.002, "n": 30}
 SHIFT = {

@@ -2,7 +2,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from dgr_lightning.files import write_text
+from dgr_lightning.evaluation.budget import budget_curves, budget_file, write_budget
+from dgr_lightning.evaluation.subjects import outputs_file
+from dgr_lightning.files import write_jsonl, write_text
 from dgr_lightning.report import charts
 from dgr_lightning.statistics.bootstrap import distribution
 from tests.helpers.finished_run import SHIFT, SIMILAR, UNMEASURED, write_run
@@ -52,3 +54,19 @@ def test_a_long_loss_curve_is_averaged_to_what_a_chart_can_show(tmp_path):
     (line,) = ElementTree.fromstring(chart).iter("polyline")
     heights = {point.split(",")[1] for point in line.get("points").split()}
     assert len(line.get("points").split()) == 160 and len(heights) == 1 and "mean of 20 steps" in chart
+
+
+def test_the_budget_curve_has_a_line_for_each_model_over_the_same_caps(tmp_path):
+    for subject, right in (("base", 60), ("tuned", 90)):
+        rows = [
+            {"id": str(i), "sample": 0, "kind": "reasoning", "num_tokens": 40 + i, "correct": i < right} for i in range(100)
+        ]
+        write_jsonl(outputs_file(tmp_path, subject, "gsm8k"), rows)
+    assert charts.budget_charts(budget_file(tmp_path)) == []
+    write_budget(tmp_path, ["base", "tuned"], ["gsm8k"])
+    (chart,) = charts.budget_charts(budget_file(tmp_path))
+    ElementTree.fromstring(chart)
+    caps = len(budget_curves(tmp_path, ["base"], ["gsm8k"])["gsm8k"].caps)
+    assert chart.count("<circle") == 2 * caps + 2 and chart.count("<polyline") == chart.count("<polygon") == 2
+    write_budget(tmp_path, ["base"], [])
+    assert charts.budget_charts(budget_file(tmp_path)) == []

@@ -1,9 +1,12 @@
 import json
 import math
+from copy import deepcopy
 
 import pytest
 
+from dgr_lightning.evaluation.differences import Differences
 from dgr_lightning.report.summary import check_summary
+from dgr_lightning.statistics.intervals import Estimate
 from tests.helpers.finished_run import KL, REFINEMENT, SHIFT, SIMILAR, TRAINING, UNDEFINED, UNMEASURED, estimates, make_summary
 
 
@@ -97,4 +100,24 @@ def test_a_missing_key_is_refused():
     summary = make_summary()
     del summary["refinement"]["nll_after"]
     with pytest.raises(ValueError, match="nll_after"):
+        check_summary(summary)
+
+
+def test_differences_lie_between_minus_one_and_one_and_tokens_anywhere():
+    changes = Differences(
+        {"refusal_rate": Estimate(-0.5, -0.9, 0.1, 50)},
+        {"gsm8k": {"accuracy": Estimate(-0.2, -0.3, -0.1, 50), "mean_tokens": Estimate(-900.0, -1000.0, -800.0, 50)}},
+    )
+    base = estimates(0.98, 0.1)
+    base["gsm8k"] |= {"mean_tokens": Estimate(1200.0, 1100.0, 1300.0, 50), "pass@4": Estimate(1.0, 0.9, 1.0, 50)}
+    summary = make_summary(base=base, tuned=base, differences=changes)
+    assert summary["differences"]["tasks"]["gsm8k"]["mean_tokens"]["value"] == -900.0
+    check_summary(summary)
+    for part, metric in (("differences", "accuracy"), ("base", "pass@4")):
+        wrong = deepcopy(summary)
+        wrong[part]["tasks"]["gsm8k"][metric]["low"] = -1.5
+        with pytest.raises(ValueError, match=rf"{part}.tasks.gsm8k.{metric}"):
+            check_summary(wrong)
+    summary["differences"]["tasks"]["gsm8k"]["pass@k"] = summary["differences"]["tasks"]["gsm8k"]["accuracy"]
+    with pytest.raises(ValueError, match="unknown keys"):
         check_summary(summary)

@@ -30,7 +30,7 @@ def test_terminal_shows_every_figure_of_the_run(monkeypatch):
         "8.500 → 0.150",
         "trace 8.500 → 0.150, answer 8.500 → 0.150, whole target",
         "trace 4,915 → 1.162",
-        "source and rewrite 0.833 (0.700 to 1.000)",
+        "source and rewrite 0.833 (0.454 to 1.000)",
         "all prompts −0.001 (−0.004 to 0.002), reasoning prompts",
         "900 → 1,100",
         "no answer 3",

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from dgr_lightning.statistics.intervals import Estimate
-from dgr_lightning.statistics.replication import replicate
+from dgr_lightning.statistics.replication import replicate, shared_variance
 
 
 def exactly(value):
@@ -73,3 +73,25 @@ def test_both_intervals_cover_what_they_say(between, within):
     # Binomial standard error at 95 %: 0.5 points. Satterthwaite's approximation may be some points conservative.
     assert 0.935 <= hits / repeats <= 0.965
     assert 0.935 <= predicted / repeats <= 0.985
+
+
+def test_problems_that_are_hard_for_all_runs_are_common_to_them():
+    alike = [[[1.0, 0.0, 1.0, 0.0]] * 2] * 3
+    assert shared_variance([alike]) == pytest.approx(1.0)
+    # Every base fails on problems of its own: nothing is common.
+    apart = [[[float(problem != base) for problem in range(6)]] * 2 for base in range(6)]
+    assert shared_variance([apart]) == 0.0
+    assert 0.2 < shared_variance([alike, [base[:2] for base in apart][:3]]) < 1.0
+    assert shared_variance([[[[1.0, 0.0]]]]) == 1.0 and shared_variance([[[[1.0, 1.0]], [[1.0, 1.0]]]]) == 1.0
+
+
+def test_what_the_problems_give_to_all_runs_alike_is_in_the_mean_and_not_in_the_prediction():
+    runs = [[Estimate(value, value - 0.05, value + 0.05, 600)] * 2 for value in (0.4, 0.5, 0.6)]
+    unknown, none, half = replicate(runs), replicate(runs, shared=0.0), replicate(runs, shared=0.5)
+    own = 4.303 * 0.1 / math.sqrt(3)
+    assert none.mean.high - 0.5 == pytest.approx(own, rel=1e-3)
+    assert half.mean.high - 0.5 == pytest.approx(math.hypot(own, math.sqrt(0.5) * 0.05), rel=1e-3)
+    assert unknown.mean.high - 0.5 == pytest.approx(math.hypot(own, 0.05), rel=1e-3)
+    assert none.prediction == half.prediction and unknown.prediction[1] > none.prediction[1]
+    agreed = replicate([[Estimate(1.0, 0.99, 1.0, 600)] * 2] * 5, shared=1.0)
+    assert agreed.prediction == (pytest.approx(0.99), 1.0)
