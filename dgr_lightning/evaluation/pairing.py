@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from dgr_lightning.engines.engine import LENGTH
 from dgr_lightning.evaluation.samples import Sample
 from dgr_lightning.hashes import content_hash
-from dgr_lightning.statistics.intervals import Estimate, Outcomes, difference, macro, paired_correlation, rate
+from dgr_lightning.statistics.intervals import Estimate, rate
+from dgr_lightning.statistics.paired import macro_difference, macro_p_value, paired_difference
 from dgr_lightning.tasks.metrics import KINDS, Kind
 
 
@@ -82,15 +83,15 @@ class PairedTask:
         kind: of the task.
         judge: of both; None for a task that is graded.
         a: outcomes of the first model, problem → sample.
-        b: those of the second one, in the order of the same problems.
+        b: those of the second one, of the same problems.
         num_unpaired: problems that only one of the two has.
         num_other_prompts: problems of one id with different prompts, which are different problems.
     """
 
     kind: Kind
     judge: str | None
-    a: Outcomes
-    b: Outcomes
+    a: Mapping[str, Sequence[bool]]
+    b: Mapping[str, Sequence[bool]]
     num_unpaired: int = 0
     num_other_prompts: int = 0
 
@@ -116,30 +117,27 @@ def pair_task(a: TaskOutcomes, b: TaskOutcomes) -> PairedTask | str:
     return PairedTask(
         a.kind,
         a.judge,
-        [a.verdicts[id_] for id_ in judged],
-        [b.verdicts[id_] for id_ in judged],
+        {id_: a.verdicts[id_] for id_ in judged},
+        {id_: b.verdicts[id_] for id_ in judged},
         num_unpaired=len(a.prompts.keys() ^ b.prompts.keys()),
         num_other_prompts=len(common) - len(same),
     )
 
 
-def paired_difference(tasks: Sequence[PairedTask]) -> Estimate:
-    """Returns b minus a: of one task's rate, or of the mean of several tasks' rates, over the problems that both have."""
-    sides = ([task.a for task in tasks], [task.b for task in tasks])
-    first, second = (macro([rate(outcomes) for outcomes in side]) for side in sides)
-    return difference(first, second, paired_correlation(*sides))
+def difference(tasks: Sequence[PairedTask]) -> tuple[Estimate, float | None]:
+    """Returns b minus a, of one task's rate or of the mean of several tasks' rates, and the p-value of no difference."""
+    pairs = [(task.a, task.b) for task in tasks]
+    return macro_difference(pairs), macro_p_value(pairs)
 
 
 def capped_difference(a: TaskOutcomes, b: TaskOutcomes) -> Estimate:
     """Returns by how much more outputs of b than of a ran into the token budget, over the problems that both have."""
-    both = [id_ for id_ in a.capped if id_ in b.capped]
-    sides = [[side.capped[id_] for id_ in both] for side in (a, b)]
-    return difference(rate(sides[0]), rate(sides[1]), paired_correlation([sides[0]], [sides[1]]))
+    return paired_difference(a.capped, b.capped)
 
 
 def changes(task: PairedTask) -> tuple[int, int]:
     """Returns on how many problems the second model has a higher rate than the first, and on how many a lower one."""
-    means = [(sum(a) / len(a), sum(b) / len(b)) for a, b in zip(task.a, task.b, strict=True)]
+    means = [(sum(own) / len(own), sum(task.b[id_]) / len(task.b[id_])) for id_, own in task.a.items()]
     return sum(b > a for a, b in means), sum(b < a for a, b in means)
 
 

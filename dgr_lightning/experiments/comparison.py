@@ -6,7 +6,9 @@ comparison that the project makes.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -18,8 +20,8 @@ from dgr_lightning.evaluation.pairing import (
     by_kind,
     capped_difference,
     changes,
+    difference,
     pair_task,
-    paired_difference,
     read_outcomes,
 )
 from dgr_lightning.experiments.finished_evaluations import FinishedEvaluation, facts, find_runs, names
@@ -29,12 +31,16 @@ from dgr_lightning.report.comparison import HEADLINE, Compared, Comparison, Diff
 from dgr_lightning.report.comparison_page import write_page
 from dgr_lightning.scoring.judge import JUDGES
 from dgr_lightning.statistics.intervals import Estimate, macro, rate
-from dgr_lightning.tasks.metrics import KINDS
+from dgr_lightning.statistics.paired import adjusted
+from dgr_lightning.tasks.metrics import KINDS, Kind
 
 PAGE, PAIRS, DETAILS = "comparison.html", "comparison.json", "details.json"
 
 _SAME_SUBJECT = ("evaluation.name", "evaluation.tasks", "evaluation.limit")
 """Keys of an evaluation that choose problems: which ones two runs have in common is counted, not guessed from these."""
+
+_ADJUSTMENT = "holm"
+"""It bounds the chance of a single false mark among all the differences of a comparison, whatever their dependence."""
 
 Outcomes = Mapping[str, TaskOutcomes]
 """Task → what the outputs of a model count as."""
@@ -85,7 +91,7 @@ def comparison(runs: Sequence[FinishedEvaluation]) -> Comparison:
         )
     judges = dict.fromkeys(run.config["judge"]["name"] for run in runs)
     notes = [JUDGES.get(judge).note for judge in judges if any(one.judge == judge for one in differences)]
-    return Comparison(models, differences, skipped, list(dict.fromkeys(warnings)), notes)
+    return Comparison(models, _adjusted(differences), skipped, list(dict.fromkeys(warnings)), notes, _ADJUSTMENT.capitalize())
 
 
 def _outcomes(run: FinishedEvaluation) -> Outcomes:
@@ -140,7 +146,8 @@ def _differences(a: Compared, b: Compared, paired: Mapping[str, PairedTask]) -> 
 
 def _difference(a: Compared, b: Compared, task: str, metric: str, paired: Sequence[PairedTask]) -> Difference:
     ups, downs = zip(*(changes(one) for one in paired), strict=True)
-    sides = [macro([rate(outcomes) for outcomes in side]) for side in ([one.a for one in paired], [one.b for one in paired])]
+    first, second = ([one.a for one in paired], [one.b for one in paired])
+    found, p = difference(paired)
     return Difference(
         a=a.letter,
         b=b.letter,
@@ -148,10 +155,27 @@ def _difference(a: Compared, b: Compared, task: str, metric: str, paired: Sequen
         kind=paired[0].kind,
         metric=metric,
         judge=paired[0].judge,
-        rates=(sides[0], sides[1]),
-        difference=paired_difference(paired),
+        rates=(_mean(first), _mean(second)),
+        difference=found,
+        p=p,
         changed=(sum(ups), sum(downs)),
     )
+
+
+def _mean(outcomes: Sequence[Mapping[str, Sequence[bool]]]) -> Estimate:
+    return macro([rate(list(of_task.values())) for of_task in outcomes])
+
+
+def _adjusted(differences: Sequence[Difference]) -> list[Difference]:
+    """Returns the differences with p-values adjusted for their number; the headline of a single task is no second test."""
+    tasks = Counter((one.a, one.b, one.kind) for one in differences if one.task != HEADLINE)
+
+    def test_of(one: Difference) -> tuple[str, str, Kind, bool | str]:
+        return one.a, one.b, one.kind, tasks[one.a, one.b, one.kind] == 1 or one.task
+
+    tests = {test_of(one): one.p for one in differences}
+    together = dict(zip(tests, adjusted(list(tests.values()), _ADJUSTMENT), strict=True))
+    return [replace(one, adjusted=together[test_of(one)]) for one in differences]
 
 
 # --- Warnings -------------------------------------------------------------------------------------------------------------
