@@ -25,6 +25,7 @@ from dgr_lightning.errors import UserError
 from dgr_lightning.file_locks import require_file_locks
 from dgr_lightning.files import exists, local_path
 from dgr_lightning.installation import script_name
+from dgr_lightning.models.adapter_folder import is_adapter
 from dgr_lightning.models.folder import ADAPTER_CONFIG
 from dgr_lightning.pipeline.place import Place
 
@@ -66,7 +67,7 @@ def run(main: Main, line: CommandLine, arguments: Sequence[str]) -> int:
     _check(line)
     models = [named(given, line.folders) for given in line.models]
     shared = [argument for argument in arguments if argument.lstrip("+").partition("=")[0] != _KEY]
-    lines = [read_command_line([*shared, *model.overrides], "evaluate") for model in models]
+    lines = [read_command_line([*_without_base(shared, model), *model.overrides], "evaluate") for model in models]
     configs = [compose_line(one, "evaluate") for one in lines]
     require_file_locks()
     directories: dict[str, str] = {}
@@ -125,6 +126,13 @@ def named(given: str, folders: tuple[Path, ...]) -> Named:
         f"{_KEY}: {given} is no folder here (looked in {Path.cwd()}), no id on the hub (owner/name), and none of "
         f"{', '.join(choices('model', folders))}."
     )
+
+
+def _without_base(arguments: Sequence[str], model: Named) -> list[str]:
+    """Returns the arguments that a model reads: model.base is for the adapters among them alone."""
+    if is_adapter(local_path(model.given)):
+        return list(arguments)
+    return [argument for argument in arguments if argument.lstrip("+").partition("=")[0] != "model.base"]
 
 
 def _is_training(path: Path) -> bool:

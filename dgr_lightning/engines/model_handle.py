@@ -10,6 +10,7 @@ from dgr_lightning.config import Config
 from dgr_lightning.files import read_json
 from dgr_lightning.hashes import content_hash
 from dgr_lightning.micro.build import GROWN
+from dgr_lightning.models.folder import MERGED
 from dgr_lightning.models.model_hash import model_hash
 
 if TYPE_CHECKING:
@@ -36,10 +37,14 @@ class ModelHandle:
 
     @cached_property
     def identity_hash(self) -> str:
-        """What the run hash holds of the model: the recipe where this machine grew it, else its content.
+        """What the run hash holds of the model: the recipe where this machine grew it, adapter and base where it added the one
+        to the other, else its content.
 
-        Another machine grows other weights from the same recipe, and the same command is still the same run.
+        Another machine grows other weights from the same recipe, and may round a sum otherwise; the same command is still the
+        same run.
         """
+        if (self.folder / MERGED).exists():
+            return content_hash(read_json(self.folder / MERGED))
         if self._cfg.model.recipe is not None and self._cfg.model.path is None and (self.folder / GROWN).exists():
             return content_hash(read_json(self.folder / GROWN))
         return self.model_hash
