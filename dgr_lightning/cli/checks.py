@@ -21,6 +21,7 @@ from dgr_lightning.files import check_plain, exists, local_path
 from dgr_lightning.installation import script_name
 from dgr_lightning.models.adapter_folder import base_of, check_adapter, is_adapter
 from dgr_lightning.models.folder import ADAPTER_CONFIG
+from dgr_lightning.pipeline.served_model import is_served
 from dgr_lightning.training.optimizer import OPTIMIZERS
 
 _EXAMPLES = {"bases": "[0,1,2,3,4]", "seeds": "[1,2]", "lrs": "[5e-4,1e-3,2e-3]", "precisions": "[bf16,fp32]"}
@@ -178,7 +179,8 @@ def _check_model(cfg: Config, command: str) -> None:
             )
         if command == "evaluate" and is_adapter(path):
             return _check_adapter(path, model)
-        _check_folder("model.path", model.path, weights=not cfg.plan)
+        served = command == "evaluate" and is_served(cfg)
+        _check_folder("model.path", model.path, weights=not (cfg.plan or served))
     elif model.recipe is None and model.hub_id is None:
         raise UserError("model=local: name the model with model.path=<Hugging Face folder> or model.hub_id=<owner/name>.")
 

@@ -12,6 +12,7 @@ from dgr_lightning.errors import UserError
 from dgr_lightning.files import local_path
 from dgr_lightning.models.adapter_folder import base_of, is_adapter
 from dgr_lightning.models.hub import model_available, unreachable
+from dgr_lightning.pipeline.served_model import is_served
 
 
 def require(cfg: Config, command: str) -> None:
@@ -23,7 +24,7 @@ def require(cfg: Config, command: str) -> None:
     model = cfg.model
     if command != "evaluate":
         require_sources(cfg)
-    elif model.hub_id is not None and not model_available(model.hub_id, model.revision):
+    elif model.hub_id is not None and not model_available(model.hub_id, model.revision, weights=not is_served(cfg)):
         raise UserError(
             f"{unreachable()}, and model {model.hub_id} is not in the local cache. Use a local copy: "
             "model.path=<folder with config.json, *.safetensors and tokenizer>."

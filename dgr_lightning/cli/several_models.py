@@ -69,6 +69,11 @@ def run(main: Main, line: CommandLine, arguments: Sequence[str]) -> int:
     shared = [argument for argument in arguments if argument.lstrip("+").partition("=")[0] != _KEY]
     lines = [read_command_line([*_without_base(shared, model), *model.overrides], "evaluate") for model in models]
     configs = [compose_line(one, "evaluate") for one in lines]
+    if configs[0].engine.name == "server":
+        raise UserError(
+            f"{_KEY}=[{','.join(line.models)}] with engine=server: a server is one model. Measure one at a time, each with its "
+            f"engine.url, then compare the runs: {script_name('compare')} RUN RUN."
+        )
     require_file_locks()
     directories: dict[str, str] = {}
     failures: list[tuple[str, BaseException]] = []

@@ -87,6 +87,11 @@ def check_folder(folder: Path, named: str, *, weights: bool = True) -> None:
         raise UserError(f"{named}: no tokenizer ({', '.join(TOKENIZERS)}). Copy its files from the model's repository.")
 
 
+def has_weights(folder: Path) -> bool:
+    """Whether a folder holds weights, or an index of them; False for one with config and tokenizer alone."""
+    return any(exists(folder / name) for name in (WEIGHTS, INDEX)) or any(folder.glob("*.bin"))
+
+
 def check_unquantised(folder: Path) -> None:
     """Checks that a model's weights are not quantised, so that training can start from them.
 

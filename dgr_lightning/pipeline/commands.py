@@ -40,7 +40,7 @@ from dgr_lightning.pipeline.engine_stages import (
 )
 from dgr_lightning.pipeline.execution import Record, Stage, execute
 from dgr_lightning.pipeline.identity import evaluation_hash, identify
-from dgr_lightning.pipeline.locate_model import locate
+from dgr_lightning.pipeline.locate_model import locate, subject
 from dgr_lightning.pipeline.measurements import Measured, divergence_hash, shift_hash
 from dgr_lightning.pipeline.memory_check import PlannedMemory
 from dgr_lightning.pipeline.overlap import load_sources, measured_hashes, measured_prompts, overlap
@@ -136,8 +136,8 @@ def refine(cfg: Config, place: Place) -> None:
 
 
 def evaluate(cfg: Config, place: Place) -> None:
-    """Measures one model: any Hugging Face folder."""
-    with ModelHandle(locate(cfg.model), cfg) as model, _open(cfg, model, place, "evaluate") as run:
+    """Measures one model: any Hugging Face folder, an adapter on its base, or what a server serves."""
+    with subject(cfg) as model, _open(cfg, model, place, "evaluate") as run:
         if run.done:
             return _show_finished(run, cfg, place)
         _announce(run, cfg, model)

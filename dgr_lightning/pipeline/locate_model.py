@@ -8,12 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from dgr_lightning.cache import cache_dir
-from dgr_lightning.config import ModelConfig
+from dgr_lightning.config import Config, ModelConfig
 from dgr_lightning.distributed.devices import resolve_precision
+from dgr_lightning.engines.model_handle import ModelHandle
 from dgr_lightning.errors import UserError
 from dgr_lightning.models.adapter_folder import base_of, check_adapter, is_adapter
 from dgr_lightning.models.folder import check_folder, check_unquantised
 from dgr_lightning.models.hub import fetch_model
+from dgr_lightning.pipeline.served_model import is_served
 
 
 def locate(model: ModelConfig) -> Path:
@@ -33,6 +35,16 @@ def locate(model: ModelConfig) -> Path:
 
         return provide(model.seed, model.grow, cache_dir(), resolve_precision("auto", "cpu"))
     return fetch_model(_hub_id(model), model.revision, with_code=model.trust_remote_code)
+
+
+def subject(cfg: Config) -> ModelHandle:
+    """Returns the model that an evaluation measures.
+
+    Raises:
+        UserError: as `locate`.
+    """
+    served = is_served(cfg)
+    return ModelHandle(locate_tokenizer(cfg.model) if served else locate(cfg.model), cfg, served)
 
 
 def locate_tokenizer(model: ModelConfig) -> Path:
