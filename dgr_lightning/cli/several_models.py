@@ -66,6 +66,8 @@ def run(main: Main, line: CommandLine, arguments: Sequence[str]) -> int:
     """
     _check(line)
     models = [named(given, line.folders) for given in line.models]
+    if "model.base" in line.given and not any(is_adapter(local_path(model.given)) for model in models):
+        raise UserError(f"model.base=… belongs to adapters, and none of the models is one ({ADAPTER_CONFIG}); leave it out.")
     shared = [argument for argument in arguments if argument.lstrip("+").partition("=")[0] != _KEY]
     lines = [read_command_line([*_without_base(shared, model), *model.overrides], "evaluate") for model in models]
     configs = [compose_line(one, "evaluate") for one in lines]
@@ -171,6 +173,10 @@ def _measured(main: Main, model: Named, cfg: Config) -> str:
     if model.training is not None and not cfg.overwrite and tuned_is_measured(model.training, cfg):
         say(f"{escape(str(model.training))} has measured its tuned model in this way; its outputs are taken.")
         return str(model.training)
+    return _run(main, cfg)
+
+
+def _run(main: Main, cfg: Config) -> str:
     place = Place()
     main(cfg, place)
     assert place.directory is not None, "an evaluation opens its directory"

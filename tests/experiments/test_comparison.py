@@ -96,13 +96,14 @@ def test_other_budgets_are_a_warning_and_other_prompts_are_not_paired(tmp_path):
     runs = [write_run(tmp_path / "a", WHOLE, evaluation__max_new_tokens=100, evaluation__temperature=0.0)]
     runs += [write_run(tmp_path / "b", SAFER, evaluation__max_new_tokens=200, capped=True)]
     found = compare(list(map(str, runs)), tmp_path / "out")
-    assert "A and B were not measured alike: evaluation.temperature is 0.0 and 0.6; evaluation.max_new_tokens is 100 and 200." in (
-        found.warnings
+    assert (
+        "A and B were not measured alike: evaluation.temperature is 0.0 and 0.6; evaluation.max_new_tokens is 100 and 200."
+        in (found.warnings)
     )
     capped = "gsm8k: 0.0 % of the outputs of A and 100.0 % of those of B ran into the token budget; part of their difference"
     assert any(warning.startswith(capped) for warning in found.warnings)
     runs[1] = write_run(tmp_path / "c", SAFER, prompt="another prompt")
-    with pytest.raises(UserError, match="Nothing to compare: .*gsm8k: the prompts of all 40 common problems differ"):
+    with pytest.raises(UserError, match=r"Nothing to compare: .*gsm8k: the prompts of all 40 common problems differ"):
         compare(list(map(str, runs)), tmp_path / "out")
 
 

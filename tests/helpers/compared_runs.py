@@ -52,7 +52,10 @@ def _write(folder: Path, subjects: Mapping[str, Verdicts], prompt: str, capped: 
             ]
             write_jsonl(outputs_file(folder, subject, task), rows)
             own = rate([[outcome] for outcome in outcomes if outcome is not None])
-            parts.setdefault(subject, {})[task] = {KINDS[KIND_OF[task]].metric: own, "cap_hit_rate": rate([[capped]] * len(rows))}
+            parts.setdefault(subject, {})[task] = {
+                KINDS[KIND_OF[task]].metric: own,
+                "cap_hit_rate": rate([[capped]] * len(rows)),
+            }
     if "tuned" in subjects:
         parts["tax"] = {"points": Estimate(1.0, -1.0, 3.0, 40), "relative_percent": Estimate(2.0, -2.0, 6.0, 40)}
     write_text(folder / "config.yaml", yaml.safe_dump(asdict(cfg)))

@@ -1,4 +1,4 @@
-"""A server with OpenAI's completions interface over a model folder, greedy, one request at a time: what `vllm serve` is to a run."""
+"""A server with OpenAI's completions interface over a model folder, greedy, one request at a time, as `vllm serve` is to a run."""
 
 import json
 import threading
