@@ -1,4 +1,4 @@
-"""A server with OpenAI's completions interface over a model folder, greedy, one request at a time, as `vllm serve` is to a run."""
+"""A server with OpenAI's completions interface over a model folder, greedy, one request at a time: it stands in for vLLM."""
 
 import json
 import threading
