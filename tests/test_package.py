@@ -120,7 +120,16 @@ def test_the_sdist_holds_what_a_checkout_needs_to_run_and_be_tested(dist):
     (path,) = dist.glob("*.tar.gz")
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"train.py", "refine.py", "evaluate.py", "compare.py", "requirements.txt", "Makefile", "README.md", "LICENSE"} <= names
+    assert {
+        "train.py",
+        "refine.py",
+        "evaluate.py",
+        "compare.py",
+        "requirements.txt",
+        "Makefile",
+        "README.md",
+        "LICENSE",
+    } <= names
     assert {"conf/train.yaml", "tests/conftest.py", "benchmarks/large_set.py", "docs/headline.json"} <= names
     assert not any(name.startswith((".venv", "shared", "runs")) for name in names)
 

@@ -90,6 +90,17 @@ class FinishedEvaluation:
         }
         return {task: {metric: one for metric, one in metrics.items() if one is not None} for task, metrics in found.items()}
 
+    @cached_property
+    def kinds(self) -> dict[str, str]:
+        """Task → name of its kind, of the tasks that were measured, as their outputs say it."""
+        found = {task: next(self.samples.stream(task), None) for task in self.samples}
+        return {task: str(sample["kind"]) for task, sample in found.items() if sample is not None}
+
+    def judges(self, task: str) -> dict[str, str]:
+        """Returns metric → judge of a task's rates: the one that the summary names beside a rate, else the run's."""
+        metrics = self.summary[self.subject]["tasks"][task]
+        return {metric: str((record or {}).get("judge") or self.config["judge"]["name"]) for metric, record in metrics.items()}
+
     @property
     def samples(self) -> Samples:
         """The outputs of the model, on the tasks of the summary."""

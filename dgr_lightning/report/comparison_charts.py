@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+from dgr_lightning.evaluation.pairing import HARM, TRACE_HARM
 from dgr_lightning.report import svg
 from dgr_lightning.report.comparison import HEADLINE, Comparison
 from dgr_lightning.report.estimates import percent, signed
 from dgr_lightning.report.forest import Mark, Row, difference_axis, forest
-from dgr_lightning.report.lines import TITLES
 from dgr_lightning.statistics.intervals import Estimate
 
 _UNDEFINED = Estimate(None, None, None, 0)
-_RATE_TITLES = {"reasoning": "Reasoning accuracy", "harmful": "Refusal of harmful", "benign": "Over-refusal of benign"}
+_TITLES = {
+    "accuracy": "Reasoning accuracy",
+    "refusal_rate": "Refusal of harmful",
+    "over_refusal_rate": "Over-refusal of benign",
+    HARM: "Harmful answers",
+    TRACE_HARM: "Harmful traces",
+}
 
 
 def rate_charts(found: Comparison) -> dict[str, str]:
-    """Returns kind → chart of the models' rates, a row a task and the headline above them."""
+    """Returns metric → chart of the models' rates, a row a task and the headline above them."""
     charts = {}
-    for kind, tasks in found.tasks().items():
+    for measure, tasks in found.tasks().items():
         rows = []
-        if any(kind.name in model.headline for model in found.models) and len(tasks) > 1:
-            rows.append(_row(found, "mean", [model.headline.get(kind.name, _UNDEFINED) for model in found.models], True))
+        if any(measure.metric in model.headline for model in found.models) and len(tasks) > 1:
+            heads = [model.headline.get(measure.metric, _UNDEFINED) for model in found.models]
+            rows.append(_row(found, "mean", heads, True))
         for task in tasks:
-            own = [model.estimates.get(task, {}).get(kind.metric, _UNDEFINED) for model in found.models]
+            own = [model.estimates.get(task, {}).get(measure.metric, _UNDEFINED) for model in found.models]
             rows.append(_row(found, task, own, False))
-        charts[kind.name] = forest(_RATE_TITLES[kind.name], rows, svg.rate_axis(""))
+        charts[measure.metric] = forest(_TITLES[measure.metric], rows, svg.rate_axis(""))
     return charts
 
 
@@ -41,7 +48,7 @@ def forest_charts(found: Comparison) -> dict[tuple[str, str], str]:
     for (a, b), differences in found.pairs().items():
         rows = [
             Row(
-                TITLES[one.kind.name] if one.task == HEADLINE else one.task,
+                one.title,
                 [Mark(one.difference, f"{one.title}: {signed(one.difference)} points", 0, not one.is_significant)],
                 one.task == HEADLINE,
             )

@@ -56,7 +56,7 @@ def test_details_hold_what_the_pairs_have_no_place_for(two, tmp_path):
 
 
 def test_p_values_are_adjusted_for_all_that_is_shown_and_the_headline_of_one_task_is_no_second_test(two, tmp_path):
-    differences = {(one.task, one.kind.name): one for one in compare(two, tmp_path / "out").differences}
+    differences = {(one.task, one.measure.kind.name): one for one in compare(two, tmp_path / "out").differences}
     # Five tests: two reasoning tasks and their mean, one harmful task, one benign task.
     refusal = differences["strongreject", "harmful"]
     assert refusal.adjusted == differences["headline", "harmful"].adjusted == pytest.approx(5 * refusal.p)
@@ -67,14 +67,14 @@ def test_p_values_are_adjusted_for_all_that_is_shown_and_the_headline_of_one_tas
 def test_figures_lie_beside_the_page(two, tmp_path):
     compare(two, tmp_path / "out")
     files = sorted(file.name for file in (tmp_path / "out" / "figures").iterdir())
-    assert files == ["benign.svg", "difference-A-B.svg", "harmful.svg", "reasoning.svg"]
+    assert files == ["accuracy.svg", "difference-A-B.svg", "over_refusal_rate.svg", "refusal_rate.svg"]
 
 
 def test_tasks_that_a_run_has_not_are_left_out_and_named(tmp_path):
     runs = [write_run(tmp_path / "a", WHOLE), write_run(tmp_path / "b", {"gsm8k": RIGHT, "xstest": WRONG})]
     found = compare(list(map(str, runs)), tmp_path / "out")
     assert {one.task for one in found.differences} == {"headline", "gsm8k", "xstest"}
-    assert found.models[0].headline["reasoning"].value == 0.5  # of gsm8k alone, as math500 is not common
+    assert found.models[0].headline["accuracy"].value == 0.5  # of gsm8k alone, as math500 is not common
     (warning,) = found.warnings
     assert warning == (
         "Not in the headlines, because not every model was measured on it: math500 (not measured: B); "

@@ -50,7 +50,7 @@ def test_the_page_shows_rates_differences_and_what_was_left_out(compared):
 
 def test_every_figure_is_an_svg_file_that_stands_alone(compared):
     files = sorted((compared[1] / "figures").iterdir())
-    assert [file.name for file in files] == ["benign.svg", "difference-A-B.svg", "harmful.svg", "reasoning.svg"]
+    assert [file.name for file in files] == ["accuracy.svg", "difference-A-B.svg", "over_refusal_rate.svg", "refusal_rate.svg"]
     for file in files:
         root = ElementTree.fromstring(file.read_text())
         assert root.tag == "{http://www.w3.org/2000/svg}svg" and root.find("{*}style") is not None
