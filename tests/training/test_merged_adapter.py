@@ -56,6 +56,21 @@ def test_the_whole_model_is_base_plus_scaled_product_and_made_once(adapter, monk
     assert merged(adapter, SHIPPED, "model.path=a") == folder
 
 
+@pytest.mark.parametrize("variant", [{"use_rslora": True}, {"use_dora": True}, {"modules_to_save": ["norm"]}])
+def test_the_whole_model_says_what_peft_says_of_base_and_adapter(variant, tmp_path):
+    torch.manual_seed(1)
+    shape = LoraConfig(r=4, target_modules=["q_proj", "up_proj"], init_lora_weights=False, **variant)
+    wrapped = get_peft_model(load_model(SHIPPED, "fp32", "cpu"), shape).eval()
+    wrapped.save_pretrained(tmp_path / "saved")
+    folder = merged(tmp_path / "saved", SHIPPED, "a")
+    ids = torch.arange(3, 23)[None]
+    with torch.no_grad():
+        expected, base = wrapped(ids).logits, load_model(SHIPPED, "fp32", "cpu")(ids).logits
+        found = load_model(folder, "fp32", "cpu")(ids).logits
+    rounding = (found - expected).abs().max()
+    assert rounding < 0.02 * (base - expected).abs().max()  # weights are rounded to bf16, outputs are not the base's
+
+
 def test_a_run_identifies_it_by_adapter_and_base(adapter):
     folder = merged(adapter, SHIPPED, "a")
     handle = ModelHandle(folder, Config())
