@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,8 @@ def run(main: Main, line: CommandLine, arguments: Sequence[str]) -> int:
     Raises:
         UserError: a model cannot be found, or the command line does not go with several; nothing was evaluated then.
     """
+    from dgr_lightning.console import silence
+
     _check(line)
     models = [named(given, line.folders) for given in line.models]
     if "model.base" in line.given and not any(is_adapter(local_path(model.given)) for model in models):
@@ -77,12 +80,14 @@ def run(main: Main, line: CommandLine, arguments: Sequence[str]) -> int:
             f"engine.url, then compare the runs: {script_name('compare')} RUN RUN."
         )
     require_file_locks()
+    for number, (own, cfg) in enumerate(zip(lines, configs, strict=True)):
+        with silence() if number else nullcontext():  # what the first one is told holds for all
+            resolve(cfg, "evaluate", own.given)
     directories: dict[str, str] = {}
     failures: list[tuple[str, BaseException]] = []
-    for number, (model, own, cfg) in enumerate(zip(models, lines, configs, strict=True), start=1):
+    for number, (model, cfg) in enumerate(zip(models, configs, strict=True), start=1):
         _announce(number, len(models), model)
         try:
-            resolve(cfg, "evaluate", own.given)
             directories[model.given] = _measured(main, model, cfg)
         except NO_FAILURES:
             raise
@@ -203,4 +208,5 @@ def _announce(number: int, count: int, model: Named) -> None:
 def _show_failures(failures: Sequence[tuple[str, BaseException]], count: int) -> None:
     if failures:
         lines = "".join(f"\n  {given}: {in_short(error)}" for given, error in failures)
-        show_error(f"{len(failures)} of {count} models could not be measured; the others are done.{lines}")
+        others = "; the others are done" if len(failures) < count else ""
+        show_error(f"{len(failures)} of {count} models could not be measured{others}.{lines}")

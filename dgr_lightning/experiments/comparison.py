@@ -26,11 +26,12 @@ from dgr_lightning.evaluation.pairing import (
     pair_task,
     read_outcomes,
 )
+from dgr_lightning.evaluation.subjects import outputs_file
 from dgr_lightning.experiments.finished_evaluations import FinishedEvaluation, facts, find_runs, names
 from dgr_lightning.files import exists, local_path, write_json
 from dgr_lightning.hashes import content_hash
 from dgr_lightning.report.comparison import HEADLINE, Compared, Comparison, Difference, Skipped
-from dgr_lightning.report.comparison_page import write_page
+from dgr_lightning.report.comparison_page import FIGURES, write_page
 from dgr_lightning.scoring.judge import JUDGES
 from dgr_lightning.statistics.intervals import Estimate, macro, rate
 from dgr_lightning.statistics.paired import adjusted
@@ -61,6 +62,7 @@ def compare(given: Sequence[str], out: Path) -> Comparison:
     runs = find_runs(given)
     _check_out(out)
     found = comparison(runs)
+    _clear(out)
     write_page(found, out / PAGE)
     write_json(out / DETAILS, found.details())
     write_json(out / PAIRS, found.to_json())
@@ -79,6 +81,8 @@ def comparison(runs: Sequence[FinishedEvaluation]) -> Comparison:
         for task in (task for task in outcomes[first] if task in outcomes[second]):
             paired[task], left_out = pair_task(outcomes[first][task], outcomes[second][task])
             skipped += [Skipped(a.letter, b.letter, task, why) for why in left_out]
+        gone = [task for task in a.estimates if task in b.estimates and task not in paired]
+        skipped += [Skipped(a.letter, b.letter, task, "the outputs of one of them are not on disk") for task in gone]
         differences += _differences(a, b, paired)
         warnings += _pair_warnings((runs[first], runs[second]), (a, b), (outcomes[first], outcomes[second]), paired)
     if not differences:
@@ -93,7 +97,13 @@ def comparison(runs: Sequence[FinishedEvaluation]) -> Comparison:
 
 def _outcomes(run: FinishedEvaluation) -> Outcomes:
     """Reads what every output of a run's model counts as."""
-    found = {task: read_outcomes(run.samples.stream(task), run.judges(task)) for task in run.samples}
+    found = {}
+    for task in run.samples:
+        try:
+            found[task] = read_outcomes(run.samples.stream(task), run.judges(task))
+        except (KeyError, TypeError, AttributeError) as error:
+            file = outputs_file(run.directory, run.subject, task)
+            raise UserError(f"{file}: a line is not that of an output ({type(error).__name__} {error}).") from error
     return {task: outcomes for task, outcomes in found.items() if outcomes is not None}
 
 
@@ -256,6 +266,14 @@ def _shown(value: object) -> str:
 def default_folder(given: Sequence[str], below: Path = Path("runs")) -> Path:
     """Returns where a comparison of these run directories goes that names no folder; the same for the same runs."""
     return below / f"compare-{content_hash([str(local_path(one).resolve()) for one in given])[:12]}"
+
+
+def _clear(out: Path) -> None:
+    """Deletes what an earlier comparison left in a folder: it may have had more models, and figures that this one has not."""
+    if (out / PAIRS).exists():
+        (out / PAIRS).unlink()
+        for figure in (out / FIGURES).glob("*.svg"):
+            figure.unlink()
 
 
 def _check_out(out: Path) -> None:

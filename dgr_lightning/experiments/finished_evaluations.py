@@ -12,7 +12,7 @@ import yaml
 
 from dgr_lightning.errors import UserError
 from dgr_lightning.evaluation.samples import Samples, read_samples
-from dgr_lightning.evaluation.subjects import BASE, TUNED
+from dgr_lightning.evaluation.subjects import BASE, SUBJECTS, TUNED
 from dgr_lightning.files import exists, local_path, read_json
 from dgr_lightning.installation import script_name
 from dgr_lightning.models.folder import ADAPTER_CONFIG
@@ -175,6 +175,10 @@ def _finished(given: str) -> FinishedEvaluation:
             f"{given}: a finished refinement, which measured no model. Train on its set with {script_name('train')}, or name a "
             f"run of {script_name('train')} or {script_name('evaluate')}."
         )
+    if not all(
+        isinstance(summary[one], dict) and isinstance(summary[one].get("tasks"), dict) for one in SUBJECTS if one in summary
+    ):
+        raise UserError(f"{given}: its {SUMMARY} is not that of a run. Run its command again with overwrite=true.")
     if TUNED in summary and not (directory / "stages" / "measured.json").is_file():
         raise UserError(
             f"{given}: its models are being measured anew, or that was interrupted: its summary is of the evaluation before. "

@@ -197,3 +197,31 @@ def test_files_never_go_into_a_run_or_over_a_file(two, tmp_path):
 def test_the_folder_without_out_follows_from_the_runs(two, tmp_path):
     assert default_folder(two) == default_folder(two) != default_folder(two[::-1])
     assert default_folder(two, tmp_path).parent == tmp_path
+
+
+def test_files_of_an_earlier_comparison_of_more_models_are_gone(two, tmp_path):
+    third = str(write_run(tmp_path / "base", WHOLE))
+    compare([*two, third], tmp_path / "out")
+    assert (tmp_path / "out" / "figures" / "difference-A-C.svg").exists()
+    compare(two, tmp_path / "out")
+    assert not (tmp_path / "out" / "figures" / "difference-A-C.svg").exists()
+
+
+def test_a_task_whose_outputs_are_gone_is_named(two, tmp_path):
+    (Path(two[0]) / "evaluation" / "tuned" / "gsm8k.jsonl").unlink()
+    found = compare(two, tmp_path / "out")
+    assert [(one.task, one.why) for one in found.skipped] == [("gsm8k", "the outputs of one of them are not on disk")]
+
+
+@pytest.mark.parametrize("line", ['{"id": "a"}', "[]", '{"id": "a", "kind": "none", "prompt": "p"}'])
+def test_a_line_that_is_no_output_is_named_by_its_file(line, two, tmp_path):
+    write_text(Path(two[0]) / "evaluation" / "tuned" / "gsm8k.jsonl", line + "\n")
+    with pytest.raises(UserError, match=r"gsm8k\.jsonl"):
+        compare(two, tmp_path / "out")
+
+
+def test_a_summary_of_another_shape_is_refused(two):
+    summary = json.loads((Path(two[0]) / "summary.json").read_text())
+    write_json(Path(two[0]) / "summary.json", summary | {"tuned": []})
+    with pytest.raises(UserError, match=r"its summary.json is not that of a run"):
+        find_runs(two)
