@@ -135,6 +135,7 @@ def _models(runs: Sequence[FinishedEvaluation], outcomes: Sequence[Outcomes]) ->
                 headline={metric: one for metric, one in heads.items() if one.value is not None},
                 kinds=run.kinds,
                 tax=run.tax,
+                budget=run.budget,
                 mean_tokens={task: found.mean_tokens for task, found in own.items()},
             )
         )

@@ -112,6 +112,16 @@ class FinishedEvaluation:
         return estimate_of(_plain(self.summary["tax"]["points"])) if "tax" in self.summary else None
 
     @property
+    def budget(self) -> list[tuple[int, Estimate]]:
+        """Reasoning accuracy over smaller token budgets, from the run's budget.json; nothing in a run that has none."""
+        file = self.directory / "evaluation" / "budget.json"
+        curve = read_json(file).get("headline") if file.exists() else None
+        if curve is None or self.subject not in curve:
+            return []
+        found = zip(curve["caps"], map(estimate_of, map(_plain, curve[self.subject])), strict=True)
+        return [(int(cap), estimate) for cap, estimate in found if estimate is not None]
+
+    @property
     def origin(self) -> Mapping[str, Any]:
         """The config that tells where the model comes from: that of its training, also where it was measured later."""
         if not self.is_training and (trained := trained_by(self.config["model"].get("path"))) is not None:

@@ -40,6 +40,7 @@ class Compared:
         kinds: task → name of its kind.
         tax: safety tax of its training in points, with its 95 % interval; None: it was not trained here.
         mean_tokens: task → tokens of an output.
+        budget: (token budget, reasoning accuracy that it would have given) in rising order, as far as the run has computed it.
     """
 
     letter: str
@@ -51,6 +52,7 @@ class Compared:
     kinds: Mapping[str, str]
     tax: Estimate | None = None
     mean_tokens: Mapping[str, float] = field(default_factory=dict)
+    budget: Sequence[tuple[int, Estimate]] = ()
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dgr_lightning.report import svg
 from dgr_lightning.report.comparison import HEADLINE, Comparison
 from dgr_lightning.report.estimates import percent, signed
 from dgr_lightning.report.forest import Mark, Row, difference_axis, forest
+from dgr_lightning.report.svg import Point, Series
 from dgr_lightning.statistics.intervals import Estimate
 
 _UNDEFINED = Estimate(None, None, None, 0)
@@ -40,6 +41,31 @@ def _row(found: Comparison, name: str, estimates: list[Estimate], strong: bool) 
         for index, (model, estimate) in enumerate(zip(found.models, estimates, strict=True))
     ]
     return Row(name, marks, strong)
+
+
+def budget_chart(found: Comparison) -> str | None:
+    """Returns reasoning accuracy over smaller token budgets, a line a model; None where no two can be set side by side.
+
+    A model's curve is the mean over its reasoning tasks: models with other tasks have no place in it.
+    """
+    curves = [(index, model) for index, model in enumerate(found.models) if len(model.budget) > 1]
+    tasks = {frozenset(task for task, kind in model.kinds.items() if kind == "reasoning") for _, model in curves}
+    if len(curves) < 2 or len(tasks) > 1:
+        return None
+    lines = [
+        Series(
+            model.letter,
+            [Point(cap, one.value or 0.0, one.low, one.high) for cap, one in model.budget],
+            index % svg.NUM_COLORS,
+            "circle",
+            look="thin",
+            band=True,
+        )
+        for index, model in curves
+    ]
+    caps = sorted({cap for _, model in curves for cap, _ in model.budget})
+    axis = svg.Axis("tokens, thinking included", caps[0], caps[-1], caps[:: -(-len(caps) // 6)], log=True)
+    return svg.chart("Reasoning accuracy under smaller budgets", lines, axis, svg.rate_axis(""))
 
 
 def forest_charts(found: Comparison) -> dict[tuple[str, str], str]:

@@ -14,9 +14,10 @@ from dgr_lightning.files import write_text
 from dgr_lightning.number_format import UNDEFINED
 from dgr_lightning.report import svg
 from dgr_lightning.report.comparison import LEVEL, Compared, Comparison, title_of
-from dgr_lightning.report.comparison_charts import forest_charts, rate_charts
+from dgr_lightning.report.comparison_charts import budget_chart, forest_charts, rate_charts
 from dgr_lightning.report.forest import FOREST_STYLE, stand_alone
 from dgr_lightning.report.page import environment
+from dgr_lightning.report.svg import Series
 from dgr_lightning.statistics.intervals import Estimate
 from dgr_lightning.tasks.metrics import HEALTH
 
@@ -46,7 +47,11 @@ def write_page(found: Comparison, path: Path) -> None:
     from markupsafe import Markup
 
     rates, forests = rate_charts(found), forest_charts(found)
+    budget = budget_chart(found)
     _write_figures(found, rates, forests, path.parent / FIGURES)
+    if budget is not None:
+        legend = [Series(f"{model.letter} {model.name}", (), i % svg.NUM_COLORS) for i, model in enumerate(found.models)]
+        write_text(path.parent / FIGURES / "budget.svg", svg.picture("Token budgets", [budget], legend, columns=1))
     pages = environment()
     pages.filters |= {"mark": mark, "p_value": p_value}
     text = pages.get_template("comparison.html.jinja").render(
@@ -68,6 +73,7 @@ def write_page(found: Comparison, path: Path) -> None:
             for (a, b), differences in found.pairs().items()
         ],
         health=list(health_rows(found)),
+        budget=budget and Markup(budget),
     )
     write_text(path, text)
 

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from dgr_lightning.experiments.comparison import compare
+from dgr_lightning.files import write_json
 from dgr_lightning.report import comparison_table
 from dgr_lightning.report.comparison import Comparison
 from dgr_lightning.report.comparison_page import p_value
@@ -84,3 +85,21 @@ def test_an_interval_lies_where_the_axis_says_and_zero_in_the_middle():
 
 def test_a_small_p_value_is_not_zero():
     assert [p_value(p) for p in (None, 0.0, 0.00099, 0.001, 0.5)] == ["–", "< 0.001", "< 0.001", "0.001", "0.500"]
+
+
+def test_curves_over_token_budgets_are_shown_where_two_runs_have_them(tmp_path):
+    runs = [write_run(tmp_path / name, {"gsm8k": HALF}) for name in ("a", "b")]
+    for run, accuracy in zip(runs, (0.2, 0.4), strict=True):
+        points = [{"value": value, "low": value - 0.1, "high": value + 0.1, "n": 40} for value in (accuracy, accuracy + 0.1)]
+        write_json(run / "evaluation" / "budget.json", {"headline": {"caps": [100, 200], "base": points, "difference": []}})
+    found = compare(list(map(str, runs)), tmp_path / "out")
+    assert [[(cap, one.value) for cap, one in model.budget] for model in found.models] == [
+        [(100, 0.2), (200, pytest.approx(0.3))],
+        [(100, 0.4), (200, 0.5)],
+    ]
+    assert "Reasoning accuracy under smaller budgets" in (tmp_path / "out" / "comparison.html").read_text()
+    ElementTree.fromstring((tmp_path / "out" / "figures" / "budget.svg").read_text())
+    (runs[1] / "evaluation" / "budget.json").unlink()
+    compare(list(map(str, runs)), tmp_path / "out")
+    assert "smaller budgets" not in (tmp_path / "out" / "comparison.html").read_text()
+    assert not (tmp_path / "out" / "figures" / "budget.svg").exists()
