@@ -38,4 +38,4 @@ def test_without_a_command_an_installed_package_names_its_own(monkeypatch, start
 
 
 def test_the_scripts_of_the_checkout_have_these_names():
-    assert all((ROOT / Path(script_name(command))).is_file() for command in ("train", "refine", "evaluate"))
+    assert all((ROOT / Path(script_name(command))).is_file() for command in ("train", "refine", "evaluate", "compare"))

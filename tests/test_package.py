@@ -20,7 +20,7 @@ from tests.helpers.runs import ROOT
 
 pytestmark = pytest.mark.slow
 
-COMMANDS = ("train", "refine", "evaluate")
+COMMANDS = ("train", "refine", "evaluate")  # that take a config; dgr-compare takes directories
 SMALL = ["data.limit=8", "sft.max_steps=2", "evaluation.limit=2", "probes.every=0", "trainer.precision=fp32"]
 
 
@@ -104,6 +104,7 @@ def test_the_wheel_holds_the_package_and_conf_and_nothing_else(wheel):
         "micro/shipped/model.safetensors",
         "data/label_lists/star1-1.json",
         "report/page.html.jinja",
+        "report/comparison.html.jinja",
     ):
         assert f"dgr_lightning/{name}" in content
 
@@ -119,7 +120,16 @@ def test_the_sdist_holds_what_a_checkout_needs_to_run_and_be_tested(dist):
     (path,) = dist.glob("*.tar.gz")
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"train.py", "refine.py", "evaluate.py", "requirements.txt", "Makefile", "README.md", "LICENSE"} <= names
+    assert {
+        "train.py",
+        "refine.py",
+        "evaluate.py",
+        "compare.py",
+        "requirements.txt",
+        "Makefile",
+        "README.md",
+        "LICENSE",
+    } <= names
     assert {"conf/train.yaml", "tests/conftest.py", "benchmarks/large_set.py", "docs/headline.json"} <= names
     assert not any(name.startswith((".venv", "shared", "runs")) for name in names)
 
@@ -164,6 +174,18 @@ def test_the_installed_commands_train_the_miniature_measure_it_and_refine_its_se
     environment = os.environ | {"DGR_CACHE": str(installed.cache), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     again = subprocess.run(script, env=environment, capture_output=True, text=True, check=True).stdout
     assert "training:" not in again
+
+
+def test_the_installed_comparison_says_what_it_takes_and_compares(installed):
+    assert installed.output("dgr-compare", "--version") == f"dgr-lightning {dgr_lightning.__version__}\n"
+    page = installed.output("dgr-compare", "--help")
+    assert "dgr-compare RUN RUN … [out=FOLDER]" in page and "dgr-evaluate 'models=[A,B]'" in page
+    installed.output("dgr-evaluate", "models=[micro,trained]", "evaluation.limit=2", "name=both")
+    runs = sorted(path.parent.name for path in installed.cwd.glob("runs/both/evaluate-*/summary.json"))
+    done = installed.run("dgr-compare", f"runs/both/{runs[0]}", "out=compared")
+    assert done.returncode == 2 and done.stderr.startswith("error: dgr-compare: one run is named")
+    installed.output("dgr-compare", f"runs/both/{runs[0]}", "trained", "out=compared")
+    assert json.loads((installed.cwd / "compared" / "comparison.json").read_text())["pairs"]
 
 
 def test_a_study_sweeps_the_installed_package(installed):

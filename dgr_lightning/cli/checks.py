@@ -13,12 +13,15 @@ from pathlib import Path
 from dgr_lightning.cli.hints import refuse_run
 from dgr_lightning.cli.mixture import check_mixture
 from dgr_lightning.cli.names import check_names
-from dgr_lightning.config import LAYER_RANGE, Config, FieldsConfig, JudgeConfig, TrainerConfig
+from dgr_lightning.config import LAYER_RANGE, Config, FieldsConfig, JudgeConfig, ModelConfig, TrainerConfig
 from dgr_lightning.distributed import device_table, torchrun
 from dgr_lightning.errors import UserError
 from dgr_lightning.example import LABELS
 from dgr_lightning.files import check_plain, exists, local_path
 from dgr_lightning.installation import script_name
+from dgr_lightning.models.adapter_folder import base_of, check_adapter, is_adapter
+from dgr_lightning.models.folder import ADAPTER_CONFIG
+from dgr_lightning.pipeline.served_model import is_served
 from dgr_lightning.training.optimizer import OPTIMIZERS
 
 _EXAMPLES = {"bases": "[0,1,2,3,4]", "seeds": "[1,2]", "lrs": "[5e-4,1e-3,2e-3]", "precisions": "[bf16,fp32]"}
@@ -65,7 +68,7 @@ def check(cfg: Config, command: str) -> None:
         reading = f"{script_name('train')} or {script_name('refine')}"
         raise UserError(f"plan=true: {script_name('evaluate')} reads no source set; give it to {reading}.")
     _check_checkpoints(cfg, command)
-    _check_model(cfg)
+    _check_model(cfg, command)
     _check_device_name(cfg.trainer.device_name)
     check_devices(cfg.trainer, planned=cfg.plan)
     from dgr_lightning.engines.registry import check_engine
@@ -175,20 +178,40 @@ def _check_selection(cfg: Config) -> None:
         raise UserError(f"sft.select={cfg.sft.select}: no curve of this run's probes. There are: {there}.")
 
 
-def _check_model(cfg: Config) -> None:
+def _check_model(cfg: Config, command: str) -> None:
     from dgr_lightning.models.thinking import check_marks
 
     model = cfg.model
     check_marks(model.chat_style, model.think_marks)
+    if model.base is not None and not (command == "evaluate" and model.path is not None and is_adapter(local_path(model.path))):
+        raise UserError(
+            f"model.base={model.base}: only an adapter has a base; {script_name('evaluate')} takes one with model.path=<folder "
+            f"that holds {ADAPTER_CONFIG}>."
+        )
     if model.path is not None:
         path = local_path(model.path)
         if not exists(path) and re.fullmatch(r"[\w.-]+/[\w.-]+", model.path):
             raise UserError(
                 f"model.path={model.path}: there is no such folder. For a model on the hub: model.hub_id={model.path}."
             )
-        _check_folder("model.path", model.path, weights=not cfg.plan)
+        if command == "evaluate" and is_adapter(path):
+            return _check_adapter(path, model)
+        served = command == "evaluate" and is_served(cfg)
+        _check_folder("model.path", model.path, weights=not (cfg.plan or served))
     elif model.recipe is None and model.hub_id is None:
         raise UserError("model=local: name the model with model.path=<Hugging Face folder> or model.hub_id=<owner/name>.")
+
+
+def _check_adapter(path: Path, model: ModelConfig) -> None:
+    from dgr_lightning.models.folder import check_folder
+
+    named = f"model.path={model.path}"
+    check_adapter(path, named)
+    base = base_of(path, model.base, named)
+    if base.folder is not None:
+        check_folder(base.folder, f"{named}: its base {base.folder}")
+    if find_spec("peft") is None:
+        raise UserError(f"{named}: an adapter, and peft is not installed. pip install -r requirements.txt brings it.")
 
 
 def check_devices(trainer: TrainerConfig, *, planned: bool = False) -> None:

@@ -41,6 +41,15 @@ _EXAMPLES = {
     "evaluate": (
         ("python evaluate.py model.path=runs/dgr/<run>/model", "what a run has trained"),
         ("python evaluate.py model=qwen3-4b evaluation.limit=50", "a hub model, 50 problems a task"),
+        ("python evaluate.py model.path=<adapter> model.base=<folder or id on the hub>", "an adapter on its base"),
+        (
+            "python evaluate.py engine=server engine.url=http://127.0.0.1:8000/v1 model.hub_id=Qwen/Qwen3-4B",
+            "what a server serves; config and tokenizer alone are fetched",
+        ),
+        (
+            "python evaluate.py 'models=[runs/dgr/<run>,runs/dgr/<other run>,qwen3-4b]'",
+            "several models, each in a run of its own, and a comparison of every pair; compare.py compares finished runs",
+        ),
     ),
 }
 _FLAGS = (

@@ -282,6 +282,8 @@ def _implied(parsed: list[Any], command: str, given: frozenset[str], folders: tu
         decided |= {"data"}
     for group in ("model", "data"):
         sources = [key for key in (f"{group}.path", f"{group}.hub_id") if key in given]
+        if sources and f"{group}.base" in given:  # an adapter speaks the language of its base
+            sources = [f"{group}.base"]
         if group not in groups(command) or group in decided or not sources:
             continue
         values = [value for key in sources for value in _values(by_key[key]) if value is not None]

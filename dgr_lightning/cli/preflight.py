@@ -9,7 +9,10 @@ from dgr_lightning.config import Config, JudgeConfig
 from dgr_lightning.console import say
 from dgr_lightning.data.hub import dataset_available
 from dgr_lightning.errors import UserError
+from dgr_lightning.files import local_path
+from dgr_lightning.models.adapter_folder import base_of, is_adapter
 from dgr_lightning.models.hub import model_available, unreachable
+from dgr_lightning.pipeline.served_model import is_served
 
 
 def require(cfg: Config, command: str) -> None:
@@ -21,11 +24,18 @@ def require(cfg: Config, command: str) -> None:
     model = cfg.model
     if command != "evaluate":
         require_sources(cfg)
-    elif model.hub_id is not None and not model_available(model.hub_id, model.revision):
+    elif model.hub_id is not None and not model_available(model.hub_id, model.revision, weights=not is_served(cfg)):
         raise UserError(
             f"{unreachable()}, and model {model.hub_id} is not in the local cache. Use a local copy: "
             "model.path=<folder with config.json, *.safetensors and tokenizer>."
         )
+    if command == "evaluate" and model.path is not None and is_adapter(local_path(model.path)):
+        base = base_of(local_path(model.path), model.base, f"model.path={model.path}")
+        if base.hub_id is not None and not model_available(base.hub_id, base.revision):
+            raise UserError(
+                f"{unreachable()}, and {base.hub_id}, the base of the adapter, is not in the local cache. Name a local copy: "
+                "model.base=<folder with config.json, *.safetensors and tokenizer>."
+            )
     if command == "refine":
         return
     require_endpoints(cfg)

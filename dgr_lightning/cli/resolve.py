@@ -12,6 +12,7 @@ from dgr_lightning.config.keys import keys, unread_by_method, value_of
 from dgr_lightning.config.setting import AUTO
 from dgr_lightning.engines.registry import ENGINES
 from dgr_lightning.engines.spec import INSTALL_FOR_GPU
+from dgr_lightning.pipeline.served_model import is_served
 from dgr_lightning.refinement.strategy import STRATEGIES
 
 
@@ -62,6 +63,10 @@ def resolve(cfg: Config, command: str, given: frozenset[str]) -> None:
     if command == "train":
         checks.check_tuning(cfg)  # again, now that strategy and precision are known
     cfg.engine.precision = devices.resolve_precision(cfg.engine.precision, device)
+    if command == "evaluate" and is_served(cfg):
+        from dgr_lightning.engines.server import only_model
+
+        cfg.engine.served_model = only_model(cfg.engine)  # it stands for weights that are not here
     cfg.engine.name, whys["engine.name"] = resolve_engine(cfg.engine.name, device)
     if auto:
         say("auto: " + ", ".join(_told(cfg, key, whys.get(key)) for key in auto))

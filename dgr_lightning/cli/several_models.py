@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from dgr_lightning.errors import UserError
 from dgr_lightning.file_locks import require_file_locks
 from dgr_lightning.files import exists, local_path
 from dgr_lightning.installation import script_name
+from dgr_lightning.models.adapter_folder import is_adapter
 from dgr_lightning.models.folder import ADAPTER_CONFIG
 from dgr_lightning.pipeline.place import Place
 
@@ -63,18 +65,29 @@ def run(main: Main, line: CommandLine, arguments: Sequence[str]) -> int:
     Raises:
         UserError: a model cannot be found, or the command line does not go with several; nothing was evaluated then.
     """
+    from dgr_lightning.console import silence
+
     _check(line)
     models = [named(given, line.folders) for given in line.models]
+    if "model.base" in line.given and not any(is_adapter(local_path(model.given)) for model in models):
+        raise UserError(f"model.base=… belongs to adapters, and none of the models is one ({ADAPTER_CONFIG}); leave it out.")
     shared = [argument for argument in arguments if argument.lstrip("+").partition("=")[0] != _KEY]
-    lines = [read_command_line([*shared, *model.overrides], "evaluate") for model in models]
+    lines = [read_command_line([*_without_base(shared, model), *model.overrides], "evaluate") for model in models]
     configs = [compose_line(one, "evaluate") for one in lines]
+    if configs[0].engine.name == "server":
+        raise UserError(
+            f"{_KEY}=[{','.join(line.models)}] with engine=server: a server is one model. Measure one at a time, each with its "
+            f"engine.url, then compare the runs: {script_name('compare')} RUN RUN."
+        )
     require_file_locks()
+    for number, (own, cfg) in enumerate(zip(lines, configs, strict=True)):
+        with silence() if number else nullcontext():  # what the first one is told holds for all
+            resolve(cfg, "evaluate", own.given)
     directories: dict[str, str] = {}
     failures: list[tuple[str, BaseException]] = []
-    for number, (model, own, cfg) in enumerate(zip(models, lines, configs, strict=True), start=1):
+    for number, (model, cfg) in enumerate(zip(models, configs, strict=True), start=1):
         _announce(number, len(models), model)
         try:
-            resolve(cfg, "evaluate", own.given)
             directories[model.given] = _measured(main, model, cfg)
         except NO_FAILURES:
             raise
@@ -127,6 +140,13 @@ def named(given: str, folders: tuple[Path, ...]) -> Named:
     )
 
 
+def _without_base(arguments: Sequence[str], model: Named) -> list[str]:
+    """Returns the arguments that a model reads: model.base is for the adapters among them alone."""
+    if is_adapter(local_path(model.given)):
+        return list(arguments)
+    return [argument for argument in arguments if argument.lstrip("+").partition("=")[0] != "model.base"]
+
+
 def _is_training(path: Path) -> bool:
     return (path / "stages" / "train.json").is_file()
 
@@ -158,6 +178,10 @@ def _measured(main: Main, model: Named, cfg: Config) -> str:
     if model.training is not None and not cfg.overwrite and tuned_is_measured(model.training, cfg):
         say(f"{escape(str(model.training))} has measured its tuned model in this way; its outputs are taken.")
         return str(model.training)
+    return _run(main, cfg)
+
+
+def _run(main: Main, cfg: Config) -> str:
     place = Place()
     main(cfg, place)
     assert place.directory is not None, "an evaluation opens its directory"
@@ -184,4 +208,5 @@ def _announce(number: int, count: int, model: Named) -> None:
 def _show_failures(failures: Sequence[tuple[str, BaseException]], count: int) -> None:
     if failures:
         lines = "".join(f"\n  {given}: {in_short(error)}" for given, error in failures)
-        show_error(f"{len(failures)} of {count} models could not be measured; the others are done.{lines}")
+        others = "; the others are done" if len(failures) < count else ""
+        show_error(f"{len(failures)} of {count} models could not be measured{others}.{lines}")

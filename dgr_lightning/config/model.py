@@ -16,6 +16,12 @@ class ModelConfig:
     hub_id: Optional[str] = setting(None, "id on the Hugging Face hub", private=False, hashed=NEVER)
     revision: Optional[str] = setting(None, "pinned commit of hub_id", private=False, hashed=NEVER)
     path: Optional[str] = setting(None, "local Hugging Face folder to use instead of hub_id", private=True, hashed=NEVER)
+    base: Optional[str] = setting(
+        None,
+        "base of the adapter that path names, a folder or an id on the hub; null: what its adapter_config.json says",
+        private=True,
+        hashed=NEVER,
+    )
     recipe: Optional[str] = setting(
         None, "name of a model that the project grows from nothing", choices=("micro",), hashed=NEVER
     )

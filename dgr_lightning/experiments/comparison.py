@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -15,24 +16,25 @@ from pathlib import Path
 from dgr_lightning.config.keys import is_private, keys
 from dgr_lightning.errors import UserError
 from dgr_lightning.evaluation.pairing import (
+    ALL_MEASURES,
+    Measure,
     PairedTask,
     TaskOutcomes,
-    by_kind,
     capped_difference,
     changes,
     difference,
     pair_task,
     read_outcomes,
 )
+from dgr_lightning.evaluation.subjects import outputs_file
 from dgr_lightning.experiments.finished_evaluations import FinishedEvaluation, facts, find_runs, names
 from dgr_lightning.files import exists, local_path, write_json
 from dgr_lightning.hashes import content_hash
 from dgr_lightning.report.comparison import HEADLINE, Compared, Comparison, Difference, Skipped
-from dgr_lightning.report.comparison_page import write_page
+from dgr_lightning.report.comparison_page import FIGURES, write_page
 from dgr_lightning.scoring.judge import JUDGES
 from dgr_lightning.statistics.intervals import Estimate, macro, rate
 from dgr_lightning.statistics.paired import adjusted
-from dgr_lightning.tasks.metrics import KINDS, Kind
 
 PAGE, PAIRS, DETAILS = "comparison.html", "comparison.json", "details.json"
 
@@ -60,6 +62,7 @@ def compare(given: Sequence[str], out: Path) -> Comparison:
     runs = find_runs(given)
     _check_out(out)
     found = comparison(runs)
+    _clear(out)
     write_page(found, out / PAGE)
     write_json(out / DETAILS, found.details())
     write_json(out / PAIRS, found.to_json())
@@ -74,13 +77,12 @@ def comparison(runs: Sequence[FinishedEvaluation]) -> Comparison:
     skipped: list[Skipped] = []
     warnings = list(_left_out(runs, models))
     for (first, a), (second, b) in combinations(enumerate(models), 2):
-        paired: dict[str, PairedTask] = {}
+        paired: dict[str, list[PairedTask]] = {}
         for task in (task for task in outcomes[first] if task in outcomes[second]):
-            pair = pair_task(outcomes[first][task], outcomes[second][task])
-            if isinstance(pair, str):
-                skipped.append(Skipped(a.letter, b.letter, task, pair))
-            else:
-                paired[task] = pair
+            paired[task], left_out = pair_task(outcomes[first][task], outcomes[second][task])
+            skipped += [Skipped(a.letter, b.letter, task, why) for why in left_out]
+        gone = [task for task in a.estimates if task in b.estimates and task not in paired]
+        skipped += [Skipped(a.letter, b.letter, task, "the outputs of one of them are not on disk") for task in gone]
         differences += _differences(a, b, paired)
         warnings += _pair_warnings((runs[first], runs[second]), (a, b), (outcomes[first], outcomes[second]), paired)
     if not differences:
@@ -89,16 +91,29 @@ def comparison(runs: Sequence[FinishedEvaluation]) -> Comparison:
             "Nothing to compare: no two of these runs have a task that can be paired. "
             + (" ".join(f"{reason}." for reason in reasons) or "They measured different tasks.")
         )
-    judges = dict.fromkeys(run.config["judge"]["name"] for run in runs)
-    notes = [JUDGES.get(judge).note for judge in judges if any(one.judge == judge for one in differences)]
+    notes = list(_judge_notes(runs)) if any(one.judge is not None for one in differences) else []
     return Comparison(models, _adjusted(differences), skipped, list(dict.fromkeys(warnings)), notes, _ADJUSTMENT.capitalize())
 
 
 def _outcomes(run: FinishedEvaluation) -> Outcomes:
     """Reads what every output of a run's model counts as."""
-    judge = str(run.config["judge"]["name"])
-    found = {task: read_outcomes(run.samples.stream(task), judge) for task in run.samples}
+    found = {}
+    for task in run.samples:
+        try:
+            found[task] = read_outcomes(run.samples.stream(task), run.judges(task))
+        except (KeyError, TypeError, AttributeError) as error:
+            file = outputs_file(run.directory, run.subject, task)
+            raise UserError(f"{file}: a line is not that of an output ({type(error).__name__} {error}).") from error
     return {task: outcomes for task, outcomes in found.items() if outcomes is not None}
+
+
+def _judge_notes(runs: Sequence[FinishedEvaluation]) -> Iterator[str]:
+    """Yields the sentences of the runs' judges on what kind of measure they are, as far as these judges are here."""
+    for name in dict.fromkeys(str(run.config["judge"]["name"]) for run in runs):
+        with suppress(UserError):  # a judge from outside that is not installed here
+            note = JUDGES.get(name).note
+            if isinstance(note, str):  # of others it depends on their model
+                yield note
 
 
 def _models(runs: Sequence[FinishedEvaluation], outcomes: Sequence[Outcomes]) -> list[Compared]:
@@ -106,8 +121,9 @@ def _models(runs: Sequence[FinishedEvaluation], outcomes: Sequence[Outcomes]) ->
     models = []
     for index, (run, name, own) in enumerate(zip(runs, names(runs), outcomes, strict=True)):
         heads = {
-            kind.name: macro([run.estimates[task][kind.metric] for task in common if kind.metric in run.estimates[task]])
-            for kind in KINDS.values()
+            measure.metric: macro([run.estimates[task][measure.metric] for task in tasks])
+            for measure in ALL_MEASURES
+            if (tasks := [task for task in common if _has(run, task, measure)])
         }
         models.append(
             Compared(
@@ -116,8 +132,10 @@ def _models(runs: Sequence[FinishedEvaluation], outcomes: Sequence[Outcomes]) ->
                 directory=run.given,
                 facts=facts(run),
                 estimates=run.estimates,
-                headline={kind: one for kind, one in heads.items() if one.value is not None},
+                headline={metric: one for metric, one in heads.items() if one.value is not None},
+                kinds=run.kinds,
                 tax=run.tax,
+                budget=run.budget,
                 mean_tokens={task: found.mean_tokens for task, found in own.items()},
             )
         )
@@ -133,43 +151,48 @@ def _letter(index: int) -> str:
     return letters
 
 
-def _differences(a: Compared, b: Compared, paired: Mapping[str, PairedTask]) -> Iterator[Difference]:
-    """Yields the differences of two models: for each kind its headline over the paired tasks, then these tasks."""
-    for kind, tasks in by_kind(paired).items():
-        judges = {task.judge for task in tasks}
-        if len(judges) == 1:
-            yield _difference(a, b, HEADLINE, kind.headline, tasks)
-        for name, task in paired.items():
-            if task.kind == kind:
-                yield _difference(a, b, name, kind.metric, [task])
+def _has(run: FinishedEvaluation, task: str, measure: Measure) -> bool:
+    return run.kinds.get(task) == measure.kind.name and measure.metric in run.estimates[task]
+
+
+def _differences(a: Compared, b: Compared, paired: Mapping[str, list[PairedTask]]) -> Iterator[Difference]:
+    """Yields the differences of two models: for each rate its headline over the paired tasks, then these tasks."""
+    for measure in ALL_MEASURES:
+        own = {task: pair for task, pairs in paired.items() for pair in pairs if pair.measure == measure}
+        if own and len({pair.judge for pair in own.values()}) == 1:
+            yield _difference(a, b, HEADLINE, measure.headline, list(own.values()))
+        for task, pair in own.items():
+            yield _difference(a, b, task, measure.metric, [pair])
 
 
 def _difference(a: Compared, b: Compared, task: str, metric: str, paired: Sequence[PairedTask]) -> Difference:
     ups, downs = zip(*(changes(one) for one in paired), strict=True)
-    sides = [
-        macro([rate(list(side.values())) for side in own]) for own in ([one.a for one in paired], [one.b for one in paired])
-    ]
+    first, second = ([one.a for one in paired], [one.b for one in paired])
     found, p = difference(paired)
     return Difference(
         a=a.letter,
         b=b.letter,
         task=task,
-        kind=paired[0].kind,
+        measure=paired[0].measure,
         metric=metric,
         judge=paired[0].judge,
-        rates=(first, second),
+        rates=(_mean(first), _mean(second)),
         difference=found,
         p=p,
         changed=(sum(ups), sum(downs)),
     )
 
 
-def _adjusted(differences: Sequence[Difference]) -> list[Difference]:
-    """Returns the differences with p-values adjusted for their number; the headline of a single task is no second test of it."""
-    tasks = Counter((one.a, one.b, one.kind) for one in differences if one.task != HEADLINE)
+def _mean(outcomes: Sequence[Mapping[str, Sequence[bool]]]) -> Estimate:
+    return macro([rate(list(of_task.values())) for of_task in outcomes])
 
-    def test_of(one: Difference) -> tuple[str, str, Kind, bool | str]:
-        return one.a, one.b, one.kind, tasks[one.a, one.b, one.kind] == 1 or one.task
+
+def _adjusted(differences: Sequence[Difference]) -> list[Difference]:
+    """Returns the differences with p-values adjusted for their number; the headline of a single task is no second test."""
+    tasks = Counter((one.a, one.b, one.measure) for one in differences if one.task != HEADLINE)
+
+    def test_of(one: Difference) -> tuple[str, str, Measure, bool | str]:
+        return one.a, one.b, one.measure, tasks[one.a, one.b, one.measure] == 1 or one.task
 
     tests = {test_of(one): one.p for one in differences}
     together = dict(zip(tests, adjusted(list(tests.values()), _ADJUSTMENT), strict=True))
@@ -196,7 +219,7 @@ def _pair_warnings(
     runs: tuple[FinishedEvaluation, FinishedEvaluation],
     models: tuple[Compared, Compared],
     outcomes: tuple[Outcomes, Outcomes],
-    paired: Mapping[str, PairedTask],
+    paired: Mapping[str, list[PairedTask]],
 ) -> Iterator[str]:
     """Yields sentences on what else than the models differs between two runs."""
     letters = " and ".join(model.letter for model in models)
@@ -205,7 +228,10 @@ def _pair_warnings(
     bases = [run.base_hash for run in runs]
     if None not in bases and bases[0] != bases[1]:
         yield f"{letters} were trained from different models: their difference is not that of the training alone."
-    for task, pair in paired.items():
+    for task, pairs in paired.items():
+        if not pairs:
+            continue
+        pair = pairs[0]
         capped = capped_difference(outcomes[0][task], outcomes[1][task])
         if (capped.low is not None and capped.low > 0) or (capped.high is not None and capped.high < 0):
             first, second = (_share(outcomes[side][task].cap_hit_rate) for side in (0, 1))
@@ -241,6 +267,14 @@ def _shown(value: object) -> str:
 def default_folder(given: Sequence[str], below: Path = Path("runs")) -> Path:
     """Returns where a comparison of these run directories goes that names no folder; the same for the same runs."""
     return below / f"compare-{content_hash([str(local_path(one).resolve()) for one in given])[:12]}"
+
+
+def _clear(out: Path) -> None:
+    """Deletes what an earlier comparison left in a folder: it may have had more models, and figures that this one has not."""
+    if (out / PAIRS).exists():
+        (out / PAIRS).unlink()
+        for figure in (out / FIGURES).glob("*.svg"):
+            figure.unlink()
 
 
 def _check_out(out: Path) -> None:

@@ -12,7 +12,7 @@ import yaml
 
 from dgr_lightning.errors import UserError
 from dgr_lightning.evaluation.samples import Samples, read_samples
-from dgr_lightning.evaluation.subjects import BASE, TUNED
+from dgr_lightning.evaluation.subjects import BASE, SUBJECTS, TUNED
 from dgr_lightning.files import exists, local_path, read_json
 from dgr_lightning.installation import script_name
 from dgr_lightning.models.folder import ADAPTER_CONFIG
@@ -90,6 +90,17 @@ class FinishedEvaluation:
         }
         return {task: {metric: one for metric, one in metrics.items() if one is not None} for task, metrics in found.items()}
 
+    @cached_property
+    def kinds(self) -> dict[str, str]:
+        """Task → name of its kind, of the tasks that were measured, as their outputs say it."""
+        found = {task: next(self.samples.stream(task), None) for task in self.samples}
+        return {task: str(sample["kind"]) for task, sample in found.items() if sample is not None}
+
+    def judges(self, task: str) -> dict[str, str]:
+        """Returns metric → judge of a task's rates: the one that the summary names beside a rate, else the run's."""
+        metrics = self.summary[self.subject]["tasks"][task]
+        return {metric: str((record or {}).get("judge") or self.config["judge"]["name"]) for metric, record in metrics.items()}
+
     @property
     def samples(self) -> Samples:
         """The outputs of the model, on the tasks of the summary."""
@@ -99,6 +110,16 @@ class FinishedEvaluation:
     def tax(self) -> Estimate | None:
         """The safety tax of a training, in points."""
         return estimate_of(_plain(self.summary["tax"]["points"])) if "tax" in self.summary else None
+
+    @property
+    def budget(self) -> list[tuple[int, Estimate]]:
+        """Reasoning accuracy over smaller token budgets, from the run's budget.json; nothing in a run that has none."""
+        file = self.directory / "evaluation" / "budget.json"
+        curve = read_json(file).get("headline") if file.exists() else None
+        if curve is None or self.subject not in curve:
+            return []
+        found = zip(curve["caps"], map(estimate_of, map(_plain, curve[self.subject])), strict=True)
+        return [(int(cap), estimate) for cap, estimate in found if estimate is not None]
 
     @property
     def origin(self) -> Mapping[str, Any]:
@@ -164,6 +185,10 @@ def _finished(given: str) -> FinishedEvaluation:
             f"{given}: a finished refinement, which measured no model. Train on its set with {script_name('train')}, or name a "
             f"run of {script_name('train')} or {script_name('evaluate')}."
         )
+    if not all(
+        isinstance(summary[one], dict) and isinstance(summary[one].get("tasks"), dict) for one in SUBJECTS if one in summary
+    ):
+        raise UserError(f"{given}: its {SUMMARY} is not that of a run. Run its command again with overwrite=true.")
     if TUNED in summary and not (directory / "stages" / "measured.json").is_file():
         raise UserError(
             f"{given}: its models are being measured anew, or that was interrupted: its summary is of the evaluation before. "

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from dgr_lightning.errors import UserError, one_line
-from dgr_lightning.files import check_plain, exists
+from dgr_lightning.files import check_plain, exists, local_path
+from dgr_lightning.installation import script_name
 from dgr_lightning.json_text import BadJson, parse_json
 
 WEIGHTS = "model.safetensors"
@@ -46,6 +47,8 @@ _OBJECTS = (
     "chat_template.json",
 )
 ADAPTER_CONFIG = "adapter_config.json"
+# File of a folder into which an adapter was merged here: the content of both, by which runs identify it.
+MERGED = "dgr_merged.json"
 # With trust_remote_code, the repository's code too.
 CODE_FILES = ("*.py",)
 
@@ -66,6 +69,11 @@ def check_folder(folder: Path, named: str, *, weights: bool = True) -> None:
     for file in sorted(folder.iterdir()):
         if file.exists():
             check_plain(file, f"{named}: {file.name}")  # before a pipe is waited for
+    if (folder / ADAPTER_CONFIG).exists() and not (folder / "config.json").exists():
+        raise UserError(
+            f"{named}: an adapter without its base. {script_name('evaluate')} measures it on its base with model.path=; "
+            "elsewhere merge it first: model.merge_and_unload(), then model.save_pretrained(folder)."
+        )
     config = read_object(folder / "config.json", named)
     if not isinstance(config.get("model_type"), str):
         raise UserError(f"{named}: config.json has no model_type. Copy config.json from the model's repository.")
@@ -77,6 +85,11 @@ def check_folder(folder: Path, named: str, *, weights: bool = True) -> None:
         weight_files(folder, named)
     if not any((folder / name).exists() for name in TOKENIZERS):
         raise UserError(f"{named}: no tokenizer ({', '.join(TOKENIZERS)}). Copy its files from the model's repository.")
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether a folder holds weights, or an index of them; False for one with config and tokenizer alone."""
+    return any(exists(folder / name) for name in (WEIGHTS, INDEX)) or any(folder.glob("*.bin"))
 
 
 def check_unquantised(folder: Path) -> None:
@@ -94,9 +107,15 @@ def check_unquantised(folder: Path) -> None:
 
 
 def language(folder: Path) -> str:
-    """Returns the language of a model by its config.json; `natural` if that does not state one or does not exist."""
+    """Returns the language of a model by its config.json; `natural` if that does not state one or does not exist.
+
+    That of an adapter is its base's, where it names a local folder.
+    """
     file = folder / "config.json"
     try:
+        if not file.is_file() and (folder / ADAPTER_CONFIG).is_file():
+            base = parse_json((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"]
+            file = local_path(str(base)) / "config.json"
         return str(parse_json(file.read_text(encoding="utf-8"))[LANGUAGE]) if file.is_file() else "natural"
     except (OSError, ValueError, TypeError, KeyError):
         return "natural"

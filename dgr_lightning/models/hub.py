@@ -57,9 +57,9 @@ def unreachable() -> str:
     return f"The Hugging Face hub ({huggingface_hub.constants.ENDPOINT}) cannot be reached"
 
 
-def model_available(hub_id: str, revision: str | None, *, with_code: bool = False) -> bool:
-    """Whether a model is complete in the local cache, or the hub can be reached."""
-    return cached_model(hub_id, revision, with_code=with_code) is not None or hub_reachable()
+def model_available(hub_id: str, revision: str | None, *, with_code: bool = False, weights: bool = True) -> bool:
+    """Whether a model, or all of it but its weights, is complete in the local cache, or the hub can be reached."""
+    return cached_model(hub_id, revision, with_code=with_code, weights=weights) is not None or hub_reachable()
 
 
 def cached_model(hub_id: str, revision: str | None, *, with_code: bool = False, weights: bool = True) -> Path | None:

@@ -53,6 +53,24 @@ def model_hash(folder: Path) -> str:
     return content_hash(hashes)
 
 
+def served_hash(folder: Path, served_model: str, url: str) -> str:
+    """Returns what stands for the content of a model whose weights are a server's alone.
+
+    Nobody here sees these weights: it is the address, the model's name there, and the tokenizer that prompts it.
+
+    Args:
+        folder: with config and tokenizer.
+        served_model: name of the model on the server.
+        url: of the server.
+
+    Raises:
+        UserError: the folder is not complete.
+    """
+    check_folder(folder, str(folder), weights=False)
+    files = {file for pattern in MODEL_FILES if "safetensors" not in pattern for file in folder.glob(pattern)}
+    return content_hash("served", {file.name: file_hash(file) for file in sorted(files)}, served_model, url)
+
+
 def _hub_hash(file: Path) -> str | None:
     """Returns the SHA-256 by which the hub's cache names a large file; None for any other file."""
     target = file.resolve() if file.is_symlink() else file

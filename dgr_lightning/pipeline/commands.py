@@ -45,7 +45,7 @@ from dgr_lightning.pipeline.engine_stages import (
 )
 from dgr_lightning.pipeline.execution import Record, Stage, execute
 from dgr_lightning.pipeline.identity import evaluation_hash, identify
-from dgr_lightning.pipeline.locate_model import locate
+from dgr_lightning.pipeline.locate_model import locate, subject
 from dgr_lightning.pipeline.measurements import Measured, divergence_hash, shift_hash
 from dgr_lightning.pipeline.memory_check import PlannedMemory
 from dgr_lightning.pipeline.overlap import load_sources, measured_hashes, measured_prompts, overlap
@@ -148,11 +148,11 @@ def refine(cfg: Config, place: Place) -> None:
 
 
 def evaluate(cfg: Config, place: Place) -> None:
-    """Measures one model, any Hugging Face folder; or every saved checkpoint of a training."""
+    """Measures a model: any Hugging Face folder, an adapter on its base, a server's; or the checkpoints of a training."""
     if cfg.checkpoints is not None:
         place.directory = local_path(cfg.checkpoints)
         return evaluate_checkpoints(cfg, place.directory, evaluation_hash(cfg, {"evaluation": _task_hashes(cfg, EVALUATION)}))
-    with ModelHandle(locate(cfg.model), cfg) as model, _open(cfg, model, place, "evaluate") as run:
+    with subject(cfg) as model, _open(cfg, model, place, "evaluate") as run:
         if run.done:
             return _show_finished(run, cfg, place)
         _announce(run, cfg, model)

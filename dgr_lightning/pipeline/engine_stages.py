@@ -122,9 +122,10 @@ def _store(run: Path, model: ModelHandle, subject: str) -> Path:
     """Returns where the outputs of a model are stored.
 
     Those of a base are shared by all runs. Those of a tuned model belong to the run that trained it, also where another command
-    measures its `model/`: what the training has generated is not generated again.
+    measures its `model/`: what the training has generated is not generated again. So do those of a served model, since nobody
+    knows whether another run's were of the same weights: overwrite=true generates them again.
     """
-    if subject == TUNED:
+    if subject == TUNED or model.served:
         return run / STORED
     trained_here = model.folder.parent / STORED
     if model.folder.name == "model" and trained_here.is_dir() and os.access(trained_here, os.W_OK):

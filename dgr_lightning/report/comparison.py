@@ -6,15 +6,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from dgr_lightning.evaluation.pairing import ALL_MEASURES, HARM, TRACE_HARM, Measure
 from dgr_lightning.report.lines import TITLES, WANTED
 from dgr_lightning.statistics.intervals import Estimate
-from dgr_lightning.tasks.metrics import KINDS, Estimates, Kind
+from dgr_lightning.tasks.metrics import Estimates
 
 HEADLINE = "headline"
 """Stands for a task where the mean over the tasks of a kind is meant."""
 
 LEVEL = 0.05
 """A difference is marked where its adjusted p-value lies below this."""
+
+
+_HARM_TITLES = {HARM: "harm", TRACE_HARM: "harm in traces"}
+
+
+def title_of(measure: Measure) -> str:
+    """Returns what tables call the mean of a rate."""
+    return _HARM_TITLES.get(measure.metric) or TITLES[measure.kind.name]
 
 
 @dataclass(frozen=True)
@@ -27,9 +36,11 @@ class Compared:
         directory: of its run, as the user named it.
         facts: name → text of what is known of it.
         estimates: task → metric → estimate, of all its tasks.
-        headline: kind → mean over the tasks that every model of the comparison has; undefined ones are left out.
+        headline: metric → mean over the tasks that every model of the comparison has; undefined ones are left out.
+        kinds: task → name of its kind.
         tax: safety tax of its training in points, with its 95 % interval; None: it was not trained here.
         mean_tokens: task → tokens of an output.
+        budget: (token budget, reasoning accuracy that it would have given) in rising order, as far as the run has computed it.
     """
 
     letter: str
@@ -38,8 +49,10 @@ class Compared:
     facts: Mapping[str, str]
     estimates: Estimates
     headline: Mapping[str, Estimate]
+    kinds: Mapping[str, str]
     tax: Estimate | None = None
     mean_tokens: Mapping[str, float] = field(default_factory=dict)
+    budget: Sequence[tuple[int, Estimate]] = ()
 
 
 @dataclass(frozen=True)
@@ -50,8 +63,8 @@ class Difference:
         a: letter of the first model.
         b: letter of the second one.
         task: of the rate, or `HEADLINE`.
-        kind: of the task.
-        metric: name of the rate.
+        measure: the rate.
+        metric: its name, or that of its mean over tasks.
         judge: that both rates are by; None where they are graded.
         rates: of the two, over the problems that both have.
         difference: with its 95 % interval; `n` is the number of these problems.
@@ -63,7 +76,7 @@ class Difference:
     a: str
     b: str
     task: str
-    kind: Kind
+    measure: Measure
     metric: str
     judge: str | None
     rates: tuple[Estimate, Estimate]
@@ -75,7 +88,7 @@ class Difference:
     @property
     def title(self) -> str:
         """What is measured, as tables call it."""
-        return TITLES[self.kind.name] if self.task == HEADLINE else self.task
+        return title_of(self.measure) if self.task == HEADLINE else self.task
 
     @property
     def is_significant(self) -> bool:
@@ -90,7 +103,8 @@ class Difference:
         """`better` or `worse` from a to b; `same` where the difference is not significant."""
         if self.difference.value is None or not self.is_significant:
             return "same"
-        return "better" if (self.difference.value > 0) == WANTED[self.kind.name] else "worse"
+        wanted = WANTED[self.measure.kind.name] if self.measure.metric == self.measure.kind.metric else False
+        return "better" if (self.difference.value > 0) == wanted else "worse"
 
 
 @dataclass(frozen=True)
@@ -134,17 +148,20 @@ class Comparison:
             found.setdefault((one.a, one.b), []).append(one)
         return found
 
-    def tasks(self) -> dict[Kind, list[str]]:
-        """Returns kind → the tasks that any model was measured on, in their order; kinds without one are left out."""
+    def tasks(self) -> dict[Measure, list[str]]:
+        """Returns each rate with the tasks that any model has it of, in their order; rates that none has are left out."""
         found = {
-            kind: list(
+            measure: list(
                 dict.fromkeys(
-                    task for model in self.models for task, metrics in model.estimates.items() if kind.metric in metrics
+                    task
+                    for model in self.models
+                    for task, metrics in model.estimates.items()
+                    if measure.metric in metrics and model.kinds.get(task) == measure.kind.name
                 )
             )
-            for kind in KINDS.values()
+            for measure in ALL_MEASURES
         }
-        return {kind: tasks for kind, tasks in found.items() if tasks}
+        return {measure: tasks for measure, tasks in found.items() if tasks}
 
     def to_json(self) -> dict[str, Any]:
         """Returns `comparison.json`: every paired difference, between run directories as the user named them."""

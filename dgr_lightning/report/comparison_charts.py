@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+from dgr_lightning.evaluation.pairing import HARM, TRACE_HARM
 from dgr_lightning.report import svg
 from dgr_lightning.report.comparison import HEADLINE, Comparison
 from dgr_lightning.report.estimates import percent, signed
 from dgr_lightning.report.forest import Mark, Row, difference_axis, forest
-from dgr_lightning.report.lines import TITLES
+from dgr_lightning.report.svg import Point, Series
 from dgr_lightning.statistics.intervals import Estimate
 
 _UNDEFINED = Estimate(None, None, None, 0)
-_RATE_TITLES = {"reasoning": "Reasoning accuracy", "harmful": "Refusal of harmful", "benign": "Over-refusal of benign"}
+_TITLES = {
+    "accuracy": "Reasoning accuracy",
+    "refusal_rate": "Refusal of harmful",
+    "over_refusal_rate": "Over-refusal of benign",
+    HARM: "Harmful answers",
+    TRACE_HARM: "Harmful traces",
+}
 
 
 def rate_charts(found: Comparison) -> dict[str, str]:
-    """Returns kind → chart of the models' rates, a row a task and the headline above them."""
+    """Returns metric → chart of the models' rates, a row a task and the headline above them."""
     charts = {}
-    for kind, tasks in found.tasks().items():
+    for measure, tasks in found.tasks().items():
         rows = []
-        if any(kind.name in model.headline for model in found.models) and len(tasks) > 1:
-            rows.append(_row(found, "mean", [model.headline.get(kind.name, _UNDEFINED) for model in found.models], True))
+        if any(measure.metric in model.headline for model in found.models) and len(tasks) > 1:
+            heads = [model.headline.get(measure.metric, _UNDEFINED) for model in found.models]
+            rows.append(_row(found, "mean", heads, True))
         for task in tasks:
-            own = [model.estimates.get(task, {}).get(kind.metric, _UNDEFINED) for model in found.models]
+            own = [model.estimates.get(task, {}).get(measure.metric, _UNDEFINED) for model in found.models]
             rows.append(_row(found, task, own, False))
-        charts[kind.name] = forest(_RATE_TITLES[kind.name], rows, svg.rate_axis(""))
+        charts[measure.metric] = forest(_TITLES[measure.metric], rows, svg.rate_axis(""))
     return charts
 
 
@@ -35,13 +43,38 @@ def _row(found: Comparison, name: str, estimates: list[Estimate], strong: bool) 
     return Row(name, marks, strong)
 
 
+def budget_chart(found: Comparison) -> str | None:
+    """Returns reasoning accuracy over smaller token budgets, a line a model; None where no two can be set side by side.
+
+    A model's curve is the mean over its reasoning tasks: models with other tasks have no place in it.
+    """
+    curves = [(index, model) for index, model in enumerate(found.models) if len(model.budget) > 1]
+    tasks = {frozenset(task for task, kind in model.kinds.items() if kind == "reasoning") for _, model in curves}
+    if len(curves) < 2 or len(tasks) > 1:
+        return None
+    lines = [
+        Series(
+            model.letter,
+            [Point(cap, one.value or 0.0, one.low, one.high) for cap, one in model.budget],
+            index % svg.NUM_COLORS,
+            "circle",
+            look="thin",
+            band=True,
+        )
+        for index, model in curves
+    ]
+    caps = sorted({cap for _, model in curves for cap, _ in model.budget})
+    axis = svg.Axis("tokens, thinking included", caps[0], caps[-1], caps[:: -(-len(caps) // 6)], log=True)
+    return svg.chart("Reasoning accuracy under smaller budgets", lines, axis, svg.rate_axis(""))
+
+
 def forest_charts(found: Comparison) -> dict[tuple[str, str], str]:
     """Returns (letter, letter) → forest plot of the pair's differences; those that are not significant have hollow marks."""
     charts = {}
     for (a, b), differences in found.pairs().items():
         rows = [
             Row(
-                TITLES[one.kind.name] if one.task == HEADLINE else one.task,
+                one.title,
                 [Mark(one.difference, f"{one.title}: {signed(one.difference)} points", 0, not one.is_significant)],
                 one.task == HEADLINE,
             )

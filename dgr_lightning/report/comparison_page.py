@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 from dgr_lightning.files import write_text
 from dgr_lightning.number_format import UNDEFINED
 from dgr_lightning.report import svg
-from dgr_lightning.report.comparison import LEVEL, Compared, Comparison
-from dgr_lightning.report.comparison_charts import forest_charts, rate_charts
+from dgr_lightning.report.comparison import LEVEL, Compared, Comparison, title_of
+from dgr_lightning.report.comparison_charts import budget_chart, forest_charts, rate_charts
 from dgr_lightning.report.forest import FOREST_STYLE, stand_alone
-from dgr_lightning.report.lines import TITLES
 from dgr_lightning.report.page import environment
+from dgr_lightning.report.svg import Series
 from dgr_lightning.statistics.intervals import Estimate
 from dgr_lightning.tasks.metrics import HEALTH
 
@@ -47,7 +47,11 @@ def write_page(found: Comparison, path: Path) -> None:
     from markupsafe import Markup
 
     rates, forests = rate_charts(found), forest_charts(found)
+    budget = budget_chart(found)
     _write_figures(found, rates, forests, path.parent / FIGURES)
+    if budget is not None:
+        legend = [Series(f"{model.letter} {model.name}", (), i % svg.NUM_COLORS) for i, model in enumerate(found.models)]
+        write_text(path.parent / FIGURES / "budget.svg", svg.picture("Token budgets", [budget], legend, columns=1))
     pages = environment()
     pages.filters |= {"mark": mark, "p_value": p_value}
     text = pages.get_template("comparison.html.jinja").render(
@@ -69,15 +73,15 @@ def write_page(found: Comparison, path: Path) -> None:
             for (a, b), differences in found.pairs().items()
         ],
         health=list(health_rows(found)),
-        curves=[],
+        budget=budget and Markup(budget),
     )
     write_text(path, text)
 
 
 def _write_figures(found: Comparison, rates: Mapping[str, str], forests: Mapping[tuple[str, str], str], folder: Path) -> None:
     names = [f"{model.letter} {model.name}" for model in found.models]
-    for kind, chart in rates.items():
-        write_text(folder / f"{kind}.svg", stand_alone(chart, names))
+    for metric, chart in rates.items():
+        write_text(folder / f"{metric}.svg", stand_alone(chart, names))
     for (a, b), chart in forests.items():
         pair = [f"{letter} {found.model(letter).name}" for letter in (a, b)]
         write_text(folder / f"difference-{a}-{b}.svg", stand_alone(chart, pair, colored=False))
@@ -106,7 +110,7 @@ def fact_names(found: Comparison) -> list[str]:
 
 def common_tasks(found: Comparison) -> str:
     """Returns the sentence on the tasks that the models' headlines are means over."""
-    tasks = [task for of_kind in found.tasks().values() for task in of_kind]
+    tasks = dict.fromkeys(task for of_measure in found.tasks().values() for task in of_measure)
     shared = [task for task in tasks if all(task in model.estimates for model in found.models)]
     return f"Headlines are means over the tasks that all of them have: {', '.join(shared)}." if shared else ""
 
@@ -119,16 +123,16 @@ def significance(found: Comparison) -> str:
 
 
 def rate_rows(found: Comparison) -> Iterator[RateRow]:
-    """Yields for each kind the models' headlines, then the rates of its tasks."""
-    for kind, tasks in found.tasks().items():
-        yield RateRow(TITLES[kind.name], True, [model.headline.get(kind.name) for model in found.models])
+    """Yields for each rate the models' headlines, then those of its tasks."""
+    for measure, tasks in found.tasks().items():
+        yield RateRow(title_of(measure), True, [model.headline.get(measure.metric) for model in found.models])
         for task in tasks:
-            yield RateRow(task, False, [model.estimates.get(task, {}).get(kind.metric) for model in found.models])
+            yield RateRow(task, False, [model.estimates.get(task, {}).get(measure.metric) for model in found.models])
 
 
 def health_rows(found: Comparison) -> Iterator[HealthRow]:
     """Yields each task, and under it the mean tokens and the health of every model's outputs."""
-    for task in [task for tasks in found.tasks().values() for task in tasks]:
+    for task in dict.fromkeys(task for tasks in found.tasks().values() for task in tasks):
         yield HealthRow(task, True, [""] * (1 + len(HEALTH)))
         for model in found.models:
             if task not in model.estimates:

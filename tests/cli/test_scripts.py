@@ -25,7 +25,7 @@ def without(folder, script, *arguments):
     return subprocess.run(command, cwd=folder, env=environment(folder / "cache"), capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("script", ["train.py", "refine.py", "evaluate.py"])
+@pytest.mark.parametrize("script", ["train.py", "refine.py", "evaluate.py", "compare.py"])
 def test_version_is_the_projects_and_composes_nothing(script, tmp_path):
     command = [sys.executable, "-X", "importtime", str(ROOT / script), "--version"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)

@@ -24,6 +24,22 @@ def _open(cfg: Config, folder: Path, chat: Chat) -> ServerEngine:
     return engine
 
 
+def only_model(engine: EngineConfig) -> str:
+    """Returns the name of the model on the server of `engine.url`, or `engine.served_model`, which it has to serve.
+
+    Raises:
+        UserError: no server there, a key that it refuses, or several models to choose from.
+    """
+    from dgr_lightning.engines.server.capabilities import find_model
+    from dgr_lightning.engines.server.client import Client
+
+    client = Client(require_url(engine.url), 1, engine.timeout_seconds, engine.retries)
+    try:
+        return find_model(client, engine.served_model)[0]
+    finally:
+        client.close()
+
+
 def _check(engine: EngineConfig) -> None:
     require_url(engine.url)
 

@@ -155,7 +155,7 @@ def find_capabilities(
             something that is indispensable.
     """
     where = f"The server at {client.url}"
-    capabilities = Capabilities(*_find_model(client, where, served_model))
+    capabilities = Capabilities(*find_model(client, served_model))
     marks = [*(mark for format_ in FORMATS.values() for mark in format_.marks), *own_marks]
     ids = list(dict.fromkeys(encode(mark)[0] for mark in marks))
     try:
@@ -177,8 +177,17 @@ def find_capabilities(
     return capabilities
 
 
-def _find_model(client: Client, where: str, wanted: str | None) -> tuple[str, int | None]:
-    """Returns the name of the model, and the length of its context where the server returns it (vLLM, SGLang)."""
+def find_model(client: Client, wanted: str | None) -> tuple[str, int | None]:
+    """Returns the name of the model, and the length of its context where the server returns it (vLLM, SGLang).
+
+    Args:
+        client: of the server.
+        wanted: the name of its model; None: the only one.
+
+    Raises:
+        UserError: no server there, a key that it refuses, or not this model alone.
+    """
+    where = f"The server at {client.url}"
 
     def read(answer: Any) -> dict[str, int | None]:
         return {str(entry["id"]): entry.get("max_model_len") for entry in answer["data"]}
