@@ -7,6 +7,7 @@ shares no problem with the reported ones.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +90,10 @@ def _rows(task: Task, split: str, path: str | None) -> tuple[Sequence[Any], str]
         return read_rows(Path(path).expanduser()), f"{key}={path}"
     if task.hub_id is None:
         raise UserError(f"{key} is not set: {task.name} is on no hub. Name a local copy (jsonl, json, csv, tsv, parquet).")
-    rows = dataset_rows(task.hub_id, task.revision, task.splits[split], subset=task.subset, path_key=key)
-    return rows, f"{task.hub_id}, split {task.splits[split]}"
+    hub_id, hub_split = task.hub_id, task.splits[split]
+    subsets = task.subset if isinstance(task.subset, tuple) else (task.subset,)
+    parts = [dataset_rows(hub_id, task.revision, hub_split, subset=subset, path_key=key) for subset in subsets]
+    return list(chain.from_iterable(parts)), f"{hub_id}, split {hub_split}"
 
 
 def _is_encodable(text: str) -> bool:
@@ -106,21 +109,29 @@ def _problems(task: Task, split: str, rows: Sequence[Any], where: str, template:
     prefix = task.name if split == EVALUATION else f"{task.name}-{split}"
     left_out = task.left_out.get(split, frozenset())
     problems = []
-    for index, row in enumerate(rows):
-        try:
-            read = task.read(row, index)
-        except BadRow as error:
-            raise UserError(f"{where}, row {index}: not a row of {task.name}: {error}.") from error
-        if read is None or fingerprint(read[1]) in left_out:
-            continue
-        question = Question(*read)
-        prompt = fill(template, question)
-        if not all(_is_encodable(text) for text in (question.part, prompt, question.gold or "", question.category or "")):
-            raise UserError(f"{where}, row {index}: holds half of a surrogate pair, which is no character.")
-        problem = Problem(f"{prefix}-{question.part}", task.kind, prompt, question.gold, question.text, question.category)
-        problems.append(problem)
+    for question in _questions(task, rows, where):
+        if fingerprint(question.text) not in left_out:
+            prompt, own_id = fill(template, question), f"{prefix}-{question.part}"
+            problems.append(Problem(own_id, task.kind, prompt, question.gold, question.text, question.category))
     if not problems:
         raise UserError(f"{where}: none of its {len(rows)} rows is a problem of {task.name}.")
     if len({problem.id for problem in problems}) < len(problems):
         raise UserError(f"{where}: two rows have one id; the ids of {task.name} must differ.")
     return problems
+
+
+def _questions(task: Task, rows: Sequence[Any], where: str) -> Sequence[Question]:
+    questions = []
+    for index, row in enumerate(rows):
+        try:
+            read = task.read(row, index)
+        except BadRow as error:
+            raise UserError(f"{where}, row {index}: not a row of {task.name}: {error}.") from error
+        if read is None:
+            continue
+        question = Question(*read)
+        texts = (question.part, question.text, question.gold, *question.options, question.context, question.category)
+        if not all(_is_encodable(text) for text in texts if text is not None):
+            raise UserError(f"{where}, row {index}: holds half of a surrogate pair, which is no character.")
+        questions.append(question)
+    return questions if task.select is None else task.select(questions)

@@ -65,12 +65,14 @@ class Task:
         prompt_source: where that wording is from, for people who compare figures.
         hub_id: dataset on the hub; None: a local copy has to be named, unless the task makes its rows itself.
         revision: pinned commit of it; None: the default branch.
-        subset: the dataset's own configuration.
+        subset: the dataset's own configuration; several are read one after the other.
+        home: where a local copy of it can be had, for a data set that is on no hub.
         make: returns the rows of one of our splits, for problems that are generated and not read.
         gated: whether the hub hands it out only to accounts that have accepted its terms.
         licence: of the data, as its page on the hub or its repository names it.
-        version: hashed with the name: raise it whenever `make` returns other rows, or whenever `read`, `prompt` or `left_out`
-            make another problem of the same row. The first version of a task that reads its rows is in no hash.
+        select: of a published part of a data set: returns the questions that belong to it, of all that were read.
+        version: hashed with the name: raise it whenever `make` returns other rows, or whenever `read`, `select`, `prompt` or
+            `left_out` make other problems of the same rows. The first version of a task that reads its rows is in no hash.
         language: language of its prompts, as in `model.language`.
         outputs: how long outputs to it are expected to be, one of `LENGTHS`: the longest are begun first.
         left_out: per split, the `fingerprint`s of prompts that are left out of it, because another task reports them.
@@ -85,10 +87,12 @@ class Task:
     prompt_source: str = BARE_SOURCE
     hub_id: str | None = None
     revision: str | None = None
-    subset: str | None = None
+    subset: str | tuple[str, ...] | None = None
+    home: str = ""
     gated: bool = False
     licence: str = ""
     make: Callable[[str], Sequence[TaskRow]] | None = None
+    select: Callable[[Sequence[Question]], Sequence[Question]] | None = None
     version: int = 1
     language: str = "natural"
     outputs: str = "medium"
@@ -116,6 +120,11 @@ class Task:
             raise UserError(f"task {self.name}: its prompt does not hold {missing}.")
 
     @property
+    def page(self) -> str:
+        """Where people find the data: the page of the hub, or what `home` says."""
+        return self.home if self.hub_id is None else f"https://huggingface.co/datasets/{self.hub_id}"
+
+    @property
     def is_choice(self) -> bool:
         """Whether its questions are multiple choice: their options are shown, and the answer is a letter."""
         return OPTIONS in self.prompt
@@ -133,6 +142,25 @@ def cell(row: TaskRow, *columns: str) -> str:
                 raise BadRow(f"column {column!r} holds no text")
             return row[column].strip()
     raise BadRow(f"no column {' or '.join(map(repr, columns))}; its columns are {', '.join(map(str, row))}")
+
+
+def answer_cell(row: TaskRow, *columns: str) -> str:
+    """Returns a short answer: as `cell`, but a number counts as its text, and 27.0, as tables make of 27, as 27.
+
+    Raises:
+        BadRow: as for `cell`.
+    """
+    for column in columns:
+        value = row.get(column)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return str(int(value)) if value == int(value) else str(value)
+    return cell(row, *columns)
+
+
+def optional_cell(row: TaskRow, *columns: str) -> str | None:
+    """Returns the text of the first of these columns that holds one; None: none of them does."""
+    texts = (row.get(column) for column in columns)
+    return next((text.strip() for text in texts if isinstance(text, str) and text.strip()), None)
 
 
 def fingerprint(prompt: str) -> str:
