@@ -33,14 +33,10 @@ def check_tasks(evaluation: EvaluationConfig, probes: ProbesConfig, language: st
     probed = _check_section(PROBE, probes.tasks, probes.path, language)
     for name, task in probed.items():
         if name in reported and task.splits[PROBE] == task.splits[EVALUATION]:
-            others = _valid(PROBE, language, task.kind, without=list(reported))
+            others = ", ".join(_valid(PROBE, language, task.kind, without=list(reported)))
             raise UserError(
                 f"probes.tasks: {name} has one split only, and evaluation.tasks reports it. Take it out of one of the two; "
-                + (
-                    f"probe tasks of its kind: {', '.join(others)}."
-                    if others
-                    else "no other task of its kind has a probe split."
-                )
+                + (f"probe tasks of its kind: {others}." if others else "no other task of its kind has a probe split.")
             )
     files = {_content(path): name for name, path in evaluation.path.items()}
     for name, path in probes.path.items():

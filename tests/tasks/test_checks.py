@@ -38,7 +38,7 @@ def test_the_shipped_choices_are_accepted(gsm8k):
         ({"evaluation": ["advbench"], "probes": ["advbench"]}, r"advbench has one split only.*no other task of its kind has a"),
         (
             {"evaluation": ["jailbreakbench_benign"], "probes": ["jailbreakbench_benign"]},
-            r"jailbreakbench_benign has one split",
+            r"jailbreakbench_benign has one sp",
         ),
         ({"evaluation": ["gsm8k"], "paths": {"math500": "x"}}, r"evaluation\.path\.math500=x: 'math500' is none of the chosen"),
         (
