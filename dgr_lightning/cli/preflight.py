@@ -5,15 +5,15 @@ A run that cannot measure itself at the end should say so at the beginning. Loca
 
 from __future__ import annotations
 
+from dgr_lightning.cli.missing_tasks import settle_tasks
 from dgr_lightning.config import Config
-from dgr_lightning.console import say
 from dgr_lightning.data.hub import dataset_available
 from dgr_lightning.errors import UserError
 from dgr_lightning.models.hub import model_available, unreachable
 
 
 def require(cfg: Config, command: str) -> None:
-    """Checks that everything a command reads is local, cached, or on a hub that answers.
+    """Checks that everything a command reads is local, cached, or on a hub that answers; `evaluation.missing` says what then.
 
     Raises:
         UserError: something is neither local nor cached, and no hub answers; the message names the keys that take local copies.
@@ -28,13 +28,7 @@ def require(cfg: Config, command: str) -> None:
         )
     if command == "refine":
         return
-    missing = _missing(cfg.evaluation.tasks, cfg.evaluation.path)
-    if missing:
-        raise UserError(
-            f"{unreachable()}, and these tasks of the evaluation are not in the local cache. Use local copies: "
-            + " ".join(f"evaluation.path.{name}=<file>" for name in missing)
-            + ", or name other tasks with evaluation.tasks=[…]."
-        )
+    settle_tasks(cfg.evaluation)
 
 
 def require_sources(cfg: Config) -> None:
@@ -68,33 +62,3 @@ def require_sources(cfg: Config) -> None:
 
 def _already(local: str | None) -> str:
     return f" (local already: {local})" if local else ""
-
-
-def drop_probes(cfg: Config, *, asked_for: bool) -> None:
-    """Leaves out probe tasks whose problems are out of reach, and says so; there are fewer curves then.
-
-    Args:
-        cfg: the config; `probes.tasks` is changed in place, so that the run hash holds what was measured.
-        asked_for: the user named the tasks: then a missing one is an error.
-
-    Raises:
-        UserError: a task that was asked for is out of reach.
-    """
-    missing = _missing(cfg.probes.tasks, cfg.probes.path) if cfg.probes.every != 0 else []
-    if not missing:
-        return
-    copies = " ".join(f"probes.path.{name}=<file>" for name in missing)
-    if asked_for:
-        raise UserError(f"{unreachable()}, and these probe tasks are not in the local cache. Use local copies: {copies}.")
-    from dgr_lightning.tasks.registry import TASKS
-
-    cfg.probes.tasks = [name for name in cfg.probes.tasks if TASKS[name].name not in missing]
-    say(f"no curves for {', '.join(missing)}: {unreachable()}. With local copies: {copies}")
-
-
-def _missing(names: list[str], paths: dict[str, str]) -> list[str]:
-    """Returns the tasks without a local copy whose hub dataset is neither cached nor reachable."""
-    from dgr_lightning.tasks.registry import TASKS
-
-    away = [task for name in names if (task := TASKS[name]).name not in paths]
-    return [task.name for task in away if task.hub_id is not None and not dataset_available(task.hub_id, task.revision)]

@@ -56,6 +56,7 @@ from dgr_lightning.report.summary import build_summary
 from dgr_lightning.scoring.judge import judge_note
 from dgr_lightning.shift.measure import mean_nll
 from dgr_lightning.tasks.loader import task_hashes
+from dgr_lightning.tasks.registry import TASKS
 from dgr_lightning.tasks.task import EVALUATION, PROBE
 from dgr_lightning.training.checkpoint_folder import FOLDER, CheckpointFolder
 from dgr_lightning.training.wandb import send_results, wandb_settings
@@ -86,6 +87,7 @@ def train(cfg: Config, place: Place) -> float | tuple[float, float] | None:
             run.hash,
             _seconds(records, REFINE, SHIFT, EVALUATE[BASE], "train", EVALUATE[TUNED]),
             warnings=_warnings(refined, cfg),
+            skipped=_skipped(cfg),
             **_data(refined),
             overlap=overlap((example.prompt for example in read_refined(run.path / stages.REFINED)), measured_prompts(cfg)),
             base=before,
@@ -143,7 +145,8 @@ def evaluate(cfg: Config, place: Place) -> None:
         _announce(run, cfg, model)
         record = evaluate_alone(run.path, cfg, model, evaluation_hash(cfg, {"evaluation": _task_hashes(cfg, EVALUATION)}))
         seconds = {EVALUATE[BASE]: record["seconds"]}
-        terminal.write(run.path, build_summary(run.hash, seconds, base=estimates_of(record)), judge_note(cfg.judge))
+        summary = build_summary(run.hash, seconds, skipped=_skipped(cfg), base=estimates_of(record))
+        terminal.write(run.path, summary, judge_note(cfg.judge))
 
 
 def _open(cfg: Config, model: ModelHandle, place: Place, kind: Kind) -> RunDir:
@@ -219,6 +222,11 @@ def _warnings(refined: Record, cfg: Config) -> list[str]:
     paired = strategy_of(cfg.refine).pairs_by_length
     warning = fallback_warning(RefinementStats(**refined["refinement"]), cfg.refine.on_failure, paired=paired)
     return [] if warning is None else [warning]
+
+
+def _skipped(cfg: Config) -> dict[str, str]:
+    """Returns `skipped` of summary.json."""
+    return {task.name: task.kind for task in (TASKS[name] for name in cfg.evaluation.skipped)}
 
 
 def _announce(run: RunDir, cfg: Config, model: ModelHandle) -> None:

@@ -147,12 +147,12 @@ def evaluation_generation(evaluation: EvaluationConfig, num_problems: Mapping[st
     """Returns the requests of an evaluation, all tasks in one stream.
 
     Args:
-        evaluation: `samples` and `max_new_tokens` are read.
+        evaluation: `samples`, `samples_by_task` and `max_new_tokens` are read.
         num_problems: task → problems.
     """
     budget, total = evaluation.max_new_tokens, Generation()
     for name, problems in num_problems.items():
-        outputs = problems * evaluation.samples
+        outputs = problems * evaluation.samples_of(TASKS[name].name)
         total += Generation(outputs, outputs * PROMPT_TOKENS, outputs * expected_tokens(TASKS[name], budget), budget)
     return total
 

@@ -47,7 +47,7 @@ class ResultLine:
 
 
 def result_lines(summary: Summary) -> Iterator[ResultLine]:
-    """Yields for each kind of task that was measured its headline, then its tasks.
+    """Yields for each kind of task that was measured its headline, undefined where a task was skipped, then its tasks.
 
     The difference of the reasoning headline is the safety tax with its sign turned, paired on problems; the other differences
     treat the two estimates as independent.
@@ -55,7 +55,7 @@ def result_lines(summary: Summary) -> Iterator[ResultLine]:
     base, tuned = summary.get("base"), summary.get("tuned")
     for kind, names in KINDS.items():
         sides = [estimate_of(side and side["headline"][names.headline]) for side in (base, tuned)]
-        if sides == [None, None]:
+        if sides == [None, None] and kind not in summary.get("skipped", {}).values():
             continue
         tax = estimate_of(summary["tax"]["points"]) if kind == "reasoning" and "tax" in summary else None
         yield _result_line(TITLES[kind], kind, True, sides, None if tax is None else tax.scaled(-0.01))

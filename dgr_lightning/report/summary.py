@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import Any, TypedDict, Unpack
 
 from dgr_lightning.evaluation.subjects import SUBJECTS
 from dgr_lightning.shift.nll import PARTS
 from dgr_lightning.statistics.intervals import Estimate
-from dgr_lightning.tasks.metrics import HEALTH, KINDS, Estimates, headline
+from dgr_lightning.tasks.metrics import HEALTH, KINDS, REASONING, Estimates, headline
 
 Summary = Mapping[str, Any]
 """The parsed JSON of a summary."""
@@ -40,7 +40,7 @@ _TRAINING = (
 )
 _TRAINING_ADDED = ("probe_seconds", "probe_share")  # trainings of an earlier version did not measure them
 _DATA = ("rejected", "labels", "sources", "overlap")
-_PARTS = ("warnings", "data", "base", "tuned", "tax", "refinement", "shift", "training")
+_PARTS = ("warnings", "skipped", "data", "base", "tuned", "tax", "refinement", "shift", "training")
 _SHIFT = ("before", "after", "similarity", "kl")
 _NLL, _SIMILARITY, _KL = ("nll", "perplexity"), ("rewrites", "outputs"), ("kl", "k3")
 _HEADLINES = tuple(kind.headline for kind in KINDS.values())
@@ -52,6 +52,8 @@ class StageResults(TypedDict, total=False):
 
     Attributes:
         warnings: sentences on what a reader of the figures must know; none is the usual case.
+        skipped: task → kind, of the tasks that could not be read and were not to be measured. The headline of their kinds is
+            null, and of reasoning the tax.
         rejected: reason → rows of the source set that were rejected.
         labels: label → examples of the source set.
         sources: name of a source → examples from it.
@@ -67,6 +69,7 @@ class StageResults(TypedDict, total=False):
     """
 
     warnings: Sequence[str]
+    skipped: Mapping[str, str]
     rejected: Mapping[str, int]
     labels: Mapping[str, int]
     sources: Mapping[str, int]
@@ -91,17 +94,24 @@ def build_summary(config_hash: str, wall_seconds: Mapping[str, float], **results
         ValueError: the results do not make a summary of this schema; see `check_summary`.
     """
     summary: dict[str, Any] = {"schema": SCHEMA, "config_hash": config_hash, "versions": versions()}
-    if results.get("warnings"):
-        summary["warnings"] = list(results["warnings"])
+    skipped = dict(results.get("skipped", {}))
+    if warnings := [*results.get("warnings", []), *_not_measured(skipped)]:
+        summary["warnings"] = warnings
+    if skipped:
+        summary["skipped"] = skipped
     if "rejected" in results:
         found: Mapping[str, Any] = results
         summary["data"] = {name: dict(found[name]) for name in _DATA if name in found}
     if "base" in results:
-        summary["base"] = _model_part(results["base"])
+        summary["base"] = _model_part(results["base"], skipped)
     if "tuned" in results:
-        summary["tuned"] = _model_part(results["tuned"])
+        summary["tuned"] = _model_part(results["tuned"], skipped)
     if "tax" in results:
-        summary["tax"] = {name: estimate.to_json() for name, estimate in results["tax"].items()}
+        is_whole = REASONING.name not in skipped.values()
+        summary["tax"] = {
+            name: (estimate if is_whole else Estimate(None, None, None, 0)).to_json()
+            for name, estimate in results["tax"].items()
+        }
     if "refinement" in results:
         summary["refinement"] = {key: _finite(results["refinement"][key]) for key in _REFINEMENT}
     if "shift" in results:
@@ -137,6 +147,9 @@ def check_summary(summary: Summary) -> None:
     for warning in summary.get("warnings", []):
         if not isinstance(warning, str):
             raise ValueError(f"warnings: {warning!r} is not a sentence")
+    for task, kind in summary.get("skipped", {}).items():
+        if kind not in KINDS:
+            raise ValueError(f"skipped.{task}: {kind!r} is no kind of task")
     if "data" in summary:
         _check_keys(summary["data"], "data", required=_DATA[:1], optional=_DATA[1:])
         for name, counts in summary["data"].items():
@@ -162,9 +175,17 @@ def check_summary(summary: Summary) -> None:
         _check_number(seconds, f"wall_seconds.{stage}")
 
 
-def _model_part(estimates: Estimates) -> dict[str, Any]:
+def _not_measured(skipped: Mapping[str, str]) -> Iterator[str]:
+    """Yields a sentence a kind of which tasks were skipped."""
+    for kind in KINDS:
+        if tasks := ", ".join(task for task, its_kind in skipped.items() if its_kind == kind):
+            yield f"not measured, because the data could not be read: {tasks}. So there is no average of the {kind} tasks."
+
+
+def _model_part(estimates: Estimates, skipped: Mapping[str, str]) -> dict[str, Any]:
+    averages = headline(estimates, frozenset(skipped.values()))
     return {
-        "headline": {name: estimate.to_json() for name, estimate in headline(estimates).items()},
+        "headline": {name: estimate.to_json() for name, estimate in averages.items()},
         "tasks": {task: {metric: value.to_json() for metric, value in metrics.items()} for task, metrics in estimates.items()},
     }
 

@@ -65,9 +65,6 @@ def _check_section(split: str, names: Sequence[str], paths: dict[str, str], lang
         if not exists(local_path(path)):
             raise UserError(f"{key}: there is no such file (looked in {Path.cwd()}).")
         check_plain(local_path(path), key)
-    for name, task in tasks.items():
-        if task.make is None and task.hub_id is None and name not in paths:
-            raise UserError(f"{section}.tasks: {name} is on no hub; name a local copy with {section}.path.{name}=<file>.")
     return tasks
 
 

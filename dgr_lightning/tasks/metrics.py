@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from dgr_lightning.statistics.intervals import Estimate, macro
@@ -41,9 +42,15 @@ Estimates = dict[str, dict[str, Estimate]]
 """task → metric → estimate."""
 
 
-def headline(estimates: Estimates) -> dict[str, Estimate]:
-    """Returns the macro average over the tasks of each kind; its value is None for a kind without tasks."""
-    return {
-        kind.headline: macro([metrics[kind.metric] for metrics in estimates.values() if kind.metric in metrics])
-        for kind in KINDS.values()
-    }
+def headline(estimates: Estimates, skipped: Collection[str] = ()) -> dict[str, Estimate]:
+    """Returns the macro average over the tasks of each kind; its value is None for a kind without tasks.
+
+    Args:
+        estimates: of the tasks.
+        skipped: kinds of which a task was not measured: an average over fewer tasks is another number, so they have none.
+    """
+
+    def rates(kind: Kind) -> list[Estimate]:
+        return [] if kind.name in skipped else [rates[kind.metric] for rates in estimates.values() if kind.metric in rates]
+
+    return {kind.headline: macro(rates(kind)) for kind in KINDS.values()}

@@ -5,9 +5,10 @@ A small server stands in for the hub, and the real libraries talk to it.
 
 import pytest
 
-from dgr_lightning.cli import preflight
+from dgr_lightning.cli import missing_tasks, preflight
 from dgr_lightning.cli.compose import compose
 from dgr_lightning.cli.failures import BAD_CONFIG
+from dgr_lightning.data.hub import UNREACHABLE
 from dgr_lightning.errors import UserError
 from dgr_lightning.models import hub
 from tests.helpers.hub import COMMIT, MODEL, NOBODY
@@ -20,6 +21,7 @@ def no_hub(monkeypatch, tmp_path):
     monkeypatch.setattr(hub, "hub_reachable", lambda: False)
     monkeypatch.setattr(preflight, "model_available", lambda *named, **how: False)
     monkeypatch.setattr(preflight, "dataset_available", lambda *named, **how: False)
+    monkeypatch.setattr(missing_tasks, "dataset_access", lambda *named, **how: UNREACHABLE)
 
 
 def test_without_a_hub_one_message_names_model_path_and_data_path(no_hub, run_script, capsys):
@@ -37,12 +39,12 @@ def test_without_a_hub_the_evaluation_asks_for_local_tasks(no_hub, run_script, f
 def test_without_a_hub_default_probes_are_left_out_and_said(no_hub, capsys, folder, rows):
     overrides = [f"model.path={folder}", "data=star1", f"data.path={rows}"]
     cfg = compose("train", [*overrides, f"probes.path.advbench={rows}"])
-    preflight.drop_probes(cfg, asked_for=False)
+    missing_tasks.drop_probes(cfg.probes, asked_for=False)
     assert cfg.probes.tasks == ["advbench"]
     assert "probes.path.gsm8k" in capsys.readouterr().out
     cfg = compose("train", [*overrides, "probes.tasks=[gsm8k]"])
     with pytest.raises(UserError, match=r"probes\.path\.gsm8k"):
-        preflight.drop_probes(cfg, asked_for=True)
+        missing_tasks.drop_probes(cfg.probes, asked_for=True)
 
 
 def test_without_a_hub_every_part_of_a_mixture_is_asked_for_that_is_not_here(no_hub, folder, rows):

@@ -84,7 +84,6 @@ def test_a_task_from_outside_is_checked_like_the_projects_own(tmp_path, monkeypa
     copy.write_text("{}\n")
     check(["checked_tasks:MINE", "gsm8k"], paths={"mine": str(copy)})
     for choice, message in (
-        ({"evaluation": ["checked_tasks:MINE"]}, r"mine is on no hub; name a local copy with evaluation\.path\.mine=<file>"),
         ({"evaluation": ["checked_tasks:MINE", "checked_tasks:TWIN"]}, r"checked_tasks:TWIN is the second task called mine"),
         ({"evaluation": ["checked_tasks:CURVE"]}, r"evaluation\.tasks: checked_tasks:CURVE is for curves only"),
         ({"probes": ["checked_tasks:MINE"]}, r"checked_tasks:MINE is reported only"),
