@@ -142,7 +142,7 @@ def _check_evaluation(cfg: Config) -> None:
         raise UserError("evaluation.tasks=[]: nothing to measure; name tasks, or take evaluation=quick or evaluation=micro.")
     if len(set(evaluation.tasks)) < len(evaluation.tasks):
         raise UserError(f"evaluation.tasks=[{','.join(evaluation.tasks)}]: a task is named twice.")
-    own_names = {*TASKS, *(TASKS[name].name for name in evaluation.tasks if ":" in name)}
+    own_names = [*TASKS, *(TASKS[name].name for name in evaluation.tasks if ":" in name)]
     for name, count in evaluation.samples_by_task.items():
         key = f"samples_by_task.{name}"
         if name not in own_names:

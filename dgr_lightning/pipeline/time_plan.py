@@ -138,7 +138,7 @@ class TimePlan:
         typical = ", ".join(f"{tokens:,} ({kind})" for kind, tokens in TYPICAL_TOKENS.items())
         yield (
             f"evaluation: outputs of {typical} tokens by the kind of task, the longest of evaluation.max_new_tokens; a task "
-            f"out of reach has evaluation.limit problems, or {ASSUMED_PROBLEMS}; nothing is in the cache"
+            f"out of reach has the published number of problems, or {ASSUMED_PROBLEMS}; nothing is in the cache"
         )
         yield from self._training.assumptions()
 
@@ -183,7 +183,8 @@ def _num_problems(evaluation: EvaluationConfig, unread: Sequence[str]) -> dict[s
     found = {}
     for name in evaluation.tasks:
         task = TASKS[name].name
-        known = evaluation.limit or ASSUMED_PROBLEMS
+        published = TASKS[name].size or evaluation.limit or ASSUMED_PROBLEMS
+        known = min(published, evaluation.limit or published)
         if f"{task} ({EVALUATION})" not in unread:
             try:
                 path = evaluation.path.get(task)

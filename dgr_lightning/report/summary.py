@@ -107,11 +107,8 @@ def build_summary(config_hash: str, wall_seconds: Mapping[str, float], **results
     if "tuned" in results:
         summary["tuned"] = _model_part(results["tuned"], skipped)
     if "tax" in results:
-        is_whole = REASONING.name not in skipped.values()
-        summary["tax"] = {
-            name: (estimate if is_whole else Estimate(None, None, None, 0)).to_json()
-            for name, estimate in results["tax"].items()
-        }
+        undefined = Estimate(None, None, None, 0) if REASONING.name in skipped.values() else None
+        summary["tax"] = {name: (undefined or estimate).to_json() for name, estimate in results["tax"].items()}
     if "refinement" in results:
         summary["refinement"] = {key: _finite(results["refinement"][key]) for key in _REFINEMENT}
     if "shift" in results:

@@ -71,6 +71,7 @@ class Task:
         gated: whether the hub hands it out only to accounts that have accepted its terms.
         licence: of the data, as its page on the hub or its repository names it.
         select: of a published part of a data set: returns the questions that belong to it, of all that were read.
+        size: number of its problems in the evaluation split, as published: for plans and for people; None: nobody has said.
         version: hashed with the name: raise it whenever `make` returns other rows, or whenever `read`, `select`, `prompt` or
             `left_out` make other problems of the same rows. The first version of a task that reads its rows is in no hash.
         language: language of its prompts, as in `model.language`.
@@ -91,6 +92,7 @@ class Task:
     home: str = ""
     gated: bool = False
     licence: str = ""
+    size: int | None = None
     make: Callable[[str], Sequence[TaskRow]] | None = None
     select: Callable[[Sequence[Question]], Sequence[Question]] | None = None
     version: int = 1

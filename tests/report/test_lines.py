@@ -31,3 +31,11 @@ def test_a_set_of_several_sources_is_counted_by_source_and_label():
     assert facts["examples from"] == "star1 30, maths 10; harmful 30, retention 10"
     one = counts | {"labels": {"harmful": 30}, "sources": {"star1": 30}}
     assert "examples from" not in dict(run_facts(make_summary(refinement=REFINEMENT, **one)))
+
+
+def test_a_kind_with_a_skipped_task_shows_its_other_tasks_under_an_undefined_headline():
+    lines = list(result_lines(make_summary(skipped={"gpqa": "reasoning"})))
+    whole = list(result_lines(make_summary()))
+    assert [line.title for line in lines] == [line.title for line in whole] and lines[0].title == "reasoning"
+    assert (lines[0].base, lines[0].tuned, lines[0].difference, lines[0].tone) == (None, None, None, "same")
+    assert lines[1:] == whole[1:]

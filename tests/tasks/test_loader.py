@@ -129,7 +129,7 @@ REAL = {
 def test_real_files_are_read_whole(shared, name):
     file, count = REAL[name]
     problems = load_problems(name, path=str(shared / "data" / file))
-    assert len(problems) == count == len({problem.id for problem in problems})
+    assert len(problems) == count == TASKS[name].size == len({problem.id for problem in problems})
     assert all(problem.kind == TASKS[name].kind and problem.prompt for problem in problems)
     assert all((problem.gold is not None) == (problem.kind == "reasoning") for problem in problems)
 
@@ -160,7 +160,7 @@ def test_no_harmful_probe_is_reported_by_another_task(shared, name):
 
     with open(shared / "data" / file, encoding="utf-8", newline="") as file:
         reported = [words(row[column]) for row in csv.DictReader(file)]
-    closest = max(len(words(p.prompt) & r) / len(words(p.prompt) | r) for p in probes for r in reported)
+    closest = max(len(p & r) / len(p | r) for p in {words(probe.prompt) for probe in probes} for r in reported)
     assert closest < 0.61
 
 

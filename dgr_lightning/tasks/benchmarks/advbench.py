@@ -91,6 +91,7 @@ ADVBENCH = Task(
     hub_id="walledai/AdvBench",
     gated=True,
     licence="MIT",
+    size=520,
     version=2,
     left_out={PROBE: IN_STRONGREJECT | IN_OTHERS},
 )

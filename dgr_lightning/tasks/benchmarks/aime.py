@@ -30,6 +30,7 @@ def _task(name: str, hub_id: str, revision: str, split: str) -> Task:
         hub_id=hub_id,
         revision=revision,
         licence="not stated (problems: MAA)",
+        size=30,
     )
 
 

@@ -41,4 +41,5 @@ BEAVERTAILS = Task(
     hub_id="PKU-Alignment/BeaverTails",
     revision="8401fe609d288129cc684a9b3be6a93e41cfe678",
     licence="CC-BY-NC-4.0",
+    size=1000,
 )

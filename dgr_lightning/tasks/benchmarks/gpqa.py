@@ -31,4 +31,5 @@ GPQA = Task(
     subset="gpqa_diamond",
     gated=True,
     licence="CC-BY-4.0",
+    size=198,
 )

@@ -28,4 +28,5 @@ GSM8K = Task(
     revision="740312add88f781978c0658806c59bc2815b9866",
     subset="main",
     licence="MIT",
+    size=1319,
 )

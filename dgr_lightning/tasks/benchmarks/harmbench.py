@@ -35,7 +35,7 @@ def _read_adversarial(row: TaskRow, index: int) -> Question:
     return Question(str(index), cell(row, "prompt"), None)
 
 
-def _task(name: str, *categories: str) -> Task:
+def _task(name: str, size: int, *categories: str) -> Task:
     return Task(
         name=name,
         kind="harmful",
@@ -46,11 +46,12 @@ def _task(name: str, *categories: str) -> Task:
         subset=categories,
         gated=True,
         licence="MIT",
+        size=size,
     )
 
 
-HARMBENCH = _task("harmbench", *CATEGORIES)
-HARMBENCH_STANDARD = _task("harmbench_standard", "standard")
+HARMBENCH = _task("harmbench", 400, *CATEGORIES)
+HARMBENCH_STANDARD = _task("harmbench_standard", 200, "standard")
 HARMBENCH_ADVERSARIAL = Task(
     name="harmbench_adversarial",
     kind="harmful",
@@ -59,4 +60,5 @@ HARMBENCH_ADVERSARIAL = Task(
     outputs="short",
     home="https://github.com/seanie12/ThinkSafe, dataset/eval/harmbench.json",
     licence="not stated",
+    size=602,
 )

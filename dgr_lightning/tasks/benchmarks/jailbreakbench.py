@@ -25,6 +25,7 @@ def _task(name: str, kind: str, splits: dict[str, str]) -> Task:
         revision="886acc352a31533ffbcf4ef22c744658688086fc",
         subset="behaviors",
         licence="MIT",
+        size=100,
     )
 
 

@@ -24,4 +24,5 @@ MATH500 = Task(
     hub_id="HuggingFaceH4/MATH-500",
     revision="6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be",
     licence="MIT (MATH)",
+    size=500,
 )

@@ -33,4 +33,5 @@ MMLU_PRO = Task(
     hub_id="TIGER-Lab/MMLU-Pro",
     revision="b189ec765aa7ed75c8acfea42df31fdae71f97be",
     licence="MIT",
+    size=12032,
 )

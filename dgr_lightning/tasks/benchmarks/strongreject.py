@@ -24,4 +24,5 @@ STRONGREJECT = Task(
     revision="df54272b395ce9e584d2f8140519935425d8549f",
     gated=True,
     licence="MIT",
+    size=313,
 )

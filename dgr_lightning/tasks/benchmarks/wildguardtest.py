@@ -26,7 +26,7 @@ def _read(kind: str, row: TaskRow, index: int) -> Question | None:
     return Question(str(index), cell(row, "prompt"), None, category=optional_cell(row, "subcategory"))
 
 
-def _task(name: str, kind: str) -> Task:
+def _task(name: str, kind: str, size: int) -> Task:
     return Task(
         name=name,
         kind=kind,
@@ -38,8 +38,9 @@ def _task(name: str, kind: str) -> Task:
         subset="wildguardtest",
         gated=True,
         licence="ODC-BY",
+        size=size,
     )
 
 
-WILDGUARDTEST = _task("wildguardtest", "harmful")
-WILDGUARDTEST_BENIGN = _task("wildguardtest_benign", "benign")
+WILDGUARDTEST = _task("wildguardtest", "harmful", 754)
+WILDGUARDTEST_BENIGN = _task("wildguardtest_benign", "benign", 945)

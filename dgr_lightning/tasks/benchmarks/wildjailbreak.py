@@ -53,10 +53,11 @@ WILDJAILBREAK = Task(
     hub_id="UWNSL/WildJailbreakEval",
     subset="250",
     licence="ODC-BY (WildJailbreak)",
+    size=250,
 )
 
 
-def _task(name: str, data_type: str, draw: bool = False) -> Task:
+def _task(name: str, data_type: str, size: int, draw: bool = False) -> Task:
     return Task(
         name=name,
         kind="benign" if data_type.endswith("benign") else "harmful",
@@ -69,9 +70,10 @@ def _task(name: str, data_type: str, draw: bool = False) -> Task:
         subset="eval",
         gated=True,
         licence="ODC-BY",
+        size=size,
     )
 
 
-WILDJAILBREAK_STAR1 = _task("wildjailbreak_star1", "adversarial_harmful", draw=True)
-WILDJAILBREAK_HARMFUL = _task("wildjailbreak_harmful", "adversarial_harmful")
-WILDJAILBREAK_BENIGN = _task("wildjailbreak_benign", "adversarial_benign")
+WILDJAILBREAK_STAR1 = _task("wildjailbreak_star1", "adversarial_harmful", 250, draw=True)
+WILDJAILBREAK_HARMFUL = _task("wildjailbreak_harmful", "adversarial_harmful", 2000)
+WILDJAILBREAK_BENIGN = _task("wildjailbreak_benign", "adversarial_benign", 210)

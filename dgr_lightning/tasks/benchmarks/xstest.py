@@ -19,7 +19,7 @@ def _read(wanted: str, row: TaskRow, index: int) -> Question | None:
     return Question(str(row.get("id") or index), cell(row, "prompt"), None, category=optional_cell(row, "type"))
 
 
-def _task(name: str, kind: str, label: str) -> Task:
+def _task(name: str, kind: str, label: str, size: int) -> Task:
     return Task(
         name=name,
         kind=kind,
@@ -29,8 +29,9 @@ def _task(name: str, kind: str, label: str) -> Task:
         hub_id="Paul/XSTest",
         revision="f600c994b256f12867dfa5b3eb3d545a3e62f8b5",
         licence="CC-BY-4.0",
+        size=size,
     )
 
 
-XSTEST = _task("xstest", "benign", "safe")
-XSTEST_UNSAFE = _task("xstest_unsafe", "harmful", "unsafe")
+XSTEST = _task("xstest", "benign", "safe", 250)
+XSTEST_UNSAFE = _task("xstest_unsafe", "harmful", "unsafe", 200)
