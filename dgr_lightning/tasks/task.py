@@ -68,6 +68,7 @@ class Task:
         subset: the dataset's own configuration; several are read one after the other.
         home: where a local copy of it can be had, for a data set that is on no hub.
         make: returns the rows of one of our splits, for problems that are generated and not read.
+        columns: of a row that `read` looks at, other spellings after a slash: for people who make a local copy.
         gated: whether the hub hands it out only to accounts that have accepted its terms.
         licence: of the data, as its page on the hub or its repository names it.
         select: of a published part of a data set: returns the questions that belong to it, of all that were read.
@@ -90,6 +91,7 @@ class Task:
     revision: str | None = None
     subset: str | tuple[str, ...] | None = None
     home: str = ""
+    columns: tuple[str, ...] = ()
     gated: bool = False
     licence: str = ""
     size: int | None = None

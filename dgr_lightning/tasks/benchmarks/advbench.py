@@ -89,6 +89,7 @@ ADVBENCH = Task(
     splits={EVALUATION: "train", PROBE: "train"},
     outputs="short",
     hub_id="walledai/AdvBench",
+    columns=("goal/prompt",),
     gated=True,
     licence="MIT",
     size=520,

@@ -29,6 +29,7 @@ def _task(name: str, hub_id: str, revision: str, split: str) -> Task:
         outputs="long",
         hub_id=hub_id,
         revision=revision,
+        columns=("problem/question", "answer"),
         licence="not stated (problems: MAA)",
         size=30,
     )

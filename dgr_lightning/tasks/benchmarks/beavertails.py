@@ -40,6 +40,7 @@ BEAVERTAILS = Task(
     outputs="short",
     hub_id="PKU-Alignment/BeaverTails",
     revision="8401fe609d288129cc684a9b3be6a93e41cfe678",
+    columns=("prompt", "is_safe", "category"),
     licence="CC-BY-NC-4.0",
     size=1000,
 )

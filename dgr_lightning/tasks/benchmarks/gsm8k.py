@@ -27,6 +27,7 @@ GSM8K = Task(
     hub_id="openai/gsm8k",
     revision="740312add88f781978c0658806c59bc2815b9866",
     subset="main",
+    columns=("question", "answer"),
     licence="MIT",
     size=1319,
 )

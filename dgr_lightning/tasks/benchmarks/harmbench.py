@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from dgr_lightning.tasks.prompt import Question
+from dgr_lightning.tasks.prompt import BARE_SOURCE, Question
 from dgr_lightning.tasks.task import EVALUATION, BadRow, Task, TaskRow, cell, optional_cell
 
 CATEGORIES = ("standard", "contextual", "copyright")
@@ -40,10 +40,12 @@ def _task(name: str, size: int, *categories: str) -> Task:
         name=name,
         kind="harmful",
         read=partial(_read, categories),
+        prompt_source=f"{BARE_SOURCE}, of contextual ones after its text, as in HarmBench's baselines",
         splits={EVALUATION: "train"},
         outputs="short",
         hub_id="walledai/HarmBench",
         subset=categories,
+        columns=("Behavior/prompt", "ContextString/context", "FunctionalCategory", "BehaviorID"),
         gated=True,
         licence="MIT",
         size=size,
@@ -58,6 +60,7 @@ HARMBENCH_ADVERSARIAL = Task(
     read=_read_adversarial,
     splits={EVALUATION: "train"},
     outputs="short",
+    columns=("prompt",),
     home="https://github.com/seanie12/ThinkSafe, dataset/eval/harmbench.json",
     licence="not stated",
     size=602,

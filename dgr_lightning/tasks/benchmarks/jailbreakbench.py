@@ -24,6 +24,7 @@ def _task(name: str, kind: str, splits: dict[str, str]) -> Task:
         hub_id="JailbreakBench/JBB-Behaviors",
         revision="886acc352a31533ffbcf4ef22c744658688086fc",
         subset="behaviors",
+        columns=("Goal", "Category"),
         licence="MIT",
         size=100,
     )

@@ -23,6 +23,7 @@ MATH500 = Task(
     outputs="long",
     hub_id="HuggingFaceH4/MATH-500",
     revision="6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be",
+    columns=("problem", "answer", "unique_id", "subject"),
     licence="MIT (MATH)",
     size=500,
 )

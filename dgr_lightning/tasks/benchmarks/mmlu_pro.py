@@ -32,6 +32,7 @@ MMLU_PRO = Task(
     splits={EVALUATION: "test"},
     hub_id="TIGER-Lab/MMLU-Pro",
     revision="b189ec765aa7ed75c8acfea42df31fdae71f97be",
+    columns=("question", "options", "answer", "question_id", "category"),
     licence="MIT",
     size=12032,
 )

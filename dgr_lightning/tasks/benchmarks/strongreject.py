@@ -22,6 +22,7 @@ STRONGREJECT = Task(
     outputs="short",
     hub_id="walledai/StrongREJECT",
     revision="df54272b395ce9e584d2f8140519935425d8549f",
+    columns=("forbidden_prompt/prompt", "category"),
     gated=True,
     licence="MIT",
     size=313,

@@ -36,6 +36,7 @@ def _task(name: str, kind: str, size: int) -> Task:
         hub_id="allenai/wildguardmix",
         revision="d29c47f41c8b51348b5c8e8c81c039b3132b66d1",
         subset="wildguardtest",
+        columns=("prompt", "prompt_harm_label", "subcategory"),
         gated=True,
         licence="ODC-BY",
         size=size,

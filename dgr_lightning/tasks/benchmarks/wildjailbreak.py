@@ -52,6 +52,7 @@ WILDJAILBREAK = Task(
     outputs="short",
     hub_id="UWNSL/WildJailbreakEval",
     subset="250",
+    columns=("instruction/adversarial/prompt",),
     licence="ODC-BY (WildJailbreak)",
     size=250,
 )
@@ -68,6 +69,7 @@ def _task(name: str, data_type: str, size: int, draw: bool = False) -> Task:
         hub_id="allenai/wildjailbreak",
         revision="5ddc12a7894f842b0619b8e1c7ee496b198af009",
         subset="eval",
+        columns=("adversarial", "data_type"),
         gated=True,
         licence="ODC-BY",
         size=size,

@@ -28,6 +28,7 @@ def _task(name: str, kind: str, label: str, size: int) -> Task:
         outputs="short",
         hub_id="Paul/XSTest",
         revision="f600c994b256f12867dfa5b3eb3d545a3e62f8b5",
+        columns=("prompt", "label", "id", "type"),
         licence="CC-BY-4.0",
         size=size,
     )
