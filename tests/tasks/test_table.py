@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from dgr_lightning.cli.compose import compose
+from dgr_lightning.tasks.loader import load_problems
 from dgr_lightning.tasks.registry import TASKS
 from dgr_lightning.tasks.table import task_table
 from dgr_lightning.tasks.task import BadRow
@@ -66,7 +67,11 @@ def test_every_task_says_where_its_data_and_prompt_are_from():
 @pytest.mark.parametrize("name", ["quick", "standard", "paper", "full", "micro"])
 def test_the_page_says_what_a_set_costs(name):
     evaluation = compose("evaluate", [] if name == "micro" else ["model=qwen3-0.6b", f"evaluation={name}"]).evaluation
-    limit = evaluation.limit or 10**9
-    outputs = sum(min(TASKS[task].size or limit, limit) * evaluation.samples_of(task) for task in evaluation.tasks)
+
+    def size(task: str) -> int:
+        whole = TASKS[task].size or len(load_problems(task))
+        return min(whole, evaluation.limit or whole)
+
+    outputs = sum(size(task) * evaluation.samples_of(task) for task in evaluation.tasks)
     (row,) = re.findall(rf"^\| `evaluation={name}` .*$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     assert row.endswith(f"| {evaluation.max_new_tokens:,} | {outputs:,} |")
