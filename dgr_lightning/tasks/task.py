@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -156,7 +157,7 @@ def answer_cell(row: TaskRow, *columns: str) -> str:
     """
     for column in columns:
         value = row.get(column)
-        if isinstance(value, int | float) and not isinstance(value, bool):
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
             return str(int(value)) if value == int(value) else str(value)
     return cell(row, *columns)
 

@@ -32,7 +32,13 @@ def test_aime_has_one_gold_however_a_copy_writes_it(read, answer):
     for name, column in (("aime24", "problem"), ("aime25", "question")):
         (problem,) = read(name, {column: "How many?", "answer": answer})
         assert problem.gold == "25" and problem.prompt.startswith("How many?\n\nPlease reason")
-    assert read("aime25", {"problem": "How many?", "answer": "336^\\circ"})[0].gold == "336^\\circ"
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold"), [("336^\\circ", "336^\\circ"), ("000", "0"), (0, "0"), ("9" * 5000, "9" * 5000), (0.5, "0.5")]
+)
+def test_an_answer_that_is_no_number_of_three_digits_stays(read, answer, gold):
+    assert read("aime25", {"problem": "How many?", "answer": answer})[0].gold == gold
 
 
 WRONG = {"Incorrect Answer 1": "a", "Incorrect Answer 2": "b ", "Incorrect Answer 3": 3}
@@ -66,6 +72,8 @@ def test_mmlu_pro_keeps_the_published_order_of_up_to_ten_options(read):
         ({"options": ["x", 2]}, "column 'options' holds no list"),
         ({"answer": "K"}, "column 'answer' holds 'K', which is none of its 10 options"),
         ({"answer": "AB"}, "column 'answer' holds 'AB'"),
+        ({"answer": 9}, "column 'answer' holds no text"),
+        ({"question": None}, "column 'question' holds no text"),
     ],
 )
 def test_a_row_of_mmlu_pro_without_its_options_or_answer_is_refused(read, change, message):

@@ -13,7 +13,7 @@ from dgr_lightning.tasks.task import EVALUATION, Task, TaskRow, answer_cell, cel
 def _read(row: TaskRow, index: int) -> Question:
     answer = answer_cell(row, "answer")
     # Leading zeros are of the answer sheet, which has three digits.
-    gold = str(int(answer)) if answer.isascii() and answer.isdigit() else answer
+    gold = (answer.lstrip("0") or "0") if answer.isdigit() else answer
     return Question(str(index), cell(row, "problem", "question"), gold)
 
 

@@ -18,8 +18,14 @@ def _read(row: TaskRow, index: int) -> Question:
         raise BadRow("column 'options' holds no list of two to ten texts; a copy in CSV has none, take jsonl or parquet")
     if letter not in ascii_uppercase[: len(options)] or len(letter) != 1:
         raise BadRow(f"column 'answer' holds {letter!r}, which is none of its {len(options)} options")
-    part = str(row.get("question_id", index))
-    return Question(part, cell(row, "question"), letter, tuple(options), category=optional_cell(row, "category"))
+    number = row.get("question_id")
+    return Question(
+        str(index if number is None else number),
+        cell(row, "question"),
+        letter,
+        tuple(options),
+        category=optional_cell(row, "category"),
+    )
 
 
 MMLU_PRO = Task(
