@@ -16,6 +16,7 @@ from dgr_lightning.console import say
 from dgr_lightning.data.hub import ABSENT, GATED, READY, UNREACHABLE, dataset_access
 from dgr_lightning.errors import UserError
 from dgr_lightning.models.hub import unreachable
+from dgr_lightning.tasks.loader import load_problems
 from dgr_lightning.tasks.registry import TASKS
 from dgr_lightning.tasks.task import Task
 
@@ -34,7 +35,7 @@ def settle_tasks(evaluation: EvaluationConfig) -> None:
         evaluation: `tasks`, `skipped` and `samples_by_task` are changed in place.
 
     Raises:
-        UserError: a task cannot be read and is not to be skipped, or none can be read.
+        UserError: a task cannot be read and is not to be skipped, none can be read, or a local copy is not one.
     """
     unreadable = _unreadable(evaluation.tasks, evaluation.path)
     missing = [task.name for tasks in unreadable.values() for task in tasks]
@@ -48,8 +49,20 @@ def settle_tasks(evaluation: EvaluationConfig) -> None:
         say(f"[yellow]not measured: {', '.join(missing)}. {escape(_reasons(unreadable))} {NO_HEADLINE}[/]")
     evaluation.skipped = skipped
     evaluation.tasks = [name for name in evaluation.tasks if name not in skipped]
+    _compare_sizes(evaluation)
     measured = {TASKS[name].name for name in evaluation.tasks}
     evaluation.samples_by_task = {name: n for name, n in evaluation.samples_by_task.items() if name in measured}
+
+
+def _compare_sizes(evaluation: EvaluationConfig) -> None:
+    """Says where a local copy holds another number of problems than the task as it is published."""
+    for name in evaluation.tasks:
+        task = TASKS[name]
+        if task.size is not None and task.name in evaluation.path:
+            found = len(load_problems(name, path=evaluation.path[task.name]))
+            if found != task.size:
+                counts = f"evaluation.path.{task.name} holds {found:,} problems, {task.name} as published {task.size:,}"
+                say(f"[yellow]{counts}: its figures are not those of the whole set[/]")
 
 
 def drop_probes(probes: ProbesConfig, *, asked_for: bool) -> None:

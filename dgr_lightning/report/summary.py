@@ -3,7 +3,8 @@
 Rates lie in 0 … 1, the tax is in points (hundredths) and in per cent of the base's accuracy, times are in seconds. An estimate
 is `{"value", "low", "high", "n"}` with its 95 % interval. A number that is undefined is null, an undefined estimate has the
 `value` null. A run of some of the stages holds only their parts: `refine.py` writes no `base`, `tuned`, `tax` and `training`,
-`evaluate.py` only `base`, the model that it evaluated. `skipped` names tasks that could not be read, whose kind has no headline.
+`evaluate.py` only `base`, the model that it evaluated. `skipped` has the tasks that could not be read, whose kind has no
+headline.
 """
 
 from __future__ import annotations

@@ -45,10 +45,16 @@ def test_skipping_measures_the_rest_and_says_so(hub_of_cases, capsys):
     assert "hf auth login" in out and out.endswith("Their kinds have no headline.")
 
 
-def test_local_copies_and_generated_problems_need_nothing(hub_of_cases, capsys):
-    evaluation = EvaluationConfig(tasks=["strongreject", "micro-short"], path={"strongreject": "copy.csv"}, missing="skip")
+def test_local_copies_and_generated_problems_need_no_hub(hub_of_cases, capsys, tmp_path):
+    copy = tmp_path / "copy.csv"
+    copy.write_text("forbidden_prompt\n" + "".join(f"request {i}\n" for i in range(313)))
+    evaluation = EvaluationConfig(tasks=["strongreject", "micro-short"], path={"strongreject": str(copy)}, missing="skip")
     settle_tasks(evaluation)
     assert evaluation.skipped == [] and len(evaluation.tasks) == 2 and capsys.readouterr().out == ""
+    copy.write_text("forbidden_prompt\nrequest\n")
+    settle_tasks(evaluation)
+    out = " ".join(capsys.readouterr().out.split())
+    assert "evaluation.path.strongreject holds 1 problems, strongreject as published 313: its figures are not those of" in out
 
 
 def test_a_run_that_measures_nothing_is_refused(hub_of_cases):

@@ -29,8 +29,12 @@ def prompts(problems):
 
 @pytest.mark.parametrize("answer", ["025", "25", 25, 25.0])
 def test_aime_has_one_gold_however_a_copy_writes_it(read, answer):
-    for name, column in (("aime24", "problem"), ("aime25", "question")):
-        (problem,) = read(name, {column: "How many?", "answer": answer})
+    for name, column, key in (
+        ("aime24", "problem", "answer"),
+        ("aime25", "question", "answer"),
+        ("aime24", "Problem", "Answer"),
+    ):
+        (problem,) = read(name, {column: "How many?", key: answer})
         assert problem.gold == "25" and problem.prompt.startswith("How many?\n\nPlease reason")
 
 

@@ -1,7 +1,7 @@
 """AIME 2024 and 2025: the 30 problems of each year's two papers, whose answers are whole numbers from 0 to 999.
 
 30 problems are few: the figures of DeepSeek-R1's model card are means over 64 samples, those of other papers over 4 to 16.
-Published copies differ: one calls the problem `problem`, another `question`; one writes 25, another '025'.
+Published copies differ: the problem is called `problem`, `question` or `Problem`; 25 is also written '025'.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from dgr_lightning.tasks.task import EVALUATION, Task, TaskRow, answer_cell, cel
 
 
 def _read(row: TaskRow, index: int) -> Question:
-    answer = answer_cell(row, "answer")
+    answer = answer_cell(row, "answer", "Answer")
     # Leading zeros are of the answer sheet, which has three digits.
     gold = (answer.lstrip("0") or "0") if answer.isdigit() else answer
-    return Question(str(index), cell(row, "problem", "question"), gold)
+    return Question(str(index), cell(row, "problem", "question", "Problem"), gold)
 
 
 def _task(name: str, hub_id: str, revision: str, split: str) -> Task:
@@ -29,7 +29,7 @@ def _task(name: str, hub_id: str, revision: str, split: str) -> Task:
         outputs="long",
         hub_id=hub_id,
         revision=revision,
-        columns=("problem/question", "answer"),
+        columns=("problem/question/Problem", "answer/Answer"),
         licence="not stated (problems: MAA)",
         size=30,
     )

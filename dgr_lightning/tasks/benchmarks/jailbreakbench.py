@@ -11,7 +11,7 @@ from dgr_lightning.tasks.task import EVALUATION, PROBE, Task, TaskRow, cell, opt
 
 
 def _read(row: TaskRow, index: int) -> Question:
-    return Question(str(index), cell(row, "Goal"), None, category=optional_cell(row, "Category"))
+    return Question(str(index), cell(row, "Goal", "goal", "prompt"), None, category=optional_cell(row, "Category"))
 
 
 def _task(name: str, kind: str, splits: dict[str, str]) -> Task:
@@ -24,7 +24,7 @@ def _task(name: str, kind: str, splits: dict[str, str]) -> Task:
         hub_id="JailbreakBench/JBB-Behaviors",
         revision="886acc352a31533ffbcf4ef22c744658688086fc",
         subset="behaviors",
-        columns=("Goal", "Category"),
+        columns=("Goal/goal/prompt", "Category"),
         licence="MIT",
         size=100,
     )
