@@ -4,11 +4,13 @@ import pytest
 
 from dgr_lightning.cli import missing_tasks
 from dgr_lightning.cli.compose import compose
+from dgr_lightning.cli.failures import BAD_CONFIG, DONE
 from dgr_lightning.cli.missing_tasks import drop_probes, settle_tasks
 from dgr_lightning.config import EvaluationConfig, ProbesConfig
 from dgr_lightning.data.hub import ABSENT, GATED, READY, UNREACHABLE
 from dgr_lightning.errors import UserError
 from tests.helpers.hub import COMMIT, DATASET, NOBODY
+from tests.helpers.messages import check_message
 
 CASES = {"walledai/StrongREJECT": GATED, "Paul/XSTest": ABSENT, "TIGER-Lab/MMLU-Pro": UNREACHABLE, "Idavidrein/gpqa": GATED}
 TASKS = ["gsm8k", "strongreject", "gpqa", "xstest", "mmlu_pro", "harmbench_adversarial"]
@@ -60,6 +62,15 @@ def test_local_copies_and_generated_problems_need_no_hub(hub_of_cases, capsys, t
 def test_a_run_that_measures_nothing_is_refused(hub_of_cases):
     with pytest.raises(UserError, match=r"evaluation\.missing=skip leaves no task to measure\. The hub hands out"):
         settle_tasks(EvaluationConfig(tasks=["gpqa"], missing="skip"))
+
+
+def test_gated_data_ends_the_command_before_anything_runs(hub_of_cases, run_script, folder, capsys):
+    overrides = [f"model.path={folder}", "evaluation.tasks=[gsm8k,strongreject]", "trainer=cpu"]
+    code, seen = run_script(*overrides, command="evaluate")
+    assert code == BAD_CONFIG and seen == []
+    check_message(capsys.readouterr().err, ["datasets/walledai/StrongREJECT", "hf auth login", "evaluation.path.strongreject="])
+    code, ((cfg, _),) = run_script(*overrides, "evaluation.missing=skip", command="evaluate")
+    assert code == DONE and (cfg.evaluation.tasks, cfg.evaluation.skipped) == (["gsm8k"], ["strongreject"])
 
 
 def test_gated_probes_are_left_out_unless_they_were_asked_for(monkeypatch, capsys):

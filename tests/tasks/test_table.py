@@ -4,8 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
-from dgr_lightning.cli.compose import compose
+from dgr_lightning.config import EvaluationConfig
+from dgr_lightning.installation import CONF
 from dgr_lightning.tasks.loader import load_problems
 from dgr_lightning.tasks.registry import TASKS
 from dgr_lightning.tasks.table import task_table
@@ -66,7 +68,7 @@ def test_every_task_says_where_its_data_and_prompt_are_from():
 
 @pytest.mark.parametrize("name", ["quick", "standard", "paper", "full", "micro"])
 def test_the_page_says_what_a_set_costs(name):
-    evaluation = compose("evaluate", [] if name == "micro" else ["model=qwen3-0.6b", f"evaluation={name}"]).evaluation
+    evaluation = EvaluationConfig(**yaml.safe_load((CONF / "evaluation" / f"{name}.yaml").read_text(encoding="utf-8")))
 
     def size(task: str) -> int:
         whole = TASKS[task].size or len(load_problems(task))
