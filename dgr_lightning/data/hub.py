@@ -19,12 +19,6 @@ from dgr_lightning.file_locks import take_lock
 from dgr_lightning.hashes import content_hash
 from dgr_lightning.models.hub import REACH_SECONDS, SETTLED, gist, hub_reachable, named, unreachable
 
-
-def dataset_available(hub_id: str, revision: str | None) -> bool:
-    """Whether a data set is prepared in the local cache or the hub is reachable."""
-    return bool(_prepared(hub_id, revision, None)) or hub_reachable()
-
-
 READY, UNREACHABLE, GATED, ABSENT = "ready", "unreachable", "gated", "absent"
 """Access to a data set: it can be read; no hub answers; its terms are not accepted by this account; the hub has none."""
 
