@@ -35,7 +35,7 @@ def settle_tasks(evaluation: EvaluationConfig) -> None:
         evaluation: `tasks`, `skipped` and `samples_by_task` are changed in place.
 
     Raises:
-        UserError: a task cannot be read and is not to be skipped, none can be read, or a local copy is not one.
+        UserError: a task cannot be read and is not to be skipped, or none can be read.
     """
     unreadable = _unreadable(evaluation.tasks, evaluation.path)
     missing = [task.name for tasks in unreadable.values() for task in tasks]
@@ -58,11 +58,15 @@ def _compare_sizes(evaluation: EvaluationConfig) -> None:
     """Says where a local copy holds another number of problems than the task as it is published."""
     for name in evaluation.tasks:
         task = TASKS[name]
-        if task.size is not None and task.name in evaluation.path:
+        if task.size is None or task.name not in evaluation.path:
+            continue
+        try:
             found = len(load_problems(name, path=evaluation.path[task.name]))
-            if found != task.size:
-                counts = f"evaluation.path.{task.name} holds {found:,} problems, {task.name} as published {task.size:,}"
-                say(f"[yellow]{counts}: its figures are not those of the whole set[/]")
+        except UserError:
+            continue  # whoever reads it for its problems says what is wrong with it
+        if found != task.size:
+            counts = f"evaluation.path.{task.name} holds {found:,} problems, {task.name} as published {task.size:,}"
+            say(f"[yellow]{counts}: its figures are not those of the whole set[/]")
 
 
 def drop_probes(probes: ProbesConfig, *, asked_for: bool) -> None:
