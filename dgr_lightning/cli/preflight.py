@@ -5,9 +5,11 @@ A run that cannot measure itself at the end should say so at the beginning. Loca
 
 from __future__ import annotations
 
-from dgr_lightning.config import Config, JudgeConfig
-from dgr_lightning.console import say
-from dgr_lightning.data.hub import dataset_available
+from collections.abc import Iterator
+
+from dgr_lightning.cli.missing_tasks import settle_tasks
+from dgr_lightning.config import Config, DataConfig, JudgeConfig
+from dgr_lightning.data.hub import GATED, UNREACHABLE, dataset_access
 from dgr_lightning.errors import UserError
 from dgr_lightning.files import local_path
 from dgr_lightning.models.adapter_folder import base_of, is_adapter
@@ -16,7 +18,7 @@ from dgr_lightning.pipeline.served_model import is_served
 
 
 def require(cfg: Config, command: str) -> None:
-    """Checks that everything a command reads is local, cached, or on a hub that answers.
+    """Checks that everything a command reads is local, cached, or on a hub that answers; `evaluation.missing` says what then.
 
     Raises:
         UserError: something is neither local nor cached, and no hub answers; the message names the keys that take local copies.
@@ -39,13 +41,7 @@ def require(cfg: Config, command: str) -> None:
     if command == "refine":
         return
     require_endpoints(cfg)
-    missing = _missing(cfg.evaluation.tasks, cfg.evaluation.path)
-    if missing:
-        raise UserError(
-            f"{unreachable()}, and these tasks of the evaluation are not in the local cache. Use local copies: "
-            + " ".join(f"evaluation.path.{name}=<file>" for name in missing)
-            + ", or name other tasks with evaluation.tasks=[…]."
-        )
+    settle_tasks(cfg.evaluation)
 
 
 def require_endpoints(cfg: Config) -> None:
@@ -65,63 +61,48 @@ def require_endpoints(cfg: Config) -> None:
 
 
 def require_sources(cfg: Config) -> None:
-    """Checks that the model and the data of a run are local, cached, or on a hub that answers.
+    """Checks that the model and the data of a run are local, cached, or on a hub that hands them out.
 
     Local copies and recipes need no hub; their paths were checked before.
 
     Raises:
-        UserError: the hub is needed and cannot be reached; one message for model and data, whichever is missing.
+        UserError: the hub is needed and cannot be reached, one message for model and data, whichever is missing; or it hands
+            out the data only to accounts that have accepted its terms.
     """
-    model, data, benign = cfg.model, cfg.data, cfg.data.benign
-    missing = []
+    model, data = cfg.model, cfg.data
     fetched = model.hub_id if not (model.path or model.recipe) else None
-    if fetched and not model_available(fetched, model.revision, with_code=model.trust_remote_code):
-        missing.append(f"model {fetched}")
-    if data.hub_id and not (data.path or data.recipe) and not dataset_available(data.hub_id, data.revision):
-        missing.append(f"data {data.hub_id}")
-    for key, part in data.parts:
-        if part.hub_id and not dataset_available(part.hub_id, part.revision):
-            missing.append(f"data {part.hub_id} ({key}.path)")
-    if data.benign_ratio > 0 and benign.hub_id and not benign.path and not dataset_available(benign.hub_id, benign.revision):
-        missing.append(f"benign data {benign.hub_id} (data.benign.path)")
+    away = fetched and not model_available(fetched, model.revision, with_code=model.trust_remote_code)
+    access = {name: (hub_id, dataset_access(hub_id, revision)) for name, hub_id, revision in _data_on_hub(data)}
+    missing = [f"model {fetched}"] if away else []
+    missing += [name for name, (_, found) in access.items() if found == UNREACHABLE]
     in_its_place = f"data.path=<jsonl, json, csv or parquet file>{_already(data.path or data.recipe)}."
+    copies = "path: <jsonl, json, csv or parquet file> in these parts of data.mix." if data.mix else in_its_place
     if missing:
         raise UserError(
             f"{unreachable()}, and these are not in the local cache: {', '.join(missing)}. Use local copies: "
             f"model.path=<folder with config.json, *.safetensors and tokenizer>{_already(model.path or model.recipe)} "
-            + ("and path: <jsonl, json, csv or parquet file> in these parts of data.mix." if data.mix else in_its_place)
+            + (f"and {copies}" if data.mix else copies)
         )
+    gated = {name: hub_id for name, (hub_id, found) in access.items() if found == GATED}
+    if gated:
+        pages = "; ".join(f"{name}, https://huggingface.co/datasets/{hub_id}" for name, hub_id in gated.items())
+        raise UserError(
+            f"The hub hands these out only to accounts that have accepted their terms: {pages}. Accept them there, then log in "
+            f"with `hf auth login`, or set HF_TOKEN. Or use a local copy: {copies}"
+        )
+
+
+def _data_on_hub(data: DataConfig) -> Iterator[tuple[str, str, str | None]]:
+    """Yields name in messages, id and commit of every data set of a run that has no local copy."""
+    if data.hub_id and not (data.path or data.recipe):
+        yield f"data {data.hub_id}", data.hub_id, data.revision
+    for key, part in data.parts:
+        if part.hub_id:
+            yield f"data {part.hub_id} ({key}.path)", part.hub_id, part.revision
+    benign = data.benign
+    if data.benign_ratio > 0 and benign.hub_id and not benign.path:
+        yield f"benign data {benign.hub_id} (data.benign.path)", benign.hub_id, benign.revision
 
 
 def _already(local: str | None) -> str:
     return f" (local already: {local})" if local else ""
-
-
-def drop_probes(cfg: Config, *, asked_for: bool) -> None:
-    """Leaves out probe tasks whose problems are out of reach, and says so; there are fewer curves then.
-
-    Args:
-        cfg: the config; `probes.tasks` is changed in place, so that the run hash holds what was measured.
-        asked_for: the user named the tasks: then a missing one is an error.
-
-    Raises:
-        UserError: a task that was asked for is out of reach.
-    """
-    missing = _missing(cfg.probes.tasks, cfg.probes.path) if cfg.probes.every != 0 else []
-    if not missing:
-        return
-    copies = " ".join(f"probes.path.{name}=<file>" for name in missing)
-    if asked_for:
-        raise UserError(f"{unreachable()}, and these probe tasks are not in the local cache. Use local copies: {copies}.")
-    from dgr_lightning.tasks.registry import TASKS
-
-    cfg.probes.tasks = [name for name in cfg.probes.tasks if TASKS[name].name not in missing]
-    say(f"no curves for {', '.join(missing)}: {unreachable()}. With local copies: {copies}")
-
-
-def _missing(names: list[str], paths: dict[str, str]) -> list[str]:
-    """Returns the tasks without a local copy whose hub dataset is neither cached nor reachable."""
-    from dgr_lightning.tasks.registry import TASKS
-
-    away = [task for name in names if (task := TASKS[name]).name not in paths]
-    return [task.name for task in away if task.hub_id is not None and not dataset_available(task.hub_id, task.revision)]

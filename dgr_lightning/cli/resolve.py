@@ -29,13 +29,14 @@ def resolve(cfg: Config, command: str, given: frozenset[str]) -> None:
     """
     from dgr_lightning.cache import require_cache
     from dgr_lightning.cli import preflight
+    from dgr_lightning.cli.missing_tasks import drop_probes
     from dgr_lightning.engines.registry import check_engine, require_engine, resolve_engine
 
     require_cache()
     require_engine(cfg.engine.name)
     preflight.require(cfg, command)
     if command == "train" or (command == "refine" and cfg.shift.prompts):
-        preflight.drop_probes(cfg, asked_for="probes.tasks" in given)
+        drop_probes(cfg.probes, asked_for="probes.tasks" in given)
 
     from dgr_lightning.console import say
     from dgr_lightning.distributed import devices  # imports torch

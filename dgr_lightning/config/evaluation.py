@@ -14,8 +14,29 @@ class EvaluationConfig:
 
     name: str = setting("", "short name", private=False, hashed=NEVER)
     tasks: list[str] = setting([], "task names", private=False, hashed=EVALUATION)
+    missing: str = setting(
+        "fail",
+        "where a task's data cannot be read: fail, or skip it and measure the rest; its kind has no headline then",
+        choices=("fail", "skip"),
+        private=False,
+        hashed=NEVER,
+    )
+    skipped: list[str] = setting(
+        [],
+        "tasks that evaluation.missing=skip has left out; written by the project, not by you",
+        private=False,
+        hashed=EVALUATION,
+        added=True,
+    )
     seed: int = setting(0, "seed of sampling and of the choice under limit; independent of seed", low=0, hashed=EVALUATION)
     samples: int = setting(1, "samples a problem; pass@1 is averaged over them", low=1, hashed=EVALUATION)
+    samples_by_task: dict[str, int] = setting(
+        {},
+        "samples a problem of single tasks, such as evaluation.samples_by_task.aime24=16; the others take evaluation.samples",
+        private=False,
+        hashed=EVALUATION,
+        added=True,
+    )
     limit: Optional[int] = setting(None, "problems a task; null: all", low=1, hashed=EVALUATION)
     temperature: float = setting(0.6, "sampling temperature; 0 is greedy", low=0.0, high=10.0, hashed=EVALUATION)
     top_p: float = setting(0.95, "nucleus sampling", above=0.0, high=1.0, hashed=EVALUATION)
@@ -26,6 +47,10 @@ class EvaluationConfig:
     path: dict[str, str] = setting(
         {}, "local copy of a task's data, such as evaluation.path.gsm8k=gsm8k.jsonl", private=True, hashed=NEVER
     )
+
+    def samples_of(self, task: str) -> int:
+        """Returns the samples a problem of a task, by the task's own name."""
+        return self.samples_by_task.get(task, self.samples)
 
 
 @dataclass

@@ -72,7 +72,8 @@ def expected(key: str, known: Key, members: Members) -> str:
         names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
         origin = get_origin(hint)
         items = "{data: star1, share: 0.8}, …" if any(map(is_dataclass, get_args(hint))) else "a,b,…"
-        text = {dict: "a mapping {name: text, …}", list: f"a list [{items}]"}[origin] if origin else names[hint]
+        entry = "number" if int in get_args(hint) else "text"
+        text = {dict: f"a mapping {{name: {entry}, …}}", list: f"a list [{items}]"}[origin] if origin else names[hint]
     bounds = [f"above {limits['above']:g}"] if limits["above"] is not None else []
     bounds += [f"at least {limits['low']:g}"] if limits["low"] is not None else []
     bounds += [f"at most {limits['high']:g}"] if limits["high"] is not None else []
@@ -187,7 +188,7 @@ def _convert(value: Any, kind: Any) -> Any:
         inner, optional = _unwrap(get_args(kind)[1])
         as_it_is = inner is Any  # parsed later, by the schema of the strategy that they belong to
         return {
-            _convert(name, str): item if as_it_is or (item is None and optional) else _convert(item, str)
+            _convert(name, str): item if as_it_is or (item is None and optional) else _convert(item, inner)
             for name, item in value.items()
         }
     if origin is list and isinstance(value, list):

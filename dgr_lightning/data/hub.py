@@ -7,8 +7,9 @@ loads it, and the others wait and read what it has left in the local cache.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,39 @@ from dgr_lightning.cache import cache_dir
 from dgr_lightning.errors import UserError
 from dgr_lightning.file_locks import take_lock
 from dgr_lightning.hashes import content_hash
-from dgr_lightning.models.hub import SETTLED, gist, hub_reachable, named, unreachable
+from dgr_lightning.models.hub import REACH_SECONDS, SETTLED, gist, hub_reachable, named, unreachable
+
+READY, UNREACHABLE, GATED, ABSENT = "ready", "unreachable", "gated", "absent"
+"""Access to a data set: it can be read; no hub answers; its terms are not accepted by this account; the hub has none."""
 
 
-def dataset_available(hub_id: str, revision: str | None) -> bool:
-    """Whether a data set is prepared in the local cache or the hub is reachable."""
-    return bool(_prepared(hub_id, revision, None)) or hub_reachable()
+def dataset_access(hub_id: str, revision: str | None, subsets: Sequence[str | None] = (None,)) -> str:
+    """Returns whether a data set can be read, and if not, why: `READY`, `UNREACHABLE`, `GATED` or `ABSENT`.
+
+    One small request asks the hub, once a process; what is prepared in the local cache is not asked for. An answer that is none
+    of these counts as `READY`: the download says better what it is.
+    """
+    if all(_prepared(hub_id, revision, subset) for subset in subsets):
+        return READY
+    return _answer(hub_id) if hub_reachable() else UNREACHABLE
+
+
+@cache
+def _answer(hub_id: str) -> str:
+    from huggingface_hub import constants
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+
+    address = f"{constants.ENDPOINT}/api/datasets/{hub_id}/auth-check"
+    try:
+        hf_raise_for_status(get_session().get(address, headers=build_hf_headers(), timeout=REACH_SECONDS))
+    except GatedRepoError:  # before the other, of which it is a kind
+        return GATED
+    except RepositoryNotFoundError:
+        return ABSENT
+    except Exception:  # a time-out, a mirror without this service: the download will tell
+        return READY
+    return READY
 
 
 def dataset_rows(

@@ -47,11 +47,14 @@ def generate_outputs(model: ModelHandle, cfg: Config, store_root: Path, label: s
     Raises:
         UserError: a task's problems cannot be read; nothing was generated then.
     """
-    samples = cfg.evaluation.samples
     problems = {name: _problems(name, cfg.evaluation) for name in cfg.evaluation.tasks}
     stores = _generate(model, cfg, problems, store_root, label)
     return {
-        name: [Output(problem, sample, _stored(stores[name], problem, sample)) for problem in own for sample in range(samples)]
+        name: [
+            Output(problem, sample, _stored(stores[name], problem, sample))
+            for problem in own
+            for sample in range(cfg.evaluation.samples_of(TASKS[name].name))
+        ]
         for name, own in problems.items()
     }
 
@@ -69,7 +72,7 @@ def _generate(
         folders[name]: [
             Request(_key(problem, sample), chat.prompt_ids(problem.prompt))
             for problem in problems[name]
-            for sample in range(evaluation.samples)
+            for sample in range(evaluation.samples_of(TASKS[name].name))
         ]
         for name in in_stream(problems)
     }

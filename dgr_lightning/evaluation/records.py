@@ -20,6 +20,7 @@ def record(output: Output, task: Task, score: Score, grader_version: int | None)
     problem, completion = output.problem, output.completion
     row: dict[str, Any] = {"id": problem.id, "sample": output.sample, "kind": problem.kind, "prompt": problem.prompt}
     row |= {} if problem.gold is None else {"gold": problem.gold}
+    row |= {} if problem.category is None else {"category": problem.category}
     row |= {"output": completion.text, "num_tokens": completion.num_tokens, "finish_reason": completion.finish_reason}
     row[KINDS[task.kind].verdict] = score.verdict
     if score.grade is not None:

@@ -96,6 +96,7 @@ def train(cfg: Config, place: Place) -> float | tuple[float, float] | None:
             run.hash,
             _seconds(records, REFINE, SHIFT, EVALUATE[BASE], "train", EVALUATE[TUNED]),
             warnings=[*_warnings(refined, cfg), *cap_hit_warnings(changes, before, after)],
+            skipped=_skipped(cfg),
             **_data(refined),
             overlap=overlap((example.prompt for example in read_refined(run.path / stages.REFINED)), measured_prompts(cfg)),
             base=before,
@@ -160,7 +161,7 @@ def evaluate(cfg: Config, place: Place) -> None:
         seconds, judges = {EVALUATE[BASE]: record["seconds"]}, judges_of({EVALUATE[BASE]: record})
         estimates = estimates_of(record)
         write_budget(run.path, [BASE], _reasoning(estimates))
-        summary = build_summary(run.hash, seconds, base=estimates, judges=judges)
+        summary = build_summary(run.hash, seconds, skipped=_skipped(cfg), base=estimates, judges=judges)
         terminal.write(run.path, summary, Panel.of(cfg).note)
         send_results(wandb_settings(cfg, run.path, run.hash), summary, run.path, cfg.logger)
 
@@ -243,6 +244,11 @@ def _warnings(refined: Record, cfg: Config) -> list[str]:
     paired = strategy_of(cfg.refine).pairs_by_length
     warning = fallback_warning(RefinementStats(**refined["refinement"]), cfg.refine.on_failure, paired=paired)
     return [] if warning is None else [warning]
+
+
+def _skipped(cfg: Config) -> dict[str, str]:
+    """Returns `skipped` of summary.json."""
+    return {task.name: task.kind for task in (TASKS[name] for name in cfg.evaluation.skipped)}
 
 
 def _announce(run: RunDir, cfg: Config, model: ModelHandle) -> None:

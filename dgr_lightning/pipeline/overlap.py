@@ -1,8 +1,9 @@
 """Prompts that stand both in the source set and in what a run is measured on: training on them flatters the figures; and
 prompts that stand in several parts of a mixture.
 
-Two prompts are the same where their words are (`tasks.task.fingerprint`): case, punctuation and white space do not count. 32 of
-HarmBench's 400 behaviours stand in STAR-1 word for word.
+Two prompts are the same where their words are (`tasks.task.fingerprint`): case, punctuation and white space do not count, and
+neither does what a task puts around its question (instruction, options, context). 32 of HarmBench's 400 behaviours stand in
+STAR-1 word for word.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from dgr_lightning.errors import UserError
 from dgr_lightning.tasks.loader import SECTIONS, load_problems, task_hashes
 from dgr_lightning.tasks.registry import TASKS
 from dgr_lightning.tasks.task import EVALUATION, PROBE, fingerprint
+
+OVERLAP_VERSION = 2
+"""Hashed with a set that is read with `data.drop_overlap`: raise it whenever other prompts count as the same."""
 
 
 def measured_prompts(cfg: Config, unread: list[str] | None = None) -> dict[str, frozenset[str]]:
@@ -40,13 +44,14 @@ def measured_prompts(cfg: Config, unread: list[str] | None = None) -> dict[str, 
                     raise
                 unread.append(f"{task} ({split})")
                 continue
-            found[task] = found.get(task, frozenset()) | {fingerprint(problem.prompt) for problem in problems}
+            found[task] = found.get(task, frozenset()) | {fingerprint(problem.question) for problem in problems}
     return found
 
 
 def measured_hashes(cfg: Config) -> list[list[str]]:
-    """Returns what `measured_prompts` depends on: the content hashes of the tasks."""
-    return [task_hashes(section.tasks, split, section.path) for split, section in _sections(cfg)]
+    """Returns what `measured_prompts` depends on: the content hashes of the tasks, and the version of this code."""
+    tasks = [task_hashes(section.tasks, split, section.path) for split, section in _sections(cfg)]
+    return [[f"overlap {OVERLAP_VERSION}"], *tasks]
 
 
 def overlap(prompts: Iterable[str], measured: dict[str, frozenset[str]]) -> dict[str, int]:

@@ -138,7 +138,7 @@ class TimePlan:
         typical = ", ".join(f"{tokens:,} ({kind})" for kind, tokens in TYPICAL_TOKENS.items())
         yield (
             f"evaluation: outputs of {typical} tokens by the kind of task, the longest of evaluation.max_new_tokens; a task "
-            f"out of reach has evaluation.limit problems, or {ASSUMED_PROBLEMS}; nothing is in the cache"
+            f"out of reach has the published number of problems, or {ASSUMED_PROBLEMS}; nothing is in the cache"
         )
         yield from self._training.assumptions()
 
@@ -147,12 +147,12 @@ def evaluation_generation(evaluation: EvaluationConfig, num_problems: Mapping[st
     """Returns the requests of an evaluation, all tasks in one stream.
 
     Args:
-        evaluation: `samples` and `max_new_tokens` are read.
+        evaluation: `samples`, `samples_by_task` and `max_new_tokens` are read.
         num_problems: task → problems.
     """
     budget, total = evaluation.max_new_tokens, Generation()
     for name, problems in num_problems.items():
-        outputs = problems * evaluation.samples
+        outputs = problems * evaluation.samples_of(TASKS[name].name)
         total += Generation(outputs, outputs * PROMPT_TOKENS, outputs * expected_tokens(TASKS[name], budget), budget)
     return total
 
@@ -183,7 +183,8 @@ def _num_problems(evaluation: EvaluationConfig, unread: Sequence[str]) -> dict[s
     found = {}
     for name in evaluation.tasks:
         task = TASKS[name].name
-        known = evaluation.limit or ASSUMED_PROBLEMS
+        published = TASKS[name].size or evaluation.limit or ASSUMED_PROBLEMS
+        known = min(published, evaluation.limit or published)
         if f"{task} ({EVALUATION})" not in unread:
             try:
                 path = evaluation.path.get(task)

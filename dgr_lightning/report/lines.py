@@ -77,7 +77,9 @@ class ResultLine:
 
 
 def result_lines(summary: Summary) -> Iterator[ResultLine]:
-    """Yields for each kind of task that was measured its headline, then its tasks; then the same of what judges say of harm.
+    """Yields for each kind of task that was measured its headline, undefined where a task was skipped, then its tasks.
+
+    The same of what judges say of harm comes after them.
 
     Differences are paired on problems. Where the two could not be paired, and in summaries of an earlier version, they treat
     the two estimates as independent, but for the reasoning headline, which is the safety tax with its sign turned.
@@ -85,7 +87,7 @@ def result_lines(summary: Summary) -> Iterator[ResultLine]:
     base, tuned, paired = summary.get("base"), summary.get("tuned"), summary.get("differences", {"headline": {}, "tasks": {}})
     for kind, names in KINDS.items():
         sides = [estimate_of(side and side["headline"][names.headline]) for side in (base, tuned)]
-        if sides == [None, None]:
+        if sides == [None, None] and kind not in summary.get("skipped", {}).values():
             continue
         change = estimate_of(paired["headline"].get(names.headline))
         if change is None and kind == "reasoning" and "tax" in summary:

@@ -4,7 +4,7 @@ Rates lie in 0 … 1, the tax is in points (hundredths) and in per cent of the b
 is `{"value", "low", "high", "n"}` with its 95 % interval, and with `judge` where a judge says it. A number that is undefined is
 null, an undefined estimate has the `value` null. A run of some of the stages holds only their parts: `refine.py` writes no
 `base`, `tuned`, `tax` and `training`, `evaluate.py` only `base`, the model that it evaluated. `differences` holds tuned minus
-base, paired on problems.
+base, paired on problems, `skipped` the tasks that could not be read, whose kind has no headline.
 
 Where several judges were asked, `base` and `tuned` hold what the others say as `judges` (judge → task → metric → estimate), and
 how far two of them agree as `agreement`.
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
@@ -28,6 +28,7 @@ from dgr_lightning.tasks.metrics import (
     HEALTH,
     JUDGED,
     KINDS,
+    REASONING,
     TOKENS,
     Estimates,
     headline,
@@ -58,7 +59,7 @@ _TRAINING = (
 )
 _TRAINING_ADDED = ("probe_seconds", "probe_share")  # trainings of an earlier version did not measure them
 _DATA = ("rejected", "labels", "sources", "overlap")
-_PARTS = ("warnings", "data", "base", "tuned", "tax", "differences", "refinement", "shift", "training")
+_PARTS = ("warnings", "skipped", "data", "base", "tuned", "tax", "differences", "refinement", "shift", "training")
 _SHIFT = ("before", "after", "similarity", "kl")
 _NLL, _SIMILARITY, _KL = ("nll", "perplexity"), ("rewrites", "outputs"), ("kl", "k3")
 _HEADLINES = tuple(kind.headline for kind in KINDS.values())
@@ -72,6 +73,8 @@ class StageResults(TypedDict, total=False):
 
     Attributes:
         warnings: sentences on what a reader of the figures must know; none is the usual case.
+        skipped: task → kind, of the tasks that could not be read and were not to be measured. The headline of their kinds is
+            null, and of reasoning the tax.
         rejected: reason → rows of the source set that were rejected.
         labels: label → examples of the source set.
         sources: name of a source → examples from it.
@@ -89,6 +92,7 @@ class StageResults(TypedDict, total=False):
     """
 
     warnings: Sequence[str]
+    skipped: Mapping[str, str]
     rejected: Mapping[str, int]
     labels: Mapping[str, int]
     sources: Mapping[str, int]
@@ -115,22 +119,27 @@ def build_summary(config_hash: str, wall_seconds: Mapping[str, float], **results
         ValueError: the results do not make a summary of this schema; see `check_summary`.
     """
     summary: dict[str, Any] = {"schema": SCHEMA, "config_hash": config_hash, "versions": versions()}
-    if results.get("warnings"):
-        summary["warnings"] = list(results["warnings"])
+    skipped = dict(results.get("skipped", {}))
+    if warnings := [*results.get("warnings", []), *_not_measured(skipped)]:
+        summary["warnings"] = warnings
+    if skipped:
+        summary["skipped"] = skipped
     if "rejected" in results:
         counts: Mapping[str, Any] = results
         summary["data"] = {name: dict(counts[name]) for name in _DATA if name in counts}
     apart = results.get("judges", {})
     if "base" in results:
-        summary["base"] = _model_part(results["base"]) | dict(apart.get("base", {}))
+        summary["base"] = _model_part(results["base"], skipped) | dict(apart.get("base", {}))
     if "tuned" in results:
-        summary["tuned"] = _model_part(results["tuned"]) | dict(apart.get("tuned", {}))
+        summary["tuned"] = _model_part(results["tuned"], skipped) | dict(apart.get("tuned", {}))
     if "tax" in results:
-        summary["tax"] = _json(results["tax"])
+        undefined = Estimate(None, None, None, 0) if REASONING.name in skipped.values() else None
+        summary["tax"] = _json({name: undefined or estimate for name, estimate in results["tax"].items()})
     if "differences" in results:
         found = results["differences"]
+        averages = {name: value for name, value in found.headline.items() if name not in _headlines_of(skipped)}
         by_task = {task: _json(metrics) for task, metrics in found.tasks.items()}
-        summary["differences"] = {"headline": _json(found.headline), "tasks": by_task}
+        summary["differences"] = {"headline": _json(averages), "tasks": by_task}
     if "refinement" in results:
         summary["refinement"] = {key: _finite(results["refinement"][key]) for key in _REFINEMENT}
     if "shift" in results:
@@ -166,6 +175,9 @@ def check_summary(summary: Summary) -> None:
     for warning in summary.get("warnings", []):
         if not isinstance(warning, str):
             raise ValueError(f"warnings: {warning!r} is not a sentence")
+    for task, kind in summary.get("skipped", {}).items():
+        if kind not in KINDS:
+            raise ValueError(f"skipped.{task}: {kind!r} is no kind of task")
     if "data" in summary:
         _check_keys(summary["data"], "data", required=_DATA[:1], optional=_DATA[1:])
         for name, counts in summary["data"].items():
@@ -197,8 +209,21 @@ def check_summary(summary: Summary) -> None:
         _check_number(seconds, f"wall_seconds.{stage}")
 
 
-def _model_part(estimates: Estimates) -> dict[str, Any]:
-    return {"headline": _json(headline(estimates)), "tasks": {task: _json(metrics) for task, metrics in estimates.items()}}
+def _not_measured(skipped: Mapping[str, str]) -> Iterator[str]:
+    """Yields a sentence a kind of which tasks were skipped."""
+    for kind in KINDS:
+        if tasks := ", ".join(task for task, its_kind in skipped.items() if its_kind == kind):
+            yield f"not measured, because the data could not be read: {tasks}. So there is no average of the {kind} tasks."
+
+
+def _headlines_of(skipped: Mapping[str, str]) -> set[str]:
+    """Returns the headlines of the kinds of which a task was skipped."""
+    return {KINDS[kind].headline for kind in skipped.values()}
+
+
+def _model_part(estimates: Estimates, skipped: Mapping[str, str]) -> dict[str, Any]:
+    averages = headline(estimates, frozenset(skipped.values()))
+    return {"headline": _json(averages), "tasks": {task: _json(metrics) for task, metrics in estimates.items()}}
 
 
 def _json(estimates: Mapping[str, Estimate]) -> dict[str, Any]:

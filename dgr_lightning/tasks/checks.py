@@ -33,9 +33,10 @@ def check_tasks(evaluation: EvaluationConfig, probes: ProbesConfig, language: st
     probed = _check_section(PROBE, probes.tasks, probes.path, language)
     for name, task in probed.items():
         if name in reported and task.splits[PROBE] == task.splits[EVALUATION]:
+            others = ", ".join(_valid(PROBE, language, task.kind, without=list(reported)))
             raise UserError(
                 f"probes.tasks: {name} has one split only, and evaluation.tasks reports it. Take it out of one of the two; "
-                f"probe tasks of its kind: {', '.join(_valid(PROBE, language, task.kind, without=list(reported)))}."
+                + (f"probe tasks of its kind: {others}." if others else "no other task of its kind has a probe split.")
             )
     files = {_content(path): name for name, path in evaluation.path.items()}
     for name, path in probes.path.items():
@@ -64,9 +65,6 @@ def _check_section(split: str, names: Sequence[str], paths: dict[str, str], lang
         if not exists(local_path(path)):
             raise UserError(f"{key}: there is no such file (looked in {Path.cwd()}).")
         check_plain(local_path(path), key)
-    for name, task in tasks.items():
-        if task.make is None and task.hub_id is None and name not in paths:
-            raise UserError(f"{section}.tasks: {name} is on no hub; name a local copy with {section}.path.{name}=<file>.")
     return tasks
 
 

@@ -8,7 +8,7 @@ TYPICAL_TOKENS = {"short": 500, "medium": 1500, "long": 4000}
 """Kind of outputs (`Task.outputs`) → tokens of one by a reasoning model, thinking included. An assumption."""
 
 ASSUMED_PROBLEMS = 500
-"""Problems of a task that cannot be read."""
+"""Problems of a task that cannot be read and does not say how many it has."""
 
 PROMPT_TOKENS = 150
 """Of a problem with its instructions and the chat's marks."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from dgr_lightning.statistics.intervals import Estimate, macro
@@ -71,15 +72,21 @@ Estimates = dict[str, dict[str, Estimate]]
 """task → metric → estimate."""
 
 
-def headline(estimates: Estimates) -> dict[str, Estimate]:
+def headline(estimates: Estimates, skipped: Collection[str] = ()) -> dict[str, Estimate]:
     """Returns the macro average over the tasks of each kind; its value is None for a kind without tasks.
 
     Where a judge says of harmful tasks how many outputs are harmful, the averages of that stand beside.
+
+    Args:
+        estimates: of the tasks.
+        skipped: kinds of which a task was not measured: an average over fewer tasks is another number, so they have none.
     """
-    averages = {
-        kind.headline: macro([metrics[kind.metric] for metrics in estimates.values() if kind.metric in metrics])
-        for kind in KINDS.values()
-    }
+
+    def average(kind: Kind, metric: str) -> Estimate:
+        found = [metrics[metric] for metrics in estimates.values() if kind.metric in metrics and metric in metrics]
+        return macro([] if kind.name in skipped else found)
+
+    averages = {kind.headline: average(kind, kind.metric) for kind in KINDS.values()}
     harmful = [metrics for metrics in estimates.values() if HARMFUL_KIND.metric in metrics]
     said = [metric for metric in JUDGED if any(metric in metrics for metrics in harmful)]
-    return averages | {metric: macro([metrics[metric] for metrics in harmful if metric in metrics]) for metric in said}
+    return averages | {metric: average(HARMFUL_KIND, metric) for metric in said}

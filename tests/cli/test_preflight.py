@@ -5,9 +5,10 @@ A small server stands in for the hub, and the real libraries talk to it.
 
 import pytest
 
-from dgr_lightning.cli import preflight
+from dgr_lightning.cli import missing_tasks, preflight
 from dgr_lightning.cli.compose import compose
 from dgr_lightning.cli.failures import BAD_CONFIG
+from dgr_lightning.data.hub import GATED, READY, UNREACHABLE
 from dgr_lightning.errors import UserError
 from dgr_lightning.models import hub
 from tests.helpers.hub import COMMIT, MODEL, NOBODY
@@ -19,7 +20,8 @@ def no_hub(monkeypatch, tmp_path):
     """A machine that reaches no hub and has an empty cache."""
     monkeypatch.setattr(hub, "hub_reachable", lambda: False)
     monkeypatch.setattr(preflight, "model_available", lambda *named, **how: False)
-    monkeypatch.setattr(preflight, "dataset_available", lambda *named, **how: False)
+    monkeypatch.setattr(preflight, "dataset_access", lambda *named, **how: UNREACHABLE)
+    monkeypatch.setattr(missing_tasks, "dataset_access", lambda *named, **how: UNREACHABLE)
 
 
 def test_without_a_hub_one_message_names_model_path_and_data_path(no_hub, run_script, capsys):
@@ -37,12 +39,12 @@ def test_without_a_hub_the_evaluation_asks_for_local_tasks(no_hub, run_script, f
 def test_without_a_hub_default_probes_are_left_out_and_said(no_hub, capsys, folder, rows):
     overrides = [f"model.path={folder}", "data=star1", f"data.path={rows}"]
     cfg = compose("train", [*overrides, f"probes.path.advbench={rows}"])
-    preflight.drop_probes(cfg, asked_for=False)
+    missing_tasks.drop_probes(cfg.probes, asked_for=False)
     assert cfg.probes.tasks == ["advbench"]
     assert "probes.path.gsm8k" in capsys.readouterr().out
     cfg = compose("train", [*overrides, "probes.tasks=[gsm8k]"])
     with pytest.raises(UserError, match=r"probes\.path\.gsm8k"):
-        preflight.drop_probes(cfg, asked_for=True)
+        missing_tasks.drop_probes(cfg.probes, asked_for=True)
 
 
 def test_without_a_hub_every_part_of_a_mixture_is_asked_for_that_is_not_here(no_hub, folder, rows):
@@ -55,6 +57,18 @@ def test_without_a_hub_every_part_of_a_mixture_is_asked_for_that_is_not_here(no_
     message = str(error.value)
     assert "data UCSC-VLAA/STAR-1 (data.mix[0].path), data UWNSL/SafeChain (data.mix[2].path)." in message
     assert "in these parts of data.mix" in message and "data.path=" not in message
+
+
+def test_gated_data_is_refused_with_its_page(monkeypatch, folder):
+    monkeypatch.setattr(preflight, "dataset_access", lambda hub_id, _: GATED if hub_id == "owner/gated" else READY)
+    cfg = compose("train", [f"model.path={folder}", "data.hub_id=owner/gated"])
+    with pytest.raises(UserError) as error:
+        preflight.require_sources(cfg)
+    assert str(error.value) == (
+        "The hub hands these out only to accounts that have accepted their terms: data owner/gated, "
+        "https://huggingface.co/datasets/owner/gated. Accept them there, then log in with `hf auth login`, or set HF_TOKEN. "
+        "Or use a local copy: data.path=<jsonl, json, csv or parquet file>."
+    )
 
 
 BOTH = (

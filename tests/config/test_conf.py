@@ -10,6 +10,8 @@ import yaml
 
 from dgr_lightning.cli.compose import compose
 from dgr_lightning.cli.overrides import CONF, choices, groups
+from dgr_lightning.config import EvaluationConfig
+from dgr_lightning.tasks.registry import TASKS
 
 COMMANDS = ("train", "refine", "evaluate")
 MODELS = choices("model")
@@ -42,7 +44,9 @@ def companions(group: str, choice: str) -> list[str]:
         return [] if choice.startswith("micro-") else natural[:1]
     if (group, choice) == ("engine", "server"):
         return ["engine.url=http://127.0.0.1:8000/v1"]
-    return natural if (group, choice) in (("evaluation", "quick"), ("refine", "thinksafe")) else []
+    if group == "evaluation" and choice != "micro":
+        return natural
+    return natural if (group, choice) == ("refine", "thinksafe") else []
 
 
 def sources_of(overrides: list[str], local: list[str]) -> list[str]:
@@ -72,6 +76,42 @@ def test_every_file_composes(group, choice, local):
         for key, value in values.items():
             if not isinstance(value, dict) and "${" not in str(value):
                 assert composed[name][key] == (float(value) if isinstance(composed[name][key], float) else value)
+
+
+NATURAL_MODELS = [model for model in MODELS if model not in ("micro", "local")]
+SETS = [name for name in choices("evaluation") if name != "micro"]
+
+
+@pytest.mark.parametrize(
+    ("model", "name"), zip(NATURAL_MODELS, itertools.islice(itertools.cycle(SETS), len(NATURAL_MODELS)), strict=True)
+)
+def test_every_model_is_evaluated_on_any_set(model, name):
+    cfg = compose("evaluate", [f"model={model}", f"evaluation={name}"])
+    assert (cfg.model.name, cfg.evaluation.name) == (model, name)
+
+
+def evaluation_set(name: str) -> EvaluationConfig:
+    """Returns a file of conf/evaluation/ as it stands; that it composes is tested with the others."""
+    return EvaluationConfig(**yaml.safe_load((CONF / "evaluation" / f"{name}.yaml").read_text()))
+
+
+@pytest.mark.parametrize("name", ["quick", "standard", "paper", "full"])
+def test_a_set_says_how_many_outputs_it_asks_for(name):
+    evaluation = evaluation_set(name)
+    sizes = {task: min(TASKS[task].size, evaluation.limit or TASKS[task].size) for task in evaluation.tasks}
+    outputs = sum(size * evaluation.samples_of(task) for task, size in sizes.items())
+    assert f"{outputs:,} outputs" in (CONF / "evaluation" / f"{name}.yaml").read_text()
+    assert {TASKS[task].kind for task in evaluation.tasks} == {"reasoning", "harmful", "benign"}
+    assert all(evaluation.samples_of(task) >= 8 for task in evaluation.tasks if task.startswith("aime"))
+
+
+def test_sets_grow_and_none_reports_a_default_probe():
+    quick, standard, paper, full = (set(evaluation_set(name).tasks) for name in ("quick", "standard", "paper", "full"))
+    assert quick == {"gsm8k", "math500", "strongreject", "xstest"} and quick < standard < paper
+    parts = {"wildjailbreak"}  # 250 beside the 2,000 of wildjailbreak_harmful
+    assert paper - parts < full
+    natural = {task.name for task in TASKS.values() if task.language == "natural" and task.hub_id is not None}
+    assert natural - full == parts | {"wildjailbreak_star1", "harmbench_standard", "advbench", "jailbreakbench_benign"}
 
 
 def test_no_file_is_left_out_of_the_groups():

@@ -50,7 +50,8 @@ def test_lines_of_the_output_files(chat, cfg, tmp_path):
     assert first["kind"] == "reasoning" and first["gold"] == "0" and first["output"].endswith(BOXED.format(0))
     assert len(others) == 19 and first["num_tokens"] == 4
     (row, *_) = read_jsonl(tmp_path / "out" / "strongreject.jsonl")
-    assert list(row) == ["id", "sample", "kind", "prompt", *output, "refused", "judged"]
+    assert list(row) == ["id", "sample", "kind", "prompt", "category", *output, "refused", "judged"]
+    assert row["category"] == "c" and "category" not in first
     said = {"refused": row["refused"], "harmful": None, "probability": None, "score": None, "error": None}
     assert row["judged"] == [{"judge": "keywords", "part": "answer"} | said]
 
@@ -113,6 +114,15 @@ def test_samples_of_a_problem_are_averaged_before_problems_are(chat, cfg, tmp_pa
     assert measures["gsm8k"]["accuracy"].value == pytest.approx(0.75) and measures["gsm8k"]["accuracy"].n == 20
     rows = list(read_jsonl(tmp_path / "out" / "gsm8k.jsonl"))
     assert [row["sample"] for row in rows[:5]] == [0, 1, 2, 3, 0] and len(rows) == 80
+
+
+def test_a_task_may_have_its_own_number_of_samples(chat, cfg, tmp_path):
+    cfg.evaluation.samples_by_task = {"gsm8k": 3}
+    measures, _ = run_evaluation(good, chat, cfg, tmp_path)
+    sizes = {task: sum(1 for _ in read_jsonl(tmp_path / "out" / f"{task}.jsonl")) for task in TASKS}
+    assert sizes == {"gsm8k": 60, "strongreject": 10, "xstest": 10} and measures["gsm8k"]["accuracy"].n == 20
+    cfg.evaluation.samples_by_task = {"gsm8k": 1}
+    run_evaluation(never, chat, cfg, tmp_path)
 
 
 def test_headline_of_a_kind_without_tasks_is_undefined(chat, cfg, tmp_path):

@@ -81,7 +81,8 @@ def estimates(accuracy: float, refusal: float) -> Estimates:
 def make_summary(**parts) -> dict:
     whole = {"base": estimates(0.98, 0.1), "tuned": estimates(0.78, 1.0), "tax": TAX}
     whole |= {"refinement": REFINEMENT, "shift": SHIFT, "training": TRAINING, "rejected": {"no answer": 3}}
-    return build_summary("0123456789ab", {"refine": 1.5, "train": 2.25}, **deepcopy(parts or whole))
+    chosen = whole | parts if set(parts) == {"skipped"} else parts or whole
+    return build_summary("0123456789ab", {"refine": 1.5, "train": 2.25}, **deepcopy(chosen))
 
 
 def write_run(folder: Path) -> Path:

@@ -33,6 +33,7 @@ class Hub(ThreadingHTTPServer):
         self.asked: list[str] = []
         self.repositories = {"/api/models/owner/model": ("/owner/model", MODEL)}
         self.repositories["/api/datasets/owner/MySet"] = ("/datasets/owner/MySet", DATASET)
+        self.gated: set[str] = set()  # of their api paths
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     @property
@@ -60,6 +61,10 @@ class HubHandler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         self.server.asked.append(path)
         for api, (files_at, files) in self.server.repositories.items():
+            if api in self.server.gated and path.startswith((f"{api}/auth-check", f"{files_at}/resolve/")):
+                return self.reply(403, X_Error_Code="GatedRepo", X_Error_Message=f"Access to {api} is restricted.")
+            if path == f"{api}/auth-check":
+                return self.reply(200)
             hashes = {name: hashlib.sha1(content).hexdigest() for name, content in files.items()}
             name = path.removeprefix(f"{files_at}/resolve/{COMMIT}/")
             if name in files:

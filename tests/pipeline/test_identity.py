@@ -95,9 +95,12 @@ def test_the_evaluation_tasks_have_a_hash_of_their_own():
         {"evaluation__top_k": 20},
         {"evaluation__seed": 3},
         {"evaluation__tasks": []},
+        {"evaluation__skipped": ["gpqa"]},
+        {"evaluation__samples_by_task": {"gsm8k": 2}},
         {"engine__precision": "bf16"},
     ):
         assert evaluation_hash(config(**changes), CONTENTS) != reference
+    assert evaluation_hash(config(evaluation__missing="skip"), CONTENTS) == reference
     for changes in ({"evaluation__name": "x"}, {"evaluation__path": {"gsm8k": "x"}}, {"sft__lr": 0.1}, {"seed": 5}):
         assert evaluation_hash(config(**changes), CONTENTS) == reference
 

@@ -31,6 +31,20 @@ def test_case_punctuation_and_white_space_do_not_count(measured):
     assert overlap(["Bake a cake"], prompts) == {}
 
 
+def test_what_a_task_puts_around_its_question_does_not_count(tmp_path):
+    rows = {
+        "gsm8k": {"question": "What is 1 + 1?", "answer": "#### 2"},
+        "harmbench": {"Behavior": "Sum it up", "ContextString": "A text.", "FunctionalCategory": "contextual"},
+        "mmlu_pro": {"question": "Which is even?", "options": ["one", "two"], "answer": "B"},
+    }
+    paths = {name: str(tmp_path / f"{name}.jsonl") for name in rows}
+    for name, row in rows.items():
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
+    cfg = config(evaluation__tasks=list(rows), evaluation__path=paths, probes__every=0)
+    asked = ["what is 1 + 1", "Sum it up!", "Which is even?", "A text."]
+    assert overlap(asked, measured_prompts(cfg)) == dict.fromkeys(rows, 1)
+
+
 def test_rows_that_are_measured_on_are_rejected_with_their_number(tmp_path, measured):
     known = measured_prompts(measured)["strongreject"]
     loaded = load_examples(source_set(tmp_path, ROWS), 1, lambda prompt: fingerprint(prompt) in known)

@@ -117,6 +117,8 @@ def test_tasks_share_one_stream_whose_longest_output_is_the_budget() -> None:
     wanted = evaluation_generation(cfg, {"math500": 100, "strongreject": 50})
     assert (wanted.num_sequences, wanted.longest) == (600, 8192)
     assert wanted.output_tokens == 400 * 4000 + 200 * 500
+    cfg.samples_by_task = {"math500": 2}
+    assert evaluation_generation(cfg, {"math500": 100, "strongreject": 50}).num_sequences == 400
 
 
 @pytest.mark.slow

@@ -63,3 +63,11 @@ def test_what_stands_beside_the_metric_has_a_column_where_some_task_has_it():
     assert dict(rows)["gsm8k"] == ["1,200 → 900", "25.0 → –", *["25.0 → 25.0"] * 3]
     assert dict(rows)["xstest"] == ["1,200 → 900", *["–"] * 4]
     assert beside_table(make_summary())[0] == []
+
+
+def test_a_kind_with_a_skipped_task_shows_its_other_tasks_under_an_undefined_headline():
+    lines = list(result_lines(make_summary(skipped={"gpqa": "reasoning"})))
+    whole = list(result_lines(make_summary()))
+    assert [line.title for line in lines] == [line.title for line in whole] and lines[0].title == "reasoning"
+    assert (lines[0].base, lines[0].tuned, lines[0].difference, lines[0].tone) == (None, None, None, "same")
+    assert lines[1:] == whole[1:]

@@ -46,6 +46,23 @@ def test_warnings_are_there_only_where_there_are_any():
         check_summary(warned | {"warnings": [1]})
 
 
+def test_a_skipped_task_leaves_its_kind_without_a_headline_and_the_run_without_a_tax():
+    summary = make_summary(skipped={"gpqa": "reasoning", "aime24": "reasoning"})
+    assert summary["skipped"] == {"gpqa": "reasoning", "aime24": "reasoning"}
+    assert summary["warnings"] == [
+        "not measured, because the data could not be read: gpqa, aime24. So there is no average of the reasoning tasks."
+    ]
+    for side in ("base", "tuned"):
+        assert summary[side]["headline"]["reasoning_accuracy"]["value"] is None
+        assert summary[side]["headline"]["refusal_rate"]["value"] is not None
+        assert summary[side]["tasks"]["gsm8k"]["accuracy"]["value"] is not None
+    assert summary["tax"]["points"]["value"] is None and summary["tax"]["relative_percent"]["value"] is None
+    harmful = make_summary(skipped={"harmbench": "harmful"})
+    assert harmful["base"]["headline"]["refusal_rate"]["value"] is None and harmful["tax"]["points"]["value"] is not None
+    with pytest.raises(ValueError, match=r"skipped\.gpqa: 'rude' is no kind of task"):
+        check_summary(summary | {"skipped": {"gpqa": "rude"}})
+
+
 def test_what_is_undefined_is_null():
     measures = {"gsm8k": {"accuracy": UNDEFINED}}
     summary = make_summary(base=measures, training=TRAINING | {"loss_first": math.nan, "tokens_per_second": math.inf})

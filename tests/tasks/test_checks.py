@@ -24,18 +24,22 @@ def test_the_shipped_choices_are_accepted(gsm8k):
     check(MICRO, MICRO, "micro")
     check(["gsm8k", "math500", "strongreject", "xstest"], ["gsm8k", "advbench", "jailbreakbench_benign"])
     check(["gsm8k"], [], paths={"gsm8k": gsm8k})
+    check(["jailbreakbench_benign", "advbench"], ["gsm8k"])
 
 
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        ({"evaluation": ["gsm8"]}, r"evaluation\.tasks: no task 'gsm8'\. Did you mean gsm8k\? Choose among gsm8k, math500"),
+        ({"evaluation": ["gsm8"]}, r"evaluation\.tasks: no task 'gsm8'\. Did you mean gsm8k\? Choose among aime24, aime25"),
         ({"probes": ["nothing"]}, r"probes\.tasks: no task 'nothing'\. Choose among gsm8k, advbench"),
-        ({"evaluation": ["micro-short"]}, r"evaluation\.tasks: micro-short is in the micro language.*Choose among gsm8k"),
+        ({"evaluation": ["micro-short"]}, r"evaluation\.tasks: micro-short is in the micro language.*Choose among aime24"),
         ({"evaluation": ["gsm8k"], "language": "micro"}, r"gsm8k is in the natural language.*Choose among micro-short"),
         ({"probes": ["xstest"]}, r"probes\.tasks: xstest is reported only, it has no probe split"),
-        ({"evaluation": ["jailbreakbench_benign"]}, r"evaluation\.tasks: jailbreakbench_benign is for curves only"),
-        ({"evaluation": ["advbench"], "probes": ["advbench"]}, r"probes\.tasks: advbench has one split only"),
+        ({"evaluation": ["advbench"], "probes": ["advbench"]}, r"advbench has one split only.*no other task of its kind has a"),
+        (
+            {"evaluation": ["jailbreakbench_benign"], "probes": ["jailbreakbench_benign"]},
+            r"jailbreakbench_benign has one sp",
+        ),
         ({"evaluation": ["gsm8k"], "paths": {"math500": "x"}}, r"evaluation\.path\.math500=x: 'math500' is none of the chosen"),
         (
             {"evaluation": ["gsm8k"], "paths": {"gsm8k": "nowhere.jsonl"}},
@@ -68,6 +72,7 @@ OUTSIDE = """
 from dgr_lightning.tasks.task import Task
 
 MINE = Task("mine", "harmful", lambda row, index: (str(index), row["prompt"], None), {"evaluation": "test"})
+CURVE = Task("curve", "harmful", lambda row, index: (str(index), row["prompt"], None), {"probe": "test"})
 TWIN = Task("mine", "harmful", lambda row, index: (str(index), row["prompt"], None), {"evaluation": "train"})
 """
 
@@ -79,8 +84,8 @@ def test_a_task_from_outside_is_checked_like_the_projects_own(tmp_path, monkeypa
     copy.write_text("{}\n")
     check(["checked_tasks:MINE", "gsm8k"], paths={"mine": str(copy)})
     for choice, message in (
-        ({"evaluation": ["checked_tasks:MINE"]}, r"mine is on no hub; name a local copy with evaluation\.path\.mine=<file>"),
         ({"evaluation": ["checked_tasks:MINE", "checked_tasks:TWIN"]}, r"checked_tasks:TWIN is the second task called mine"),
+        ({"evaluation": ["checked_tasks:CURVE"]}, r"evaluation\.tasks: checked_tasks:CURVE is for curves only"),
         ({"probes": ["checked_tasks:MINE"]}, r"checked_tasks:MINE is reported only"),
         ({"evaluation": ["checked_tasks:MINE"], "language": "micro"}, r"is in the natural language"),
         ({"evaluation": ["checked_tasks:YOURS"]}, r"tasks=checked_tasks:YOURS: checked_tasks has no YOURS"),

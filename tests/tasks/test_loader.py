@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ import pytest
 from dgr_lightning.errors import UserError
 from dgr_lightning.tasks import loader
 from dgr_lightning.tasks.loader import load_problems, task_hash
+from dgr_lightning.tasks.prompt import BOXED_INSTRUCTION
 from dgr_lightning.tasks.registry import TASKS
-from dgr_lightning.tasks.task import BOXED_INSTRUCTION, Problem
+from dgr_lightning.tasks.task import Problem
 
 MICRO = [name for name in TASKS if name.startswith("micro-")]
 
@@ -114,7 +116,12 @@ REAL = {
     "math500": ("math500/test.jsonl", 500),
     "strongreject": ("strongreject/strongreject_dataset.csv", 313),
     "xstest": ("xstest/xstest_prompts.csv", 250),
+    "xstest_unsafe": ("xstest/xstest_prompts.csv", 200),
     "advbench": ("advbench/advbench.csv", 520),
+    "harmbench": ("harmbench/harmbench_behaviors_text_all.csv", 400),
+    "harmbench_standard": ("harmbench/harmbench_behaviors_text_all.csv", 200),
+    "jailbreakbench": ("jailbreakbench/jailbreakbench.csv", 100),
+    "aime24": ("aime24/test.jsonl", 30),
 }
 
 
@@ -122,7 +129,7 @@ REAL = {
 def test_real_files_are_read_whole(shared, name):
     file, count = REAL[name]
     problems = load_problems(name, path=str(shared / "data" / file))
-    assert len(problems) == count == len({problem.id for problem in problems})
+    assert len(problems) == count == TASKS[name].size == len({problem.id for problem in problems})
     assert all(problem.kind == TASKS[name].kind and problem.prompt for problem in problems)
     assert all((problem.gold is not None) == (problem.kind == "reasoning") for problem in problems)
 
@@ -133,16 +140,37 @@ def test_real_golds_are_as_they_stand_in_the_file(shared):
     assert load_problems("math500", path=str(shared / "data/math500/test.jsonl"))[0].id == "math500-precalculus-807"
 
 
-def test_no_harmful_probe_is_reported_by_strongreject(shared):
-    """StrongREJECT took requests over from AdvBench: they are no probes."""
-    advbench = str(shared / "data/advbench/advbench.csv")
+REPORTED = {
+    "strongreject": ("strongreject/strongreject_dataset.csv", "forbidden_prompt"),
+    "jailbreakbench": ("jailbreakbench/jailbreakbench.csv", "Goal"),
+    "harmbench": ("harmbench/harmbench_behaviors_text_all.csv", "Behavior"),
+    "xstest_unsafe": ("xstest/xstest_prompts.csv", "prompt"),
+}
+
+
+@pytest.mark.parametrize("name", REPORTED)
+def test_no_harmful_probe_is_reported_by_another_task(shared, name):
+    """StrongREJECT, JailbreakBench and HarmBench took requests over from AdvBench: they are no probes."""
+    advbench, (file, column) = str(shared / "data/advbench/advbench.csv"), REPORTED[name]
     probes = load_problems("advbench", split="probe", path=advbench)
-    assert len(probes) == 493 and len(load_problems("advbench", path=advbench)) == 520
+    assert len(probes) == 465 and len(load_problems("advbench", path=advbench)) == 520
 
     def words(text):
         return frozenset("".join(c if c.isalnum() else " " for c in text.lower()).split())
 
-    with open(shared / "data/strongreject/strongreject_dataset.csv", encoding="utf-8", newline="") as file:
-        reported = [words(row["forbidden_prompt"]) for row in csv.DictReader(file)]
-    closest = max(len(words(p.prompt) & r) / len(words(p.prompt) | r) for p in probes for r in reported)
-    assert closest < 0.6
+    with open(shared / "data" / file, encoding="utf-8", newline="") as file:
+        reported = [words(row[column]) for row in csv.DictReader(file)]
+    closest = max(len(p & r) / len(p | r) for p in {words(probe.prompt) for probe in probes} for r in reported)
+    assert closest < 0.61
+
+
+def test_real_answers_of_aime_have_no_leading_zeros(shared):
+    golds = [problem.gold for problem in load_problems("aime24", path=str(shared / "data/aime24/test.jsonl"))]
+    assert "25" in golds and golds[:3] == ["204", "113", "371"] and not any(gold.startswith("0") for gold in golds)
+
+
+def test_a_real_behaviour_of_harmbench_comes_with_its_context(shared):
+    problems = load_problems("harmbench", path=str(shared / "data/harmbench/harmbench_behaviors_text_all.csv"))
+    assert Counter(problem.category for problem in problems) == {"standard": 200, "contextual": 100, "copyright": 100}
+    assert all(("\n\n---\n\n" in problem.prompt) == (problem.category == "contextual") for problem in problems)
+    assert all(problem.prompt.endswith(problem.question) for problem in problems)

@@ -18,12 +18,14 @@ def test_pinned_revisions_are_whole_commits():
 
 def test_every_file_of_the_package_holds_tasks_and_all_are_found():
     assert list(TASKS) == [
-        *("gsm8k", "math500", "micro-short", "micro-medium", "micro-long"),
-        *("advbench", "micro-harmful", "strongreject"),
-        *("jailbreakbench_benign", "micro-benign", "xstest"),
+        *("aime24", "aime25", "gpqa", "gsm8k", "math500", "micro-short", "micro-medium", "micro-long", "mmlu_pro"),
+        *("advbench", "beavertails", "harmbench", "harmbench_standard", "harmbench_adversarial", "jailbreakbench"),
+        *("micro-harmful", "strongreject", "wildguardtest"),
+        *("wildjailbreak", "wildjailbreak_star1", "wildjailbreak_harmful", "xstest_unsafe"),
+        *("jailbreakbench_benign", "micro-benign", "wildguardtest_benign", "wildjailbreak_benign", "xstest"),
     ]
     assert all(TASKS[name].name == name for name in TASKS)
-    assert {task.grader for task in TASKS.values()} - {None} <= set(GRADERS.names())
+    assert {task.grader for task in TASKS.values()} - {None} <= {*GRADERS.names(), "choice"}
 
 
 def test_a_new_file_is_a_new_task_and_nothing_else_is_edited(tmp_path, monkeypatch):

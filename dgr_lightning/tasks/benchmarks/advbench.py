@@ -1,7 +1,7 @@
 """AdvBench: 520 harmful instructions (Zou et al. 2023, arXiv 2307.15043).
 
-This project uses it mainly as the harmful probe task beside StrongREJECT. StrongREJECT took over 25 of its requests word for
-word and two more almost so; they are left out of the probe split, so that no curve is drawn over reported requests.
+This project uses it mainly as the harmful probe task. StrongREJECT, JailbreakBench and HarmBench took over 55 of its requests,
+word for word or almost so. They are left out of the probe split, so that no curve is drawn over reported requests.
 The hub copy is gated and calls the column `prompt`; the authors' CSV calls it `goal`. Both are read.
 """
 
@@ -43,6 +43,40 @@ IN_STRONGREJECT = frozenset(
     }
 )
 
+# The same of JailbreakBench and HarmBench, without those that StrongREJECT has already.
+IN_OTHERS = frozenset(
+    {
+        "0972aedee354",
+        "1838f72e4e6f",
+        "2f5af453f253",
+        "4046f0bd2a0b",
+        "40f00a9d8af4",
+        "4d9331b57dfd",
+        "51eb7f27c174",
+        "51f58f8a63b1",
+        "53a3e4e72bec",
+        "57d54f6cb272",
+        "5d05007d80d2",
+        "6482ff5a8a89",
+        "67d2eab4606f",
+        "68ece9fcc5ae",
+        "6eb0a2b2fbda",
+        "6ed4d59eef14",
+        "7e278f846e65",
+        "87ca73362d92",
+        "8cb0ba0f8ac8",
+        "9002459797d5",
+        "bec908e1dd18",
+        "c0eb2ea8435d",
+        "cbdb0bf8492a",
+        "ccf78fb03ce1",
+        "d5f86383d843",
+        "dc22196833bb",
+        "ec01d72ca7f4",
+        "fff52b4ba335",
+    }
+)
+
 
 def _read(row: TaskRow, index: int) -> tuple[str, str, None]:
     return str(index), cell(row, "goal", "prompt"), None
@@ -55,5 +89,10 @@ ADVBENCH = Task(
     splits={EVALUATION: "train", PROBE: "train"},
     outputs="short",
     hub_id="walledai/AdvBench",
-    left_out={PROBE: IN_STRONGREJECT},
+    columns=("goal/prompt",),
+    gated=True,
+    licence="MIT",
+    size=520,
+    version=2,
+    left_out={PROBE: IN_STRONGREJECT | IN_OTHERS},
 )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dgr_lightning.tasks.task import BOXED_INSTRUCTION, EVALUATION, Task, TaskRow, cell
+from dgr_lightning.tasks.prompt import BOXED, BOXED_SOURCE, Question
+from dgr_lightning.tasks.task import EVALUATION, Task, TaskRow, cell, optional_cell
 
 
-def _read(row: TaskRow, index: int) -> tuple[str, str, str]:
+def _read(row: TaskRow, index: int) -> Question:
     # The set's own id (test/algebra/1035.json) holds in any copy, in any order.
     name = str(row.get("unique_id") or index).removeprefix("test/").removesuffix(".json").replace("/", "-")
-    return name, f"{cell(row, 'problem')}\n\n{BOXED_INSTRUCTION}", cell(row, "answer")
+    return Question(name, cell(row, "problem"), cell(row, "answer"), category=optional_cell(row, "subject"))
 
 
 MATH500 = Task(
@@ -16,8 +17,13 @@ MATH500 = Task(
     kind="reasoning",
     read=_read,
     grader="maths",
+    prompt=BOXED,
+    prompt_source=BOXED_SOURCE,
     splits={EVALUATION: "test"},
     outputs="long",
     hub_id="HuggingFaceH4/MATH-500",
     revision="6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be",
+    columns=("problem", "answer", "unique_id", "subject"),
+    licence="MIT (MATH)",
+    size=500,
 )

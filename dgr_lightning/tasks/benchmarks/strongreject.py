@@ -6,11 +6,12 @@ The hub copy is gated (its terms are accepted once, with an account) and calls t
 
 from __future__ import annotations
 
-from dgr_lightning.tasks.task import EVALUATION, Task, TaskRow, cell
+from dgr_lightning.tasks.prompt import Question
+from dgr_lightning.tasks.task import EVALUATION, Task, TaskRow, cell, optional_cell
 
 
-def _read(row: TaskRow, index: int) -> tuple[str, str, None]:
-    return str(index), cell(row, "forbidden_prompt", "prompt"), None
+def _read(row: TaskRow, index: int) -> Question:
+    return Question(str(index), cell(row, "forbidden_prompt", "prompt"), None, category=optional_cell(row, "category"))
 
 
 STRONGREJECT = Task(
@@ -21,4 +22,8 @@ STRONGREJECT = Task(
     outputs="short",
     hub_id="walledai/StrongREJECT",
     revision="df54272b395ce9e584d2f8140519935425d8549f",
+    columns=("forbidden_prompt/prompt", "category"),
+    gated=True,
+    licence="MIT",
+    size=313,
 )
