@@ -127,11 +127,12 @@ def _check_shift(cfg: Config, command: str) -> None:
 
 
 def _check_evaluation(cfg: Config) -> None:
+    from dgr_lightning.evaluation.asking import check_asking
     from dgr_lightning.tasks.checks import check_tasks
     from dgr_lightning.tasks.registry import TASKS
+    from dgr_lightning.tasks.settings import check_settings
 
     evaluation = cfg.evaluation
-    _check_sampling("evaluation", evaluation.samples, "samples", evaluation.temperature)
     if not evaluation.tasks:
         raise UserError("evaluation.tasks=[]: nothing to measure; name tasks, or take evaluation=quick or evaluation=micro.")
     if len(set(evaluation.tasks)) < len(evaluation.tasks):
@@ -144,6 +145,9 @@ def _check_evaluation(cfg: Config) -> None:
             f"language, the model speaks the {cfg.model.language} one. Take {other}, or another model."
         )
     check_tasks(evaluation, cfg.probes, cfg.model.language)
+    check_settings(evaluation)
+    _check_file("evaluation.attack_path", evaluation.attack_path)
+    check_asking(evaluation, cfg.model.chat_style)
 
 
 def _check_selection(cfg: Config) -> None:

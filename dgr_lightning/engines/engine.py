@@ -36,8 +36,8 @@ class Request:
 class Sampling:
     """How to sample: first `top_k` of the tokens, 0 for all, then `top_p` of their mass.
 
-    Temperature 0 is greedy; `seed` is the stage's seed; generation ends at any of `stop_ids`. A `repetition_penalty` other than 1
-    comes before all of it, and also before a greedy choice: tokens of prompt and output are made less probable by it, as
+    Temperature 0 is greedy; `seed` is the stage's seed; generation ends at any of `stop_ids`. A `repetition_penalty` other than
+    1 comes before all of it, and also before a greedy choice: it makes the tokens of prompt and output less probable, as
     `sampling.penalised` says.
     """
 

@@ -19,6 +19,7 @@ from dgr_lightning.console import say, silence
 from dgr_lightning.data import sources
 from dgr_lightning.distributed import torchrun
 from dgr_lightning.engines.model_handle import ModelHandle
+from dgr_lightning.evaluation.asking import Asking
 from dgr_lightning.evaluation.subjects import BASE, SUBJECTS, TUNED
 from dgr_lightning.evaluation.tax import tax
 from dgr_lightning.example import read_refined
@@ -70,6 +71,7 @@ def train(cfg: Config, place: Place) -> float | tuple[float, float] | None:
             _show_finished(run, cfg, place)
             return objective(run.path / "metrics.csv")
         _announce(run, cfg, base)
+        Asking(cfg.evaluation, base.chat)  # refuses, now and not after the training, what this model cannot be asked
         _check_model(cfg, base)
         check_room(cfg, base.folder, run.path)
         _check_memory(cfg, base, run)
@@ -141,6 +143,7 @@ def evaluate(cfg: Config, place: Place) -> None:
         if run.done:
             return _show_finished(run, cfg, place)
         _announce(run, cfg, model)
+        Asking(cfg.evaluation, model.chat)
         record = evaluate_alone(run.path, cfg, model, evaluation_hash(cfg, {"evaluation": _task_hashes(cfg, EVALUATION)}))
         seconds = {EVALUATE[BASE]: record["seconds"]}
         terminal.write(run.path, build_summary(run.hash, seconds, base=estimates_of(record)), judge_note(cfg.judge))

@@ -63,8 +63,8 @@ class ServerEngine:
     def _require_extras(self, field: str, neutral: str) -> None:
         if not self._capabilities.takes_extras:
             raise UserError(
-                f"The server at {self._client.url} takes no field but OpenAI's own, and {field} is none. Write {neutral}, or take "
-                "engine=transformers or engine=vllm."
+                f"The server at {self._client.url} takes no field but OpenAI's own, and {field} is none. Write {neutral}, or "
+                "take engine=transformers or engine=vllm."
             )
 
     def generate(self, requests: Iterable[Request | None], sampling: Sampling) -> Iterator[Completion]:

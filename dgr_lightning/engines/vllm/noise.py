@@ -83,4 +83,5 @@ class RequestNoise(LogitsProcessor):
 def _sampled_request(params: SamplingParams, prompt_ids: list[int] | None, token_ids: list[int]) -> _SampledRequest | None:
     if not params.extra_args or _ARGUMENT not in params.extra_args:
         return None
-    return _SampledRequest(*params.extra_args[_ARGUMENT], prompt_ids or (), token_ids)
+    stream, temperature, top_p, top_k, penalty = params.extra_args[_ARGUMENT]
+    return _SampledRequest(stream, temperature, top_p, top_k, penalty, prompt_ids or (), token_ids)
