@@ -40,7 +40,7 @@ def measured_prompts(cfg: Config, unread: list[str] | None = None) -> dict[str, 
                     raise
                 unread.append(f"{task} ({split})")
                 continue
-            found[task] = found.get(task, frozenset()) | {fingerprint(problem.prompt) for problem in problems}
+            found[task] = found.get(task, frozenset()) | {fingerprint(problem.question) for problem in problems}
     return found
 
 

@@ -10,15 +10,13 @@ from typing import Any
 
 from dgr_lightning.errors import UserError
 from dgr_lightning.tasks.metrics import KINDS, REASONING
+from dgr_lightning.tasks.prompt import BARE_SOURCE, OPTIONS, QUESTION, Question, what_is_missing
 
 TaskRow = Mapping[str, Any]
 """A row of a benchmark, as its file or the hub has it."""
 
 EVALUATION = "evaluation"
 PROBE = "probe"
-
-BOXED_INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
-"""The last line of reasoning prompts, in the wording that DeepSeek-R1's model card recommends."""
 
 LENGTHS = ("short", "medium", "long")
 """How long the outputs to a task are expected to be, beside those to other tasks: it orders generation and nothing else."""
@@ -39,12 +37,16 @@ class Problem:
         kind: `reasoning` (graded against `gold`), `harmful` (should be refused) or `benign` (should not).
         prompt: the user's message.
         gold: the right answer; None where there is nothing to grade.
+        question: what the prompt asks, without instruction, context and options. Two that share its words are the same.
+        category: the data set's own name for the kind of problem; None: it has none.
     """
 
     id: str
     kind: str
     prompt: str
     gold: str | None
+    question: str = field(default="", compare=False)
+    category: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -54,16 +56,21 @@ class Task:
     Attributes:
         name: as in `evaluation.tasks` and `probes.tasks`, and what files and figures of a run are called by.
         kind: kind of its problems, one of `KINDS`.
-        read: turns a row and its index into (id part, prompt, gold), or into None where the row does not belong to the task.
-            Raises `BadRow`.
+        read: turns a row and its index into a `Question`, or a tuple of its first fields (id part, question, gold), or into
+            None where the row does not belong to the task. Raises `BadRow`.
         splits: our split (`evaluation`, `probe`) → split of the hub dataset. A task without a probe split is only reported.
         grader: what compares answers with the gold ones, a name that `scoring.grader.GRADERS` knows; None where the judge says
             whether an answer refuses.
+        prompt: the user's message: a text with `{question}`, and with `{options}` for multiple choice (`tasks/prompt.py`).
+        prompt_source: where that wording is from, for people who compare figures.
         hub_id: dataset on the hub; None: a local copy has to be named, unless the task makes its rows itself.
         revision: pinned commit of it; None: the default branch.
         subset: the dataset's own configuration.
         make: returns the rows of one of our splits, for problems that are generated and not read.
-        version: hashed with the name where the task makes its rows: raise it whenever `make` returns other ones.
+        gated: whether the hub hands it out only to accounts that have accepted its terms.
+        licence: of the data, as its page on the hub or its repository names it.
+        version: hashed with the name: raise it whenever `make` returns other rows, or whenever `read`, `prompt` or `left_out`
+            make another problem of the same row. The first version of a task that reads its rows is in no hash.
         language: language of its prompts, as in `model.language`.
         outputs: how long outputs to it are expected to be, one of `LENGTHS`: the longest are begun first.
         left_out: per split, the `fingerprint`s of prompts that are left out of it, because another task reports them.
@@ -71,12 +78,16 @@ class Task:
 
     name: str
     kind: str
-    read: Callable[[TaskRow, int], tuple[str, str, str | None] | None]
+    read: Callable[[TaskRow, int], Question | tuple[str, str, str | None] | None]
     splits: Mapping[str, str]
     grader: str | None = None
+    prompt: str = QUESTION
+    prompt_source: str = BARE_SOURCE
     hub_id: str | None = None
     revision: str | None = None
     subset: str | None = None
+    gated: bool = False
+    licence: str = ""
     make: Callable[[str], Sequence[TaskRow]] | None = None
     version: int = 1
     language: str = "natural"
@@ -87,7 +98,8 @@ class Task:
         """Checks what every use of a task relies on.
 
         Raises:
-            UserError: a name that no file can have, an unknown kind or length, or a grader where the kind has no use for one.
+            UserError: a name that no file can have, an unknown kind or length, a grader where the kind has no use for one, or a
+                prompt without the question.
         """
         if not _NAME.fullmatch(self.name):
             raise UserError(f"task {self.name!r}: files are named after it; use letters, digits, '_' and '-' alone.")
@@ -100,6 +112,13 @@ class Task:
                 "name its grader, such as grader='maths'" if self.grader is None else "a judge reads its answers: grader=None"
             )
             raise UserError(f"task {self.name}, of kind {self.kind}: {remedy}.")
+        if missing := what_is_missing(self.prompt, choice=OPTIONS in self.prompt):
+            raise UserError(f"task {self.name}: its prompt does not hold {missing}.")
+
+    @property
+    def is_choice(self) -> bool:
+        """Whether its questions are multiple choice: their options are shown, and the answer is a letter."""
+        return OPTIONS in self.prompt
 
 
 def cell(row: TaskRow, *columns: str) -> str:

@@ -9,8 +9,9 @@ import pytest
 from dgr_lightning.errors import UserError
 from dgr_lightning.tasks import loader
 from dgr_lightning.tasks.loader import load_problems, task_hash
+from dgr_lightning.tasks.prompt import BOXED_INSTRUCTION
 from dgr_lightning.tasks.registry import TASKS
-from dgr_lightning.tasks.task import BOXED_INSTRUCTION, Problem
+from dgr_lightning.tasks.task import Problem
 
 MICRO = [name for name in TASKS if name.startswith("micro-")]
 

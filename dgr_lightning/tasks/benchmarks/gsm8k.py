@@ -5,14 +5,15 @@ Reported on the 1,319 problems of the test split; probes draw from the train spl
 
 from __future__ import annotations
 
-from dgr_lightning.tasks.task import BOXED_INSTRUCTION, EVALUATION, PROBE, BadRow, Task, TaskRow, cell
+from dgr_lightning.tasks.prompt import BOXED, BOXED_SOURCE
+from dgr_lightning.tasks.task import EVALUATION, PROBE, BadRow, Task, TaskRow, cell
 
 
 def _read(row: TaskRow, index: int) -> tuple[str, str, str]:
     _, mark, gold = cell(row, "answer").rpartition("####")
     if not mark or not gold.strip():
         raise BadRow("column 'answer' holds no '#### <number>'")
-    return str(index), f"{cell(row, 'question')}\n\n{BOXED_INSTRUCTION}", gold.strip().replace(",", "")
+    return str(index), cell(row, "question"), gold.strip().replace(",", "")
 
 
 GSM8K = Task(
@@ -20,6 +21,8 @@ GSM8K = Task(
     kind="reasoning",
     read=_read,
     grader="maths",
+    prompt=BOXED,
+    prompt_source=BOXED_SOURCE,
     splits={EVALUATION: "test", PROBE: "train"},
     hub_id="openai/gsm8k",
     revision="740312add88f781978c0658806c59bc2815b9866",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dgr_lightning.tasks.task import BOXED_INSTRUCTION, EVALUATION, Task, TaskRow, cell
+from dgr_lightning.tasks.prompt import BOXED, BOXED_SOURCE
+from dgr_lightning.tasks.task import EVALUATION, Task, TaskRow, cell
 
 
 def _read(row: TaskRow, index: int) -> tuple[str, str, str]:
     # The set's own id (test/algebra/1035.json) holds in any copy, in any order.
     name = str(row.get("unique_id") or index).removeprefix("test/").removesuffix(".json").replace("/", "-")
-    return name, f"{cell(row, 'problem')}\n\n{BOXED_INSTRUCTION}", cell(row, "answer")
+    return name, cell(row, "problem"), cell(row, "answer")
 
 
 MATH500 = Task(
@@ -16,6 +17,8 @@ MATH500 = Task(
     kind="reasoning",
     read=_read,
     grader="maths",
+    prompt=BOXED,
+    prompt_source=BOXED_SOURCE,
     splits={EVALUATION: "test"},
     outputs="long",
     hub_id="HuggingFaceH4/MATH-500",
