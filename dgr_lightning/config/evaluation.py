@@ -52,7 +52,7 @@ class EvaluationConfig:
         hashed=EVALUATION,
         added=True,
     )
-    prompts: dict[str, str] = setting(
+    prompts: dict[str, Optional[str]] = setting(
         {},
         "wording of a task's prompts, a text with {question}, and with {options} where there are some; null: the task's own",
         private=True,
@@ -76,7 +76,7 @@ class EvaluationConfig:
     )
     attack: Optional[str] = setting(
         None,
-        "published attack around the prompts of harmful tasks; gcg: a suffix that was found on other models",
+        "published attack on harmful tasks; gcg: a suffix that was found on other models",
         private=False,
         hashed=EVALUATION,
         added=True,

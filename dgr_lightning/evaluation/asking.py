@@ -128,6 +128,6 @@ def _check_style(settings: TaskSettings, style: str) -> None:
         )
     if settings.thinking_tokens is not None:
         raise UserError(
-            f"evaluation.thinking_tokens={settings.thinking_tokens}: a model of model.chat_style=none has no thinking to limit; "
-            "write evaluation.thinking_tokens=null."
+            f"evaluation.thinking_tokens={settings.thinking_tokens}: a model of model.chat_style=none has no thinking to "
+            "limit. Write evaluation.thinking_tokens=null."
         )

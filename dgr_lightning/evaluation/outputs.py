@@ -150,7 +150,15 @@ def in_stream(names: Iterable[str]) -> list[str]:
 
 
 def _problems(name: str, evaluation: EvaluationConfig, limit: int | None) -> list[Problem]:
-    return load_problems(name, split=EVALUATION, path=evaluation.path.get(TASKS[name].name), limit=limit, seed=evaluation.seed)
+    task = TASKS[name].name
+    return load_problems(
+        name,
+        split=EVALUATION,
+        path=evaluation.path.get(task),
+        limit=limit,
+        seed=evaluation.seed,
+        prompt=evaluation.prompts.get(task),
+    )
 
 
 def _header(name: str, cfg: Config, settings: TaskSettings, asking: Asking, model_hash: str) -> dict[str, Any]:

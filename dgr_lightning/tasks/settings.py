@@ -15,7 +15,9 @@ from dgr_lightning.config import EvaluationConfig
 from dgr_lightning.config.schema import value_for
 from dgr_lightning.errors import UserError
 from dgr_lightning.tasks.metrics import KINDS
+from dgr_lightning.tasks.prompt import what_is_missing
 from dgr_lightning.tasks.registry import TASKS
+from dgr_lightning.tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ def check_settings(evaluation: EvaluationConfig) -> None:
     for name in evaluation.tasks:
         if name in TASKS or ":" in name:
             _check_together(evaluation, name)
+            _check_prompt(evaluation, TASKS[name])
 
 
 def drop_overridden(evaluation: dict[str, Any], given: Collection[str]) -> None:
@@ -122,6 +125,15 @@ def _check_together(evaluation: EvaluationConfig, name: str) -> None:
         raise UserError(
             f"{thinking}={settings.thinking_tokens} with {budget}={settings.max_new_tokens}: nothing is left for an answer. "
             f"Give {thinking}={max(1, settings.max_new_tokens // 2)}, or a larger {budget}."
+        )
+
+
+def _check_prompt(evaluation: EvaluationConfig, task: Task) -> None:
+    template = evaluation.prompts.get(task.name)
+    if template is not None and (missing := what_is_missing(template, choice=task.is_choice)):
+        raise UserError(
+            f"evaluation.prompts.{task.name}: it does not hold {missing}, in whose place a problem's own text stands. Write it "
+            "there, or set it to null for the task's own wording."
         )
 
 
