@@ -42,7 +42,7 @@ def companions(group: str, choice: str) -> list[str]:
         return [] if choice.startswith("micro-") else natural[:1]
     if (group, choice) == ("engine", "server"):
         return ["engine.url=http://127.0.0.1:8000/v1"]
-    return natural if (group, choice) in (("evaluation", "quick"), ("refine", "thinksafe")) else []
+    return natural if (group == "evaluation" and choice != "micro") or (group, choice) == ("refine", "thinksafe") else []
 
 
 def sources_of(overrides: list[str], local: list[str]) -> list[str]:
