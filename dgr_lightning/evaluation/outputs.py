@@ -38,7 +38,8 @@ class Output(NamedTuple):
         sample: its number, from 0.
         completion: what the model wrote.
         message: what the user said, with an attack where there is one.
-        begun: how the model's turn was begun for it; usually empty.
+        text: the model's whole turn, from which trace and answer are parsed.
+        begun: how that was begun for it; usually empty.
         thinking_capped: whether its thought was closed by `evaluation.thinking_tokens`.
     """
 
@@ -46,13 +47,9 @@ class Output(NamedTuple):
     sample: int
     completion: StoredCompletion
     message: str
+    text: str
     begun: str = ""
     thinking_capped: bool = False
-
-    @property
-    def text(self) -> str:
-        """The model's whole turn, from which trace and answer are parsed."""
-        return self.begun + self.completion.text
 
 
 class _Wanted(NamedTuple):
@@ -92,7 +89,8 @@ class _Wanted(NamedTuple):
             assert completion is not None, "generated above"
         else:
             completion, capped = joined(self.store, key, begun, self.asking.chat)
-        return Output(problem, sample, completion, self.asking.message(problem), begun, capped)
+        text = self.asking.chat.joined(begun, completion.text)
+        return Output(problem, sample, completion, self.asking.message(problem), text, begun, capped)
 
 
 def generate_outputs(model: ModelHandle, cfg: Config, store_root: Path, label: str) -> dict[str, list[Output]]:

@@ -55,7 +55,7 @@ def joined(store: CompletionStore, key: str, begun: str, chat: Chat) -> tuple[St
     if first.finish_reason != LENGTH:
         return first, False
     second, close = _get(store, key + _ANSWER), _close(chat, begun + first.text)
-    text = _whole(first.text) + close + second.text
+    text = chat.joined(_whole(first.text) + close, second.text)
     return StoredCompletion(text, first.num_tokens + second.num_tokens, second.finish_reason), bool(close)
 
 

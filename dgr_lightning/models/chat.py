@@ -203,6 +203,10 @@ class Chat:
         """Returns the ids of what a model wrote, control tokens in it as such, to have it go on behind it."""
         return self._text.encode(text, unused_character(text))
 
+    def joined(self, first: str, second: str) -> str:
+        """Returns the text of two pieces of one turn, as the tokens of both would be decoded."""
+        return self._text.joined(first, second)
+
     def target_ids(self, trace: str, answer: str) -> list[int]:
         """Returns the ids that a model is to write after the prompt, all of them trained on.
 
