@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from dgr_lightning.config import EvaluationConfig
 from dgr_lightning.errors import UserError
+from dgr_lightning.hashes import content_hash
 from dgr_lightning.models.thinking import NONE
 from dgr_lightning.prompts.templates import SHIPPED, RewritingTemplate, TemplateFile
 from dgr_lightning.tasks.registry import TASKS
@@ -109,6 +110,21 @@ def attack_name(evaluation: EvaluationConfig, kind: str) -> str | None:
     if kind != _ATTACKED:
         return None
     return "own" if evaluation.attack_path is not None else evaluation.attack
+
+
+def attacked_tasks(evaluation: EvaluationConfig) -> dict[str, dict[str, str]]:
+    """Returns task → `attack` and `prefill`, of the tasks that have any, for a summary: rates of two ways are never paired.
+
+    A prefill that is a text is named by its hash, since summaries are shown to others.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for name in evaluation.tasks:
+        attack, prefill = attack_name(evaluation, TASKS[name].kind), settings_of(evaluation, name).prefill
+        own = {} if attack is None else {"attack": attack}
+        if prefill is not None:
+            own["prefill"] = prefill if prefill in _CLOSED_THOUGHTS else f"text {content_hash(prefill)[:12]}"
+        found |= {TASKS[name].name: own} if own else {}
+    return found
 
 
 def _template(evaluation: EvaluationConfig) -> RewritingTemplate | None:

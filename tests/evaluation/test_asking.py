@@ -4,7 +4,7 @@ import pytest
 
 from dgr_lightning.config import EvaluationConfig
 from dgr_lightning.errors import UserError
-from dgr_lightning.evaluation.asking import Asking, attacks, check_asking
+from dgr_lightning.evaluation.asking import Asking, attacked_tasks, attacks, check_asking
 from dgr_lightning.files import read_jsonl
 from dgr_lightning.models.chat import Chat
 from dgr_lightning.tasks.settings import settings_of
@@ -172,6 +172,14 @@ def test_lines_say_what_was_done_to_the_prompt_and_the_turn(chat, cfg, tmp_path)
     (row, *_) = read_jsonl(tmp_path / "out" / "xstest.jsonl")
     assert not {"attack", "prefill"} & set(row)
     assert sorted(engine.asked) == sorted(key for key in asked if not key.startswith("xstest")), "what changed is generated"
+
+
+def test_a_summary_is_told_which_tasks_are_attacked_and_never_the_users_text():
+    section = evaluation(attack="gcg", by_task={"gsm8k": {"prefill": "My secret thought"}})
+    told = attacked_tasks(section)
+    assert told["strongreject"] == {"attack": "gcg"} and told["gsm8k"]["prefill"].startswith("text ")
+    assert "secret" not in str(told) and attacked_tasks(evaluation()) == {}
+    assert attacked_tasks(evaluation(prefill="zerothink")) == {key: {"prefill": "zerothink"} for key in section.tasks}
 
 
 def test_tasks_that_are_sampled_alike_share_a_stream(chat, cfg, tmp_path, monkeypatch):

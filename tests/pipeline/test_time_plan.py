@@ -54,6 +54,14 @@ def stage(plan: StagesPlan, name: str) -> StageEstimate:
     return found
 
 
+def test_kinds_and_tasks_with_budgets_of_their_own_are_planned_by_them() -> None:
+    cfg = config()
+    cfg.evaluation.by_kind = {"harmful": {"max_new_tokens": 100}, "reasoning": {"samples": 2}}
+    cfg.evaluation.by_task = {"math500": {"max_new_tokens": 300}}
+    wanted = evaluation_generation(cfg.evaluation, {"math500": 10, "strongreject": 10, "xstest": 10})
+    assert (wanted.num_sequences, wanted.output_tokens) == (40, 20 * 300 + 10 * 100 + 10 * 500)
+
+
 def test_a_7b_on_eight_devices() -> None:
     plan = planned(config())
     assert plan.machine == "8 × H100 SXM"
