@@ -253,7 +253,7 @@ class TestVllm:
             cfg.evaluation = EvaluationConfig(tasks=tasks, limit=100, temperature=0.0, max_new_tokens=160, **settings)
             place = {"judge": KeywordJudge(), "out_dir": tmp_path / name, "store_root": tmp_path / f"{name}-stored"}
             estimates[name] = evaluate_model(FakeModel(one, chat), cfg, **place)
-            lines[name] = [read_jsonl(tmp_path / name / f"{task}.jsonl") for task in tasks]
+            lines[name] = [[*read_jsonl(tmp_path / name / f"{task}.jsonl")] for task in tasks]
         assert estimates["vllm"] == estimates["transformers"] and lines["vllm"] == lines["transformers"]
         print(
             settings,
