@@ -127,6 +127,15 @@ def attacked_tasks(evaluation: EvaluationConfig) -> dict[str, dict[str, str]]:
     return found
 
 
+def attack_warnings(evaluation: EvaluationConfig) -> list[str]:
+    """Returns a sentence for readers of the figures, where some of them were measured under an attack."""
+    by_way: dict[str, list[str]] = {}
+    for task, asked in attacked_tasks(evaluation).items():
+        by_way.setdefault(", ".join(f"{name} {value}" for name, value in asked.items()), []).append(task)
+    ways = "; ".join(f"{', '.join(tasks)} ({way})" for way, tasks in by_way.items())
+    return [f"Measured under an attack, or with a turn that was begun for the model: {ways}."] if ways else []
+
+
 def _template(evaluation: EvaluationConfig) -> RewritingTemplate | None:
     if evaluation.attack is None and evaluation.attack_path is None:
         return None

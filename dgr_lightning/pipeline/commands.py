@@ -19,7 +19,7 @@ from dgr_lightning.console import say, silence
 from dgr_lightning.data import sources
 from dgr_lightning.distributed import torchrun
 from dgr_lightning.engines.model_handle import ModelHandle
-from dgr_lightning.evaluation.asking import Asking, attacked_tasks
+from dgr_lightning.evaluation.asking import Asking, attack_warnings, attacked_tasks
 from dgr_lightning.evaluation.subjects import BASE, SUBJECTS, TUNED
 from dgr_lightning.evaluation.tax import tax
 from dgr_lightning.example import read_refined
@@ -87,7 +87,7 @@ def train(cfg: Config, place: Place) -> float | tuple[float, float] | None:
         summary = build_summary(
             run.hash,
             _seconds(records, REFINE, SHIFT, EVALUATE[BASE], "train", EVALUATE[TUNED]),
-            warnings=_warnings(refined, cfg),
+            warnings=[*_warnings(refined, cfg), *attack_warnings(cfg.evaluation)],
             **_data(refined),
             overlap=overlap((example.prompt for example in read_refined(run.path / stages.REFINED)), measured_prompts(cfg)),
             evaluation=attacked_tasks(cfg.evaluation),
@@ -147,8 +147,8 @@ def evaluate(cfg: Config, place: Place) -> None:
         Asking(cfg.evaluation, model.chat)
         record = evaluate_alone(run.path, cfg, model, evaluation_hash(cfg, {"evaluation": _task_hashes(cfg, EVALUATION)}))
         seconds = {EVALUATE[BASE]: record["seconds"]}
-        asked = attacked_tasks(cfg.evaluation)
-        summary = build_summary(run.hash, seconds, evaluation=asked, base=estimates_of(record))
+        asked, warnings = attacked_tasks(cfg.evaluation), attack_warnings(cfg.evaluation)
+        summary = build_summary(run.hash, seconds, warnings=warnings, evaluation=asked, base=estimates_of(record))
         terminal.write(run.path, summary, judge_note(cfg.judge))
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from dgr_lightning.config import EvaluationConfig
 from dgr_lightning.errors import UserError
-from dgr_lightning.evaluation.asking import Asking, attacked_tasks, attacks, check_asking
+from dgr_lightning.evaluation.asking import Asking, attack_warnings, attacked_tasks, attacks, check_asking
 from dgr_lightning.files import read_jsonl
 from dgr_lightning.models.chat import Chat
 from dgr_lightning.tasks.settings import settings_of
@@ -180,6 +180,12 @@ def test_a_summary_is_told_which_tasks_are_attacked_and_never_the_users_text():
     assert told["strongreject"] == {"attack": "gcg"} and told["gsm8k"]["prefill"].startswith("text ")
     assert "secret" not in str(told) and attacked_tasks(evaluation()) == {}
     assert attacked_tasks(evaluation(prefill="zerothink")) == {key: {"prefill": "zerothink"} for key in section.tasks}
+
+
+def test_readers_of_the_figures_are_warned():
+    assert attack_warnings(evaluation()) == []
+    (warning,) = attack_warnings(evaluation(attack="gcg", by_kind={"reasoning": {"prefill": "zerothink"}}))
+    assert warning.endswith("for the model: gsm8k (prefill zerothink); strongreject (attack gcg).")
 
 
 def test_tasks_that_are_sampled_alike_share_a_stream(chat, cfg, tmp_path, monkeypatch):
