@@ -14,12 +14,16 @@ from tests.helpers.fake_model import FakeModel
 class Writer:
     """Writes a text word by word after whatever it was asked, goes on where a prompt ends inside it, and keeps to limits."""
 
+    dies_at = None
+
     def __init__(self, chat, text):
         self.chat, self.words = chat, chat.tokenizer.encode(text, add_special_tokens=False)
         self.asked = []
 
     def generate(self, requests, sampling):
         for request in RequestQueue(requests).take(1000):
+            if self.dies_at and request.key.endswith(self.dies_at):
+                raise RuntimeError("killed")
             prompt = self.chat.decode(request.prompt_ids)
             self.asked.append((request.key, request.max_new_tokens, prompt.partition("<think>")[2].strip()))
             done = prompt.partition("<think>")[2].split()
@@ -85,3 +89,13 @@ def test_what_is_stored_is_not_generated_again_and_another_budget_is(measured):
     assert again == first and asked == []
     _, _, asked = measured(text, thinking=5)
     assert [limit for _, limit, _ in asked] == [5, 3]
+
+
+def test_an_evaluation_that_was_killed_between_the_two_goes_on_with_the_second(measured, monkeypatch):
+    text = "so it so it so it so it so it"
+    monkeypatch.setattr(Writer, "dies_at", "/answer")
+    with pytest.raises(RuntimeError, match="killed"):
+        measured(text)
+    monkeypatch.setattr(Writer, "dies_at", None)
+    row, _, asked = measured(text)
+    assert [key for key, _, _ in asked] == [row["id"] + "/0/answer"] and row["thinking_capped"]
