@@ -4,7 +4,6 @@ import pytest
 
 from dgr_lightning.cli.compose import compose
 from dgr_lightning.cli.overrides import choices
-from dgr_lightning.errors import UserError
 from dgr_lightning.tasks.registry import TASKS
 from dgr_lightning.tasks.settings import TaskSettings, settings_of
 
@@ -109,8 +108,3 @@ def test_a_protocol_measures_a_training_too(tmp_path):
 def test_fewer_tasks_of_a_protocol_keep_its_settings(tmp_path):
     cfg = of_protocol("protocol-star1", tmp_path, "evaluation.tasks=[math500]")
     assert settings_of(cfg.evaluation, "math500") == sampled(16384, 0.6, 0.95, **STAR)
-
-
-def test_the_prompts_of_thinksafe_on_no_hub_are_asked_for():
-    with pytest.raises(UserError, match=r"harmbench_adversarial is on no hub; name a local copy"):
-        compose("evaluate", ["model=qwen3-4b", "evaluation=protocol-thinksafe"])
