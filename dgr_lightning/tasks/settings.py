@@ -91,7 +91,8 @@ def drop_overridden(evaluation: dict[str, Any], given: Collection[str]) -> None:
     """
     named = {key.removeprefix("evaluation.") for key in given if key.startswith("evaluation.")}
     for key in ("by_kind", "by_task"):
-        for name, values in (evaluation.get(key) or {}).items():
+        section = evaluation.get(key)
+        for name, values in section.items() if isinstance(section, dict) else ():
             if {key, f"{key}.{name}"} & named or not isinstance(values, dict):
                 continue
             for setting in (named & set(values)) - {

@@ -81,6 +81,7 @@ def test_the_command_line_wins_unless_it_says_otherwise_of_a_kind_or_task():
     evaluation = composed()
     drop_overridden(evaluation, {"evaluation.max_new_tokens", "evaluation.by_kind"})
     assert evaluation["by_kind"] == composed()["by_kind"]
-    empty = {"by_kind": None, "by_task": {"gsm8k": 3}}
-    drop_overridden(empty, {"evaluation.temperature"})
-    assert empty == {"by_kind": None, "by_task": {"gsm8k": 3}}
+    for odd in ({"by_kind": None, "by_task": {"gsm8k": 3}}, {"by_kind": 3, "by_task": "x"}):  # the schema says what is wrong
+        before = dict(odd)
+        drop_overridden(odd, {"evaluation.temperature"})
+        assert odd == before
