@@ -6,7 +6,6 @@ directory entries are read.
 
 from __future__ import annotations
 
-import difflib
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -148,11 +147,12 @@ def _check_shift(cfg: Config, command: str) -> None:
 
 
 def _check_evaluation(cfg: Config) -> None:
+    from dgr_lightning.evaluation.asking import check_asking
     from dgr_lightning.tasks.checks import check_tasks
     from dgr_lightning.tasks.registry import TASKS
+    from dgr_lightning.tasks.settings import check_settings
 
     evaluation = cfg.evaluation
-    _check_sampling("evaluation", evaluation.samples, "samples", evaluation.temperature)
     if evaluation.skipped:
         raise UserError(
             f"evaluation.skipped=[{','.join(evaluation.skipped)}]: written by the project. To leave tasks out, name the others "
@@ -162,15 +162,6 @@ def _check_evaluation(cfg: Config) -> None:
         raise UserError("evaluation.tasks=[]: nothing to measure; name tasks, or take evaluation=quick or evaluation=micro.")
     if len(set(evaluation.tasks)) < len(evaluation.tasks):
         raise UserError(f"evaluation.tasks=[{','.join(evaluation.tasks)}]: a task is named twice.")
-    own_names = [*TASKS, *(TASKS[name].name for name in evaluation.tasks if ":" in name)]
-    for name, count in evaluation.samples_by_task.items():
-        key = f"samples_by_task.{name}"
-        if name not in own_names:
-            near = difflib.get_close_matches(name, own_names, n=1)
-            raise UserError(f"evaluation.{key}={count}: no task {name!r}." + (f" Did you mean {near[0]}?" if near else ""))
-        if count < 1:
-            raise UserError(f"evaluation.{key}={count}: expected a whole number of at least 1.")
-        _check_sampling("evaluation", count, key, evaluation.temperature)
     languages = {TASKS[name].language for name in evaluation.tasks if name in TASKS}
     if languages and cfg.model.language not in languages:
         other = "evaluation=micro" if cfg.model.language == "micro" else "evaluation=quick"
@@ -179,6 +170,9 @@ def _check_evaluation(cfg: Config) -> None:
             f"language, the model speaks the {cfg.model.language} one. Take {other}, or another model."
         )
     check_tasks(evaluation, cfg.probes, cfg.model.language)
+    check_settings(evaluation)
+    _check_file("evaluation.attack_path", evaluation.attack_path)
+    check_asking(evaluation, cfg.model.chat_style)
 
 
 def _check_selection(cfg: Config) -> None:

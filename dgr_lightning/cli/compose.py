@@ -14,6 +14,7 @@ from dgr_lightning.errors import UserError
 from dgr_lightning.files import local_path
 from dgr_lightning.installation import CONF
 from dgr_lightning.pipeline.place import Place
+from dgr_lightning.tasks.settings import drop_overridden
 
 
 def compose(command: str, overrides: list[str]) -> Config:
@@ -44,7 +45,7 @@ def compose_line(line: CommandLine, command: str) -> Config:
             composed = hydra.compose(command, overrides=[*line.overrides, f"hydra.searchpath=[{searched}]"])
         except Exception as error:
             raise UserError(hydra_message(error)) from error
-    return typed(composed, command, line.folders)
+    return typed(composed, command, line.folders, line.given)
 
 
 def register_schema() -> None:
@@ -54,13 +55,14 @@ def register_schema() -> None:
     ConfigStore.instance().store(name="schema", node=schema.defaults())
 
 
-def typed(composed: Any, command: str, folders: tuple[Path, ...] = (CONF,)) -> Config:
+def typed(composed: Any, command: str, folders: tuple[Path, ...] = (CONF,), given: frozenset[str] = frozenset()) -> Config:
     """Returns the checked config of a composition.
 
     Args:
         composed: what Hydra made.
         command: `train`, `refine` or `evaluate`.
         folders: with the YAML of the groups: conf/, and the folder of --config-dir.
+        given: the keys and groups that the command line names.
 
     Raises:
         UserError: an interpolation that does not resolve, or a value or a combination of values that is not allowed.
@@ -74,6 +76,8 @@ def typed(composed: Any, command: str, folders: tuple[Path, ...] = (CONF,)) -> C
         raise UserError(f"{error.full_key}: {hydra_message(error)}") from error
     if isinstance(plain, dict):
         plain.pop("hydra", None)
+    if isinstance(plain, dict) and isinstance(plain.get("evaluation"), dict):
+        drop_overridden(plain["evaluation"], given)
     parts, also = mixture.take_parts(plain, folders), judges.take_judges(plain, folders)
     cfg = schema.build(plain, members())
     cfg.data.mix, cfg.judge.also = parts, also

@@ -205,7 +205,7 @@ def _sweep_point(
 
 def _run_point(main: Main, command: str, line: CommandLine, composed: Any, places: list[Place]) -> Any:
     """Runs a point and returns its objective; `places` receives where it goes, which the run then fills in."""
-    cfg = typed(composed, command, line.folders)
+    cfg = typed(composed, command, line.folders, line.given)
     places.append(place := place_of(composed, line))
     if cfg.plan:
         from dgr_lightning.pipeline.plan import plan

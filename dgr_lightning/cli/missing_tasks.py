@@ -32,7 +32,7 @@ def settle_tasks(evaluation: EvaluationConfig) -> None:
     """Checks that the data of all tasks can be read, and leaves out those of which it cannot with `evaluation.missing=skip`.
 
     Args:
-        evaluation: `tasks`, `skipped` and `samples_by_task` are changed in place.
+        evaluation: `tasks`, `skipped` and `by_task` are changed in place.
 
     Raises:
         UserError: a task cannot be read and is not to be skipped, or none can be read.
@@ -51,7 +51,7 @@ def settle_tasks(evaluation: EvaluationConfig) -> None:
     evaluation.tasks = [name for name in evaluation.tasks if name not in skipped]
     _compare_sizes(evaluation)
     measured = {TASKS[name].name for name in evaluation.tasks}
-    evaluation.samples_by_task = {name: n for name, n in evaluation.samples_by_task.items() if name in measured}
+    evaluation.by_task = {name: settings for name, settings in evaluation.by_task.items() if name in measured}
 
 
 def _compare_sizes(evaluation: EvaluationConfig) -> None:

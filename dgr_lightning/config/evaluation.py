@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional
+from typing import Any, Optional
 
 from dgr_lightning.config.setting import AUTO, EVALUATION, NEVER, TRAINING, Auto, setting
 
@@ -30,13 +30,6 @@ class EvaluationConfig:
     )
     seed: int = setting(0, "seed of sampling and of the choice under limit; independent of seed", low=0, hashed=EVALUATION)
     samples: int = setting(1, "samples a problem; pass@1 is averaged over them", low=1, hashed=EVALUATION)
-    samples_by_task: dict[str, int] = setting(
-        {},
-        "samples a problem of single tasks, such as evaluation.samples_by_task.aime24=16; the others take evaluation.samples",
-        private=False,
-        hashed=EVALUATION,
-        added=True,
-    )
     limit: Optional[int] = setting(None, "problems a task; null: all", low=1, hashed=EVALUATION)
     temperature: float = setting(0.6, "sampling temperature; 0 is greedy", low=0.0, high=10.0, hashed=EVALUATION)
     top_p: float = setting(0.95, "nucleus sampling", above=0.0, high=1.0, hashed=EVALUATION)
@@ -44,13 +37,70 @@ class EvaluationConfig:
         0, "sample from so many of the most probable tokens, before top_p; 0: from all", low=0, hashed=EVALUATION, added=True
     )
     max_new_tokens: int = setting(32768, "tokens an output may take, thinking included", low=1, hashed=EVALUATION)
+    repetition_penalty: float = setting(
+        1.0,
+        "divides the logits of tokens that prompt or output hold already, as in transformers; 1: none",
+        above=0.0,
+        high=10.0,
+        hashed=EVALUATION,
+        added=True,
+    )
+    thinking_tokens: Optional[int] = setting(
+        None,
+        "tokens after which a thought that is still open is closed for the model, which then answers; null: never",
+        low=1,
+        hashed=EVALUATION,
+        added=True,
+    )
+    by_kind: dict[str, dict[str, Any]] = setting(
+        {},
+        "other values for a kind of task, such as {harmful: {temperature: 0, max_new_tokens: 1024}}",
+        private=False,
+        hashed=EVALUATION,
+        added=True,
+    )
+    by_task: dict[str, dict[str, Any]] = setting(
+        {},
+        "other values for one task, such as {aime24: {samples: 64}}; stronger than by_kind",
+        private=False,
+        hashed=EVALUATION,
+        added=True,
+    )
+    prompts: dict[str, Optional[str]] = setting(
+        {},
+        "wording of a task's prompts, a text with {question}, and with {options} where there are some; null: the task's own",
+        private=True,
+        hashed=EVALUATION,
+        added=True,
+    )
+    system_prompt: Optional[str] = setting(
+        None,
+        "system message before every prompt of the evaluation; null: model.system_prompt",
+        private=True,
+        hashed=EVALUATION,
+        added=True,
+    )
+    prefill: Optional[str] = setting(
+        None,
+        "zerothink: an empty thought is opened and closed for the model; lessthink: one short sentence; any other text: the "
+        "thought begins with it",
+        private=True,
+        hashed=EVALUATION,
+        added=True,
+    )
+    attack: Optional[str] = setting(
+        None,
+        "published attack on harmful tasks; gcg: a suffix that was found on other models",
+        private=False,
+        hashed=EVALUATION,
+        added=True,
+    )
+    attack_path: Optional[str] = setting(
+        None, "text file of an attack of your own, with {{ question }}, in place of attack", private=True, hashed=NEVER
+    )
     path: dict[str, str] = setting(
         {}, "local copy of a task's data, such as evaluation.path.gsm8k=gsm8k.jsonl", private=True, hashed=NEVER
     )
-
-    def samples_of(self, task: str) -> int:
-        """Returns the samples a problem of a task, by the task's own name."""
-        return self.samples_by_task.get(task, self.samples)
 
 
 @dataclass

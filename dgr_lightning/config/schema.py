@@ -32,7 +32,10 @@ def is_key(key: str) -> bool:
     if key in keys() or any(known.startswith(f"{key}.") for known in keys()):
         return True
     parent = key.rpartition(".")[0]
-    return parent in keys() and get_origin(keys()[parent].hint) is dict
+    if parent in keys():
+        return get_origin(keys()[parent].hint) is dict
+    above = parent.rpartition(".")[0]
+    return above in keys() and _holds_mappings(keys()[above].hint)
 
 
 def unknown_key(key: str, others: Iterable[str] = ()) -> str:
@@ -72,8 +75,8 @@ def expected(key: str, known: Key, members: Members) -> str:
         names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
         origin = get_origin(hint)
         items = "{data: star1, share: 0.8}, …" if any(map(is_dataclass, get_args(hint))) else "a,b,…"
-        entry = "number" if int in get_args(hint) else "text"
-        text = {dict: f"a mapping {{name: {entry}, …}}", list: f"a list [{items}]"}[origin] if origin else names[hint]
+        pairs = "{harmful: {temperature: 0}, …}" if _holds_mappings(hint) else "{name: text, …}"
+        text = {dict: f"a mapping {pairs}", list: f"a list [{items}]"}[origin] if origin else names[hint]
     bounds = [f"above {limits['above']:g}"] if limits["above"] is not None else []
     bounds += [f"at least {limits['low']:g}"] if limits["low"] is not None else []
     bounds += [f"at most {limits['high']:g}"] if limits["high"] is not None else []
@@ -104,6 +107,20 @@ def build(plain: Any, members: Members) -> Config:
     """
     built: Config = section(Config, plain, "", members)
     return built
+
+
+def value_for(key: str, place: str, value: Any) -> Any:
+    """Returns a value in the type and range of a key, for a place that stands in for it.
+
+    Args:
+        key: dotted, such as `evaluation.temperature`.
+        place: what messages begin with, such as `evaluation.by_kind.harmful.temperature`.
+        value: of any type.
+
+    Raises:
+        UserError: it is none that the key takes.
+    """
+    return _value(place, value, keys()[key], {})
 
 
 def section(schema: type, plain: Any, prefix: str, members: Members) -> Any:
@@ -141,6 +158,11 @@ def _unwrap(hint: Any) -> tuple[Any, bool]:
         (inner,) = (arg for arg in get_args(hint) if arg not in (type(None), Auto))
         return inner, type(None) in get_args(hint)
     return hint, False
+
+
+def _holds_mappings(hint: Any) -> bool:
+    """Whether a type is a mapping of mappings, such as evaluation.by_kind."""
+    return get_origin(hint) is dict and get_origin(get_args(hint)[1]) is dict
 
 
 def _takes_auto(hint: Any) -> bool:

@@ -24,17 +24,21 @@ class Request:
     Attributes:
         key: identity of the completion, such as `star1-68/trace/0`; with the stage's seed it fixes the sampling noise.
         prompt_ids: the whole prompt, special tokens included.
+        max_new_tokens: limit of this one alone; None: that of the sampling.
     """
 
     key: str
     prompt_ids: Sequence[int]
+    max_new_tokens: int | None = None
 
 
 @dataclass(frozen=True)
 class Sampling:
     """How to sample: first `top_k` of the tokens, 0 for all, then `top_p` of their mass.
 
-    Temperature 0 is greedy; `seed` is the stage's seed; generation ends at any of `stop_ids`.
+    Temperature 0 is greedy; `seed` is the stage's seed; generation ends at any of `stop_ids`. A `repetition_penalty` other than
+    1 comes before all of it, and also before a greedy choice: it makes the tokens of prompt and output less probable, as
+    `sampling.penalised` says.
     """
 
     temperature: float
@@ -43,6 +47,7 @@ class Sampling:
     seed: int
     stop_ids: tuple[int, ...]
     top_k: int = 0
+    repetition_penalty: float = 1.0
 
 
 @dataclass(frozen=True)

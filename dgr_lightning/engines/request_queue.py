@@ -41,7 +41,7 @@ def with_budgets(
 
     Args:
         requests: as taken from a queue.
-        max_new_tokens: limit of every completion.
+        max_new_tokens: limit of every completion whose request has none of its own.
         max_length: tokens that prompt and completion may have together; None: no limit.
 
     Returns:
@@ -51,7 +51,9 @@ def with_budgets(
     budgeted: list[tuple[Request, int]] = []
     empty: list[Completion] = []
     for request in requests:
-        budget = max_new_tokens if max_length is None else min(max_new_tokens, max_length - len(request.prompt_ids))
+        budget = max_new_tokens if request.max_new_tokens is None else request.max_new_tokens
+        if max_length is not None:
+            budget = min(budget, max_length - len(request.prompt_ids))
         if budget > 0:
             budgeted.append((request, budget))
         else:

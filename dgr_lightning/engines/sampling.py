@@ -72,6 +72,24 @@ def sample_from_shortlist(
     return candidates.gather(-1, index)[:, 0], torch.ones_like(complete) if whole else complete
 
 
+def penalised(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
+    """Returns logits of which those of tokens that a row has seen are divided by a penalty, or multiplied where negative.
+
+    The penalty of CTRL (Keskar et al. 2019, arXiv 1909.05858), as in transformers and vLLM: a token counts once, however often
+    it was seen, and those of the prompt count too.
+
+    Args:
+        logits: (rows, vocabulary), any float type.
+        seen: boolean (rows, vocabulary).
+        penalty: above 0; above 1 discourages repetition.
+
+    Returns:
+        fp32 (rows, vocabulary).
+    """
+    logits = logits.float()
+    return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+
+
 def _probabilities(logits: Tensor, temperature: float, top_k: int) -> Tensor:
     scaled = logits.float() / temperature
     if 0 < top_k < scaled.shape[-1]:

@@ -39,7 +39,8 @@ def estimate(rows: Sequence[Row], chat: Chat) -> dict[str, Estimate]:
 
 
 def _of_finished(rows: Sequence[Row]) -> dict[str, Estimate]:
-    finished = _by_problem([row for row in rows if row["finish_reason"] != LENGTH], lambda row: bool(row[REASONING.verdict]))
+    whole = [row for row in rows if row["finish_reason"] != LENGTH and not row.get("thinking_capped", False)]
+    finished = _by_problem(whole, lambda row: bool(row[REASONING.verdict]))
     return {FINISHED: pooled_rate(list(finished.values()))}
 
 

@@ -14,6 +14,7 @@ from dgr_lightning.config import Config
 from dgr_lightning.console import progress, say
 from dgr_lightning.engines.engine import STOP
 from dgr_lightning.engines.model_handle import ModelHandle
+from dgr_lightning.evaluation.asking import attack_name
 from dgr_lightning.evaluation.estimates import estimate
 from dgr_lightning.evaluation.outputs import generate_outputs
 from dgr_lightning.evaluation.records import record
@@ -53,12 +54,12 @@ def evaluate_model(
         advance = stack.enter_context(progress(f"{label}: scoring", num_steps))
         for name, own in outputs.items():
             task = TASKS[name]
-            completions = [output.completion for output in own]
-            parsed = [model.chat.parse(one.text, finished=one.finish_reason == STOP) for one in completions]
+            parsed = [model.chat.parse(one.text, finished=one.completion.finish_reason == STOP) for one in own]
             scores = scorer.scores(task, [output.problem for output in own], parsed, advance)
             timeouts += sum(score.grade is not None and score.grade.outcome == TIMEOUT for score in scores)
             version = scorer.grader_version(task)
-            rows = [record(output, task, score, version) for output, score in zip(own, scores, strict=True)]
+            attack = attack_name(cfg.evaluation, task.kind)
+            rows = [record(output, task, score, version, attack) for output, score in zip(own, scores, strict=True)]
             write_jsonl(out_dir / f"{task.name}.jsonl", rows)
             estimates[task.name] = estimate(rows, model.chat)
     if timeouts:

@@ -5,7 +5,7 @@ How an output counts:
 - The answer is the text after the close of thinking. An output without one has no answer: wrong, not refused, and in the
   denominator. Two exceptions, in which all of the output is the answer: the style is `none`; or the template does not open a
   thought, the model opened none either, and it ended the output itself.
-- `cap_hit_rate`: it ran into the token budget.
+- `cap_hit_rate`: it ran into the token budget, or its thought was closed by `evaluation.thinking_tokens`.
 - `missing_thinking_rate`: it holds no thought; thinking never began, or is empty or white space. Undefined for a style without
   thinking.
 - `early_stop_rate`: the model ended it before it had answered; thinking was not closed, or there is nothing after it.
@@ -73,7 +73,7 @@ def _counts(rows: Sequence[Row], chat: Chat) -> list[dict[str, bool | None]]:
     found: list[dict[str, bool | None]] = [
         {
             kind.metric: row[kind.verdict],
-            "cap_hit_rate": row["finish_reason"] == LENGTH,
+            "cap_hit_rate": row["finish_reason"] == LENGTH or row.get("thinking_capped", False),
             "missing_thinking_rate": not parts.trace if chat.thinks else None,
             "early_stop_rate": row["finish_reason"] == STOP and not parts.answer,
         }

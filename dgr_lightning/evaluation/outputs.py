@@ -8,19 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dgr_lightning.config import Config, EvaluationConfig
-from dgr_lightning.engines.engine import Request
+from dgr_lightning.engines.engine import Sampling
 from dgr_lightning.engines.model_handle import ModelHandle
+from dgr_lightning.evaluation.asking import Asking
+from dgr_lightning.evaluation.thinking_budget import budgeted, joined
 from dgr_lightning.generation.completions import CompletionStore, StoredCompletion
-from dgr_lightning.generation.jobs import generate_stored
+from dgr_lightning.generation.jobs import Job, Jobs, StoredRequest, run_jobs
 from dgr_lightning.generation.store_headers import sampling_of, sampling_settings, store_header
 from dgr_lightning.hashes import content_hash
-from dgr_lightning.models.chat import Chat
 from dgr_lightning.tasks.loader import load_problems
 from dgr_lightning.tasks.registry import TASKS
+from dgr_lightning.tasks.settings import TaskSettings, settings_of
 from dgr_lightning.tasks.task import EVALUATION, LENGTHS, Problem
 
 EVALUATION_VERSION = 2
@@ -28,11 +31,66 @@ EVALUATION_VERSION = 2
 
 
 class Output(NamedTuple):
-    """One sample of a problem: the completion that is stored for it."""
+    """One sample of a problem.
+
+    Attributes:
+        problem: as it stands in the benchmark.
+        sample: its number, from 0.
+        completion: what the model wrote.
+        message: what the user said, with an attack where there is one.
+        text: the model's whole turn, from which trace and answer are parsed.
+        begun: how that was begun for it; usually empty.
+        thinking_capped: whether its thought was closed by `evaluation.thinking_tokens`.
+    """
 
     problem: Problem
     sample: int
     completion: StoredCompletion
+    message: str
+    text: str
+    begun: str = ""
+    thinking_capped: bool = False
+
+
+class _Wanted(NamedTuple):
+    """The outputs that are wanted of a task, and where they are kept."""
+
+    problems: Sequence[Problem]
+    settings: TaskSettings
+    asking: Asking
+    store: CompletionStore
+
+    @property
+    def begun(self) -> str:
+        return self.asking.begun(self.settings)
+
+    def samples(self) -> list[tuple[Problem, int]]:
+        return [(problem, sample) for problem in self.problems for sample in range(self.settings.samples)]
+
+    def jobs(self) -> Jobs:
+        """Returns one job a sample."""
+        samples = self.samples()
+        return Jobs([_key(*one) for one in samples], lambda index: self._job(*samples[index]), [self.store])
+
+    def _job(self, problem: Problem, sample: int) -> Job:
+        key, settings, begun = _key(problem, sample), self.settings, self.begun
+        prompt_ids = partial(self.asking.chat.prompt_ids, self.asking.message(problem), begun=begun)
+        if settings.thinking_tokens is None:
+            yield [StoredRequest(self.store, key, key, prompt_ids)]
+        else:
+            budgets = settings.thinking_tokens, settings.max_new_tokens
+            yield from budgeted(self.store, key, prompt_ids, begun, self.asking.chat, *budgets)
+
+    def output(self, problem: Problem, sample: int) -> Output:
+        """Returns a sample that was generated."""
+        key, begun, capped = _key(problem, sample), self.begun, False
+        if self.settings.thinking_tokens is None:
+            completion = self.store.get(key)
+            assert completion is not None, "generated above"
+        else:
+            completion, capped = joined(self.store, key, begun, self.asking.chat)
+        text = self.asking.chat.joined(begun, completion.text)
+        return Output(problem, sample, completion, self.asking.message(problem), text, begun, capped)
 
 
 def generate_outputs(model: ModelHandle, cfg: Config, store_root: Path, label: str) -> dict[str, list[Output]]:
@@ -45,43 +103,39 @@ def generate_outputs(model: ModelHandle, cfg: Config, store_root: Path, label: s
         label: names the model in progress bars.
 
     Raises:
-        UserError: a task's problems cannot be read; nothing was generated then.
+        UserError: a task's problems cannot be read, or the model cannot be asked so; nothing was generated then.
     """
-    problems = {name: _problems(name, cfg.evaluation) for name in cfg.evaluation.tasks}
-    stores = _generate(model, cfg, problems, store_root, label)
-    return {
-        name: [
-            Output(problem, sample, _stored(stores[name], problem, sample))
-            for problem in own
-            for sample in range(cfg.evaluation.samples_of(TASKS[name].name))
-        ]
-        for name, own in problems.items()
-    }
-
-
-def _generate(
-    model: ModelHandle, cfg: Config, problems: Mapping[str, Sequence[Problem]], store_root: Path, label: str
-) -> dict[str, CompletionStore]:
-    """Generates what is missing of all tasks in one stream; returns the store of each, by the name in `evaluation.tasks`."""
-    evaluation, chat = cfg.evaluation, model.chat
-    headers = {name: _header(name, cfg, chat, model.model_hash) for name in problems}
-    folders = {name: store_root / TASKS[name].name / content_hash(header) for name, header in headers.items()}
-    # By folder, as a task may be named in two ways.
-    stores = {folders[name]: CompletionStore(folders[name], header) for name, header in headers.items()}
-    requests = {
-        folders[name]: [
-            Request(_key(problem, sample), chat.prompt_ids(problem.prompt))
-            for problem in problems[name]
-            for sample in range(evaluation.samples_of(TASKS[name].name))
-        ]
-        for name in in_stream(problems)
-    }
+    asking = Asking(cfg.evaluation, model.chat)
     with ExitStack() as stack:
-        for store in stores.values():
-            stack.enter_context(store)
-        wanted = [(stores[folder], own) for folder, own in requests.items()]
-        generate_stored(model.engine, wanted, sampling_of(evaluation, chat.stop_ids), f"{label}: outputs")
-    return {name: stores[folder] for name, folder in folders.items()}
+        wanted = _wanted(cfg, asking, model.model_hash, store_root)
+        for own in {id(own.store): own for own in wanted.values()}.values():
+            stack.enter_context(own.store)
+        for sampling, names in _by_sampling(wanted).items():
+            # By store, as a task may be named in two ways.
+            jobs = {wanted[name].store.folder: wanted[name].jobs() for name in names}
+            run_jobs(list(jobs.values()), model.engine, sampling, f"{label}: outputs")
+    return {name: [own.output(*sample) for sample in own.samples()] for name, own in wanted.items()}
+
+
+def _wanted(cfg: Config, asking: Asking, model_hash: str, store_root: Path) -> dict[str, _Wanted]:
+    wanted: dict[str, _Wanted] = {}
+    stores: dict[Path, CompletionStore] = {}
+    for name in cfg.evaluation.tasks:
+        settings = settings_of(cfg.evaluation, name)
+        header = _header(name, cfg, settings, asking, model_hash)
+        folder = store_root / TASKS[name].name / content_hash(header)
+        store = stores.setdefault(folder, CompletionStore(folder, header))
+        wanted[name] = _Wanted(_problems(name, cfg.evaluation, settings.limit), settings, asking, store)
+    return wanted
+
+
+def _by_sampling(wanted: Mapping[str, _Wanted]) -> dict[Sampling, list[str]]:
+    """Returns the tasks that are generated in one stream: those whose tokens are sampled alike, the longest outputs first."""
+    streams: dict[Sampling, list[str]] = {}
+    for name in in_stream(wanted):
+        sampling = sampling_of(wanted[name].settings, wanted[name].asking.chat.stop_ids)
+        streams.setdefault(sampling, []).append(name)
+    return streams
 
 
 def in_stream(names: Iterable[str]) -> list[str]:
@@ -93,36 +147,35 @@ def in_stream(names: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: LENGTHS.index(TASKS[name].outputs), reverse=True)
 
 
-def _stored(store: CompletionStore, problem: Problem, sample: int) -> StoredCompletion:
-    completion = store.get(_key(problem, sample))
-    assert completion is not None, "generated above"
-    return completion
-
-
-def _problems(name: str, evaluation: EvaluationConfig, whole: bool = False) -> list[Problem]:
+def _problems(name: str, evaluation: EvaluationConfig, limit: int | None) -> list[Problem]:
+    task = TASKS[name].name
     return load_problems(
         name,
         split=EVALUATION,
-        path=evaluation.path.get(TASKS[name].name),
-        limit=None if whole else evaluation.limit,
+        path=evaluation.path.get(task),
+        limit=limit,
         seed=evaluation.seed,
+        prompt=evaluation.prompts.get(task),
     )
 
 
-def _header(name: str, cfg: Config, chat: Chat, model_hash: str) -> dict[str, Any]:
+def _header(name: str, cfg: Config, settings: TaskSettings, asking: Asking, model_hash: str) -> dict[str, Any]:
     """Returns everything that an output depends on besides its own problem and the number of its sample.
 
-    Of the task that is every prompt, wherever it was read from: more problems, more samples, or another gold answer leave what
+    Of the task that is every message, wherever it was read from: more problems, more samples, or another gold answer leave what
     is stored valid.
     """
+    begun = asking.begun(settings)
+    came_later = {"thinking_tokens": settings.thinking_tokens, "begun": begun or None}
     return store_header(
         EVALUATION_VERSION,
         model_hash,
-        chat.identity,
+        asking.chat.identity,
         cfg.engine,
         task=TASKS[name].name,
-        prompts=content_hash([(problem.id, problem.prompt) for problem in _problems(name, cfg.evaluation, whole=True)]),
-        **sampling_settings(cfg.evaluation),
+        prompts=content_hash([(one.id, asking.message(one)) for one in _problems(name, cfg.evaluation, None)]),
+        **sampling_settings(settings),
+        **{key: value for key, value in came_later.items() if value is not None},
     )
 
 

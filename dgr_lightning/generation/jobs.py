@@ -40,12 +40,14 @@ class StoredRequest:
         key: what it is stored under; the text before the first slash is the job's name.
         noise_key: fixes its sampling noise, together with the stage's seed; unique like the key.
         prompt_ids: makes the prompt; called only where the completion is missing.
+        max_new_tokens: limit of this completion alone; None: that of the sampling.
     """
 
     store: CompletionStore
     key: str
     noise_key: str
     prompt_ids: Callable[[], Sequence[int]]
+    max_new_tokens: int | None = None
 
 
 Needs = list[StoredRequest] | list[Pair]
@@ -224,7 +226,7 @@ class _Scheduler:
                     self._behind.setdefault(request.noise_key, deque()).append((running, request))
                     continue
                 self._in_flight[request.noise_key] = running, request
-                yield Request(request.noise_key, request.prompt_ids())
+                yield Request(request.noise_key, request.prompt_ids(), request.max_new_tokens)
             elif (started := next(starts, None)) is not True:
                 if started is None and not self._in_flight:
                     return

@@ -11,6 +11,9 @@ from typing import Any
 from dgr_lightning.config import EngineConfig, EvaluationConfig, RefineConfig
 from dgr_lightning.engines.engine import Sampling
 from dgr_lightning.engines.registry import ENGINES
+from dgr_lightning.tasks.settings import TaskSettings
+
+Section = RefineConfig | EvaluationConfig | TaskSettings
 
 
 def store_header(
@@ -38,7 +41,7 @@ def store_header(
     }
 
 
-def sampling_settings(section: RefineConfig | EvaluationConfig) -> dict[str, Any]:
+def sampling_settings(section: Section) -> dict[str, Any]:
     """Returns the part of a header that says how tokens are sampled; what is off and came later is left out."""
     settings = {
         "temperature": section.temperature,
@@ -46,9 +49,24 @@ def sampling_settings(section: RefineConfig | EvaluationConfig) -> dict[str, Any
         "max_new_tokens": section.max_new_tokens,
         "seed": section.seed,
     }
-    return settings | ({"top_k": section.top_k} if section.top_k else {})
+    settings |= {"top_k": section.top_k} if section.top_k else {}
+    penalty = _penalty(section)
+    return settings | ({"repetition_penalty": penalty} if penalty != 1 else {})
 
 
-def sampling_of(section: RefineConfig | EvaluationConfig, stop_ids: tuple[int, ...]) -> Sampling:
+def sampling_of(section: Section, stop_ids: tuple[int, ...]) -> Sampling:
     """Returns how a section has tokens sampled."""
-    return Sampling(section.temperature, section.top_p, section.max_new_tokens, section.seed, stop_ids, section.top_k)
+    return Sampling(
+        section.temperature,
+        section.top_p,
+        section.max_new_tokens,
+        section.seed,
+        stop_ids,
+        section.top_k,
+        _penalty(section),
+    )
+
+
+def _penalty(section: Section) -> float:
+    """Returns the repetition penalty, which refinement has none of."""
+    return 1.0 if isinstance(section, RefineConfig) else section.repetition_penalty

@@ -54,6 +54,7 @@ class Chat:
         style: of `thinking.STYLES`, never `auto`.
         thinks: whether a turn has a trace; False for the style `none`.
         marks: the opening and the closing think mark; none without thinking.
+        closing: the closing mark with the line breaks around it, as a target has it; empty without thinking.
         eos_id: the end token that closes a target.
         pad_id: the padding token; the end token if the tokenizer has none.
         stop_ids: tokens that end a generation: the end token first, then others that the folder names.
@@ -95,7 +96,7 @@ class Chat:
         self._end_ids = {*self.stop_ids, *({self.pad_id} & set(self._text.controls.values()))}
         self.style = detect_style(name, self._template.text, self._text.controls) if style == AUTO else style
         self._format = format_of(self.style, marks)
-        self.thinks, self.marks = self._format.thinks, self._format.marks
+        self.thinks, self.marks, self.closing = self._format.thinks, self._format.marks, self._format.closing
         if self.style == "think" and not self._text.controls.keys() >= set(self.marks):
             raise UserError(
                 f"{name} has no tokens <think> and </think>, which model.chat_style=think needs. Write "
@@ -165,19 +166,46 @@ class Chat:
         set_ |= {"system_prompt": self._template.system_prompt, "template_args": self._template.args}
         return {"chat_style": self.style} | {name: value for name, value in set_.items() if value}
 
+    def with_system_prompt(self, system_prompt: str) -> Chat:
+        """Returns the same chat with another system message.
+
+        Raises:
+            UserError: as `__init__`.
+        """
+        marks = self.marks if self.style == MARKS else None
+        return Chat(self.tokenizer, self.style, self.stop_ids, system_prompt, self._template.args, marks)
+
     # --- Text to tokens ---------------------------------------------------------------------------------------------------
 
-    def prompt_ids(self, prompt: str, thinking: bool = True) -> list[int]:
+    def prompt_ids(self, prompt: str, thinking: bool = True, begun: str = "") -> list[int]:
         """Returns the ids of the rendered prompt, up to where the model continues.
 
         Args:
             prompt: the user's message.
             thinking: False appends a closed, empty block of thinking, so that the model answers at once.
+            begun: what of the model's own turn is given to it, from `beginning`.
         """
         # Rendered before control tokens are split, so that a template that trims its messages still does.
-        seam = unused_character(prompt)
-        rendered = self._template.render(self._text.split(prompt, seam))
-        return self._text.encode(rendered if thinking else rendered + self._opening + self._format.closing, seam)
+        begun = begun if thinking else self.beginning("", closed=True)
+        seam = unused_character(prompt + begun)
+        return self._text.encode(self._template.render(self._text.split(prompt, seam)) + begun, seam)
+
+    def beginning(self, text: str, *, closed: bool = False) -> str:
+        """Returns how a turn begins whose thought begins with a text; without thinking, whose answer does.
+
+        Args:
+            text: marks in it are marks.
+            closed: whether the thought ends with it.
+        """
+        return self._opening + text + (self._format.closing if closed else "")
+
+    def written_ids(self, text: str) -> list[int]:
+        """Returns the ids of what a model wrote, control tokens in it as such, to have it go on behind it."""
+        return self._text.encode(text, unused_character(text))
+
+    def joined(self, first: str, second: str) -> str:
+        """Returns the text of two pieces of one turn, as the tokens of both would be decoded."""
+        return self._text.joined(first, second)
 
     def target_ids(self, trace: str, answer: str) -> list[int]:
         """Returns the ids that a model is to write after the prompt, all of them trained on.

@@ -58,6 +58,18 @@ class PlainTextEncoder:
         assert isinstance(text, str)
         return text
 
+    def joined(self, first: str, second: str) -> str:
+        """Returns the text of two pieces that were generated one behind the other.
+
+        Most tokenizers write the space before a word as part of its token. One of whole words writes it between two tokens, so
+        that neither piece has it.
+        """
+        if not first or not second or first[-1].isspace() or second[0].isspace():
+            return first + second
+        last, next_ = (self._tokenizer.encode(text, add_special_tokens=False) for text in (first, second))
+        apart = [self.decode(last[-1:]), self.decode(next_[:1])]
+        return f"{first} {second}" if self.decode([*last[-1:], *next_[:1]]) == " ".join(apart) else first + second
+
     def whole_characters(self, ids: list[int]) -> list[int]:
         """Returns ids without a last character of which only some bytes are left: at most three tokens fewer."""
         for num_dropped in range(4):

@@ -19,6 +19,7 @@ from dgr_lightning.console import say, silence
 from dgr_lightning.data import sources
 from dgr_lightning.distributed import torchrun
 from dgr_lightning.engines.model_handle import ModelHandle
+from dgr_lightning.evaluation.asking import Asking, attack_warnings, attacked_tasks
 from dgr_lightning.evaluation.budget import write_budget
 from dgr_lightning.evaluation.differences import cap_hit_warnings, differences
 from dgr_lightning.evaluation.subjects import BASE, SUBJECTS, TUNED
@@ -78,6 +79,7 @@ def train(cfg: Config, place: Place) -> float | tuple[float, float] | None:
             _show_finished(run, cfg, place)
             return objective(run.path / "metrics.csv")
         _announce(run, cfg, base)
+        Asking(cfg.evaluation, base.chat)  # refuses, now and not after the training, what this model cannot be asked
         _check_model(cfg, base)
         check_room(cfg, base.folder, run.path)
         _check_memory(cfg, base, run)
@@ -95,10 +97,15 @@ def train(cfg: Config, place: Place) -> float | tuple[float, float] | None:
         summary = build_summary(
             run.hash,
             _seconds(records, REFINE, SHIFT, EVALUATE[BASE], "train", EVALUATE[TUNED]),
-            warnings=[*_warnings(refined, cfg), *cap_hit_warnings(changes, before, after)],
+            warnings=[
+                *_warnings(refined, cfg),
+                *attack_warnings(cfg.evaluation),
+                *cap_hit_warnings(changes, before, after),
+            ],
             skipped=_skipped(cfg),
             **_data(refined),
             overlap=overlap((example.prompt for example in read_refined(run.path / stages.REFINED)), measured_prompts(cfg)),
+            evaluation=attacked_tasks(cfg.evaluation),
             base=before,
             tuned=after,
             judges=judges_of(records),
@@ -157,11 +164,20 @@ def evaluate(cfg: Config, place: Place) -> None:
         if run.done:
             return _show_finished(run, cfg, place)
         _announce(run, cfg, model)
+        Asking(cfg.evaluation, model.chat)
         record = evaluate_alone(run.path, cfg, model, evaluation_hash(cfg, {"evaluation": _task_hashes(cfg, EVALUATION)}))
         seconds, judges = {EVALUATE[BASE]: record["seconds"]}, judges_of({EVALUATE[BASE]: record})
         estimates = estimates_of(record)
         write_budget(run.path, [BASE], _reasoning(estimates))
-        summary = build_summary(run.hash, seconds, skipped=_skipped(cfg), base=estimates, judges=judges)
+        summary = build_summary(
+            run.hash,
+            seconds,
+            warnings=attack_warnings(cfg.evaluation),
+            skipped=_skipped(cfg),
+            evaluation=attacked_tasks(cfg.evaluation),
+            base=estimates,
+            judges=judges,
+        )
         terminal.write(run.path, summary, Panel.of(cfg).note)
         send_results(wandb_settings(cfg, run.path, run.hash), summary, run.path, cfg.logger)
 

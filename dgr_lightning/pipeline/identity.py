@@ -17,6 +17,7 @@ from typing import Any
 from dgr_lightning.config import Config, JudgeConfig, Kind
 from dgr_lightning.config.keys import added_values, hashed, unread_by_method
 from dgr_lightning.engines.registry import ENGINES
+from dgr_lightning.evaluation.asking import LESS_THINK, ZERO_THINK
 from dgr_lightning.hashes import content_hash, file_hash
 from dgr_lightning.refinement.strategy import Strategy, strategy_of
 from dgr_lightning.scoring.judge import JUDGES
@@ -110,6 +111,8 @@ def _evaluation(cfg: Config, contents: Contents) -> dict[str, Any]:
     described = hashed(cfg, "evaluate") | {"judge": _judge(cfg.judge)}
     described["judge"] |= {"also": [_judge(one) for one in cfg.judge.also]} if cfg.judge.also else {}
     described["engine"] |= ENGINES.outside_code(cfg.engine.name)
+    if cfg.evaluation.attack_path is not None:
+        described["evaluation"]["attack_text"] = file_hash(Path(cfg.evaluation.attack_path).expanduser())
     for section in ("model", "evaluation"):
         described[section]["content"] = contents.get(section)
     return described
@@ -123,11 +126,18 @@ def _judge(judge: JudgeConfig) -> dict[str, Any]:
     return described
 
 
+def _attacked(cfg: Config) -> list[str]:
+    """Returns what the name of an evaluation says of an attack; a prefill of one's own is told from others by the hash."""
+    prefill, attack = cfg.evaluation.prefill, cfg.evaluation.attack
+    parts = [] if prefill is None else [prefill if prefill in (ZERO_THINK, LESS_THINK) else "prefill"]
+    return parts + (["own-attack"] if cfg.evaluation.attack_path is not None else [attack] if attack is not None else [])
+
+
 def slug(cfg: Config, kind: Kind) -> str:
     """Returns the readable part of the name of a run's directory."""
     model = cfg.model.name or "model"
     if kind == "evaluate":
-        parts = [f"evaluate-{model}", cfg.evaluation.name]
+        parts = [f"evaluate-{model}", cfg.evaluation.name, *_attacked(cfg)]
     else:
         parts = [model, cfg.data.name, cfg.refine.name or cfg.refine.strategy]
         if kind == "train":

@@ -33,6 +33,7 @@ from dgr_lightning.report.stages import StageEstimate, StagesPlan
 from dgr_lightning.tasks.expected_tokens import ASSUMED_PROBLEMS, PROMPT_TOKENS, TYPICAL_TOKENS, expected_tokens
 from dgr_lightning.tasks.loader import load_problems
 from dgr_lightning.tasks.registry import TASKS
+from dgr_lightning.tasks.settings import settings_of
 from dgr_lightning.tasks.task import EVALUATION
 from dgr_lightning.training.disk import TrainingDisk, training_disk
 from dgr_lightning.training.tuning import count_weights
@@ -147,12 +148,13 @@ def evaluation_generation(evaluation: EvaluationConfig, num_problems: Mapping[st
     """Returns the requests of an evaluation, all tasks in one stream.
 
     Args:
-        evaluation: `samples`, `samples_by_task` and `max_new_tokens` are read.
+        evaluation: `samples` and `max_new_tokens` are read, of kinds and tasks where they have their own.
         num_problems: task → problems.
     """
-    budget, total = evaluation.max_new_tokens, Generation()
+    total = Generation()
     for name, problems in num_problems.items():
-        outputs = problems * evaluation.samples_of(TASKS[name].name)
+        settings = settings_of(evaluation, name)
+        budget, outputs = settings.max_new_tokens, problems * settings.samples
         total += Generation(outputs, outputs * PROMPT_TOKENS, outputs * expected_tokens(TASKS[name], budget), budget)
     return total
 
@@ -183,12 +185,13 @@ def _num_problems(evaluation: EvaluationConfig, unread: Sequence[str]) -> dict[s
     found = {}
     for name in evaluation.tasks:
         task = TASKS[name].name
-        published = TASKS[name].size or evaluation.limit or ASSUMED_PROBLEMS
-        known = min(published, evaluation.limit or published)
+        limit = settings_of(evaluation, name).limit
+        published = TASKS[name].size or limit or ASSUMED_PROBLEMS
+        known = min(published, limit or published)
         if f"{task} ({EVALUATION})" not in unread:
             try:
                 path = evaluation.path.get(task)
-                known = len(load_problems(name, split=EVALUATION, path=path, limit=evaluation.limit))
+                known = len(load_problems(name, split=EVALUATION, path=path, limit=limit))
             except UserError:
                 pass  # its copy has gone since it was compared
         found[name] = known

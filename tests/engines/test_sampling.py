@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dgr_lightning.engines.engine import noise_stream
-from dgr_lightning.engines.sampling import sample_tokens, uniforms
+from dgr_lightning.engines.sampling import penalised, sample_tokens, uniforms
 
 
 def test_noise_is_the_published_generator_and_uniform():
@@ -90,3 +90,13 @@ def test_logits_that_are_not_numbers_give_some_token():
     for temperature, top_p in ((0, 1.0), (1.0, 0.9), (1.0, 1.0)):
         tokens = sample_tokens(logits, temperature, top_p, torch.full((3,), 0.5, dtype=torch.float64))
         assert ((tokens >= 0) & (tokens < 100)).all()
+
+
+@pytest.mark.parametrize("penalty", [1.2, 0.7])
+def test_a_repetition_penalty_is_the_processor_of_transformers(penalty):
+    from transformers import RepetitionPenaltyLogitsProcessor
+
+    torch.manual_seed(0)
+    logits, ids = torch.randn(9, 30) * 5, torch.randint(0, 30, (9, 12))
+    seen = torch.zeros(9, 30, dtype=torch.bool).scatter_(1, ids, True)
+    assert torch.equal(penalised(logits, seen, penalty), RepetitionPenaltyLogitsProcessor(penalty)(ids, logits.clone()))

@@ -117,11 +117,11 @@ def test_samples_of_a_problem_are_averaged_before_problems_are(chat, cfg, tmp_pa
 
 
 def test_a_task_may_have_its_own_number_of_samples(chat, cfg, tmp_path):
-    cfg.evaluation.samples_by_task = {"gsm8k": 3}
+    cfg.evaluation.by_task = {"gsm8k": {"samples": 3}}
     measures, _ = run_evaluation(good, chat, cfg, tmp_path)
     sizes = {task: sum(1 for _ in read_jsonl(tmp_path / "out" / f"{task}.jsonl")) for task in TASKS}
     assert sizes == {"gsm8k": 60, "strongreject": 10, "xstest": 10} and measures["gsm8k"]["accuracy"].n == 20
-    cfg.evaluation.samples_by_task = {"gsm8k": 1}
+    cfg.evaluation.by_task = {"gsm8k": {"samples": 1}}
     run_evaluation(never, chat, cfg, tmp_path)
 
 

@@ -31,6 +31,9 @@ def test_a_header_holds_the_model_the_generation_and_the_engine_in_this_order():
 def test_what_came_later_is_in_a_header_only_where_it_is_set():
     assert sampling_settings(EvaluationConfig(top_k=20)) == sampling_settings(EvaluationConfig()) | {"top_k": 20}
     assert sampling_of(RefineConfig(top_k=20, seed=3), (7,)) == Sampling(0.6, 0.95, 8192, 3, (7,), 20)
+    penalised = EvaluationConfig(repetition_penalty=1.2, max_new_tokens=9)
+    assert sampling_settings(penalised) == sampling_settings(EvaluationConfig(max_new_tokens=9)) | {"repetition_penalty": 1.2}
+    assert sampling_of(penalised, (7,)) == Sampling(0.6, 0.95, 9, 0, (7,), 0, 1.2)
 
 
 @pytest.mark.parametrize("key", ["name", "precision"])

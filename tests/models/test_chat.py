@@ -7,6 +7,7 @@ import pytest
 from dgr_lightning.errors import UserError
 from dgr_lightning.models.chat import Chat
 from dgr_lightning.models.thinking import Parsed
+from tests.helpers.chats import MICRO_TEMPLATE, byte_tokenizer
 
 SYSTEM = "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
 
@@ -360,3 +361,11 @@ def test_what_was_written_is_read_back(chats, rows, name):
     chat = chats[name]
     for _, trace, answer in rows[::10]:
         assert chat.parse(chat.decode(chat.target_ids(trace, answer))) == Parsed(trace.strip(), answer.strip())
+
+
+def test_pieces_of_a_turn_are_joined_as_their_tokens_are_decoded_together(micro):
+    bytes_ = Chat(byte_tokenizer(MICRO_TEMPLATE, ["<|user|>", "<|assistant|>", "<|end|>"], ["<think>", "</think>"]))
+    assert micro.chat.joined("bake a", "bread") == "bake a bread"
+    assert bytes_.joined("So it", " is.") == "So it is." and bytes_.joined("So i", "t is.") == "So it is."
+    for chat in (micro.chat, bytes_):
+        assert chat.joined("", "bread") == "bread" and chat.joined("bake\n", "a") == "bake\na"

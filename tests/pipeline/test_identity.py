@@ -4,7 +4,7 @@ import pytest
 
 from dgr_lightning.cli.compose import compose
 from dgr_lightning.data.sources import data_hash
-from dgr_lightning.pipeline.identity import evaluation_hash, identify
+from dgr_lightning.pipeline.identity import evaluation_hash, identify, slug
 from dgr_lightning.prompts.templates import SHIPPED
 from tests.helpers.configs import CONTENTS, config
 from tests.helpers.source_sets import plain_rows, source_set
@@ -93,10 +93,18 @@ def test_the_evaluation_tasks_have_a_hash_of_their_own():
     for changes in (
         {"evaluation__limit": 3},
         {"evaluation__top_k": 20},
+        {"evaluation__repetition_penalty": 1.2},
+        {"evaluation__thinking_tokens": 5},
+        {"evaluation__by_kind": {"harmful": {"temperature": 0}}},
+        {"evaluation__by_task": {"gsm8k": {"samples": 2}}},
+        {"evaluation__prompts": {"gsm8k": "{question}"}},
+        {"evaluation__system_prompt": "Be brief."},
+        {"evaluation__prefill": ""},
+        {"evaluation__attack": "gcg"},
         {"evaluation__seed": 3},
         {"evaluation__tasks": []},
         {"evaluation__skipped": ["gpqa"]},
-        {"evaluation__samples_by_task": {"gsm8k": 2}},
+        {"evaluation__by_task": {"gsm8k": {"samples": 2}}},
         {"engine__precision": "bf16"},
     ):
         assert evaluation_hash(config(**changes), CONTENTS) != reference
@@ -236,3 +244,27 @@ def test_the_seed_the_limit_and_the_rows_of_a_mixture_change_the_hash_and_paths_
     other = source_set(tmp_path, plain_rows(40, "harmful"), name="other").path
     hashes = {run_hash(), run_hash(places=[other, two]), run_hash(seed=2), run_hash(**{"data.limit": 20})}
     assert len(hashes) == 4
+
+
+def test_an_attack_of_ones_own_counts_by_its_text_and_never_by_its_place(tmp_path):
+    files = [tmp_path / name for name in ("a.txt", "b.txt", "c.txt")]
+    for file, text in zip(files, ("x {{ question }}", "x {{ question }}", "y {{ question }}"), strict=True):
+        file.write_text(text)
+    hashes = [evaluation_hash(config(evaluation__attack_path=str(file)), CONTENTS) for file in files]
+    assert hashes[0] == hashes[1] != hashes[2] and evaluation_hash(config(), CONTENTS) not in hashes
+
+
+@pytest.mark.parametrize(
+    ("changes", "end"),
+    [
+        ({}, "quick"),
+        ({"evaluation__prefill": "zerothink"}, "quick_zerothink"),
+        ({"evaluation__prefill": "Of course"}, "quick_prefill"),
+        ({"evaluation__attack": "gcg", "evaluation__prefill": "lessthink"}, "quick_lessthink_gcg"),
+        ({"evaluation__attack_path": "/somewhere/mine.txt"}, "quick_own-attack"),
+    ],
+    ids=str,
+)
+def test_the_name_of_an_evaluation_says_that_it_attacks(changes, end):
+    cfg = config(evaluation__name="quick", **changes)
+    assert slug(cfg, "evaluate").endswith(f"_{end}") and slug(cfg, "train") == slug(config(), "train")

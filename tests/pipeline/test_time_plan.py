@@ -54,6 +54,14 @@ def stage(plan: StagesPlan, name: str) -> StageEstimate:
     return found
 
 
+def test_kinds_and_tasks_with_budgets_of_their_own_are_planned_by_them() -> None:
+    cfg = config()
+    cfg.evaluation.by_kind = {"harmful": {"max_new_tokens": 100}, "reasoning": {"samples": 2}}
+    cfg.evaluation.by_task = {"math500": {"max_new_tokens": 300}}
+    wanted = evaluation_generation(cfg.evaluation, {"math500": 10, "strongreject": 10, "xstest": 10})
+    assert (wanted.num_sequences, wanted.output_tokens) == (40, 20 * 300 + 10 * 100 + 10 * 500)
+
+
 def test_a_7b_on_eight_devices() -> None:
     plan = planned(config())
     assert plan.machine == "8 × H100 SXM"
@@ -117,7 +125,7 @@ def test_tasks_share_one_stream_whose_longest_output_is_the_budget() -> None:
     wanted = evaluation_generation(cfg, {"math500": 100, "strongreject": 50})
     assert (wanted.num_sequences, wanted.longest) == (600, 8192)
     assert wanted.output_tokens == 400 * 4000 + 200 * 500
-    cfg.samples_by_task = {"math500": 2}
+    cfg.by_task = {"math500": {"samples": 2}}
     assert evaluation_generation(cfg, {"math500": 100, "strongreject": 50}).num_sequences == 400
 
 

@@ -5,9 +5,17 @@ from copy import deepcopy
 import pytest
 
 from dgr_lightning.evaluation.differences import Differences
-from dgr_lightning.report.summary import check_summary
+from dgr_lightning.report.summary import build_summary, check_summary
 from dgr_lightning.statistics.intervals import Estimate
 from tests.helpers.finished_run import KL, REFINEMENT, SHIFT, SIMILAR, TRAINING, UNDEFINED, UNMEASURED, estimates, make_summary
+
+
+def test_a_summary_says_under_which_attack_a_task_was_measured():
+    asked = {"strongreject": {"attack": "gcg", "prefill": "zerothink"}}
+    assert build_summary("h", {}, evaluation=asked)["evaluation"] == asked
+    assert "evaluation" not in build_summary("h", {}, evaluation={})
+    with pytest.raises(ValueError, match=r"evaluation\.strongreject: .*unknown keys \['style'\]"):
+        build_summary("h", {}, evaluation={"strongreject": {"style": "x"}})
 
 
 def test_summary_has_the_keys_of_schema_1_and_survives_json():

@@ -10,6 +10,7 @@ from dgr_lightning.config import EvaluationConfig
 from dgr_lightning.installation import CONF
 from dgr_lightning.tasks.loader import load_problems
 from dgr_lightning.tasks.registry import TASKS
+from dgr_lightning.tasks.settings import settings_of
 from dgr_lightning.tasks.table import task_table
 from dgr_lightning.tasks.task import BadRow
 
@@ -74,6 +75,6 @@ def test_the_page_says_what_a_set_costs(name):
         whole = TASKS[task].size or len(load_problems(task))
         return min(whole, evaluation.limit or whole)
 
-    outputs = sum(size(task) * evaluation.samples_of(task) for task in evaluation.tasks)
+    outputs = sum(size(task) * settings_of(evaluation, task).samples for task in evaluation.tasks)
     (row,) = re.findall(rf"^\| `evaluation={name}` .*$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     assert row.endswith(f"| {evaluation.max_new_tokens:,} | {outputs:,} |")

@@ -9,6 +9,7 @@ from dgr_lightning.config import Config, EngineConfig
 from dgr_lightning.engines.server.url import check_url, require_url
 from dgr_lightning.engines.spec import EngineSpec, Requirement
 from dgr_lightning.errors import UserError
+from dgr_lightning.tasks.settings import settings_of
 
 if TYPE_CHECKING:
     from dgr_lightning.engines.server.engine import ServerEngine
@@ -19,8 +20,11 @@ def _open(cfg: Config, folder: Path, chat: Chat) -> ServerEngine:
     from dgr_lightning.engines.server.engine import ServerEngine
 
     engine = ServerEngine(chat, lambda text: chat.tokenizer.encode(text, add_special_tokens=False), cfg.engine, chat.marks)
-    for section in (cfg.refine, cfg.evaluation):  # both now: the evaluation comes after refinement and training
-        engine.check_top_k(section.top_k, section.temperature)
+    # All now: the evaluation comes after refinement and training.
+    engine.check_top_k(cfg.refine.top_k, cfg.refine.temperature)
+    for settings in (settings_of(cfg.evaluation, name) for name in cfg.evaluation.tasks):
+        engine.check_top_k(settings.top_k, settings.temperature)
+        engine.check_penalty(settings.repetition_penalty)
     return engine
 
 

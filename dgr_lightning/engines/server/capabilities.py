@@ -89,6 +89,7 @@ class Capabilities:
             # With stop tokens, ignore_eos stays off: SGLang would ignore them too.
             fields |= {"stop_token_ids": list(sampling.stop_ids), "ignore_eos": not sampling.stop_ids}
             fields |= {"top_k": sampling.top_k} if sampling.top_k else {}
+            fields |= {"repetition_penalty": sampling.repetition_penalty}
         return self._body(prompt_ids, fields)
 
     def forced_body(self, prompt_ids: Sequence[int], token_id: int) -> dict[str, Any]:

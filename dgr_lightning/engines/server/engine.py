@@ -51,11 +51,20 @@ class ServerEngine:
         self._max_length = min(lengths) if lengths else None
 
     def check_top_k(self, top_k: int, temperature: float) -> None:
-        """Raises a UserError where sampling needs a field that the server does not know."""
-        if top_k and temperature and not self._capabilities.takes_extras:
+        """Raises a UserError where sampling needs the field `top_k`, and the server does not know it."""
+        if top_k and temperature:
+            self._require_extras(f"top_k={top_k}", "refine.top_k=0 and evaluation.top_k=0")
+
+    def check_penalty(self, penalty: float) -> None:
+        """Raises a UserError where sampling needs the field `repetition_penalty`, and the server does not know it."""
+        if penalty != 1:
+            self._require_extras(f"repetition_penalty={penalty:g}", "evaluation.repetition_penalty=1")
+
+    def _require_extras(self, field: str, neutral: str) -> None:
+        if not self._capabilities.takes_extras:
             raise UserError(
-                f"The server at {self._client.url} takes no field but OpenAI's own, and top_k={top_k} is none. Write "
-                "refine.top_k=0 and evaluation.top_k=0, or take engine=transformers or engine=vllm."
+                f"The server at {self._client.url} takes no field but OpenAI's own, and {field} is none. Write {neutral}, or "
+                "take engine=transformers or engine=vllm."
             )
 
     def generate(self, requests: Iterable[Request | None], sampling: Sampling) -> Iterator[Completion]:
@@ -65,10 +74,11 @@ class ServerEngine:
         leaves no room, it is empty. Finished completions are yielded before an error is raised.
 
         Raises:
-            UserError: the server refuses a request, or does not know the field of `sampling.top_k`.
+            UserError: the server refuses a request, or does not know the field of `sampling.top_k` or of a repetition penalty.
             RuntimeError: it fails for longer than `engine.retries` cover.
         """
         self.check_top_k(sampling.top_k, sampling.temperature)
+        self.check_penalty(sampling.repetition_penalty)
         queue = RequestQueue(requests)
         in_flight: dict[Future[Choice], Request] = {}
         failed = False

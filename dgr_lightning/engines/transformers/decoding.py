@@ -22,6 +22,7 @@ from dgr_lightning.console import say
 from dgr_lightning.engines.engine import LENGTH, STOP, Sampling, noise_stream
 from dgr_lightning.engines.sampling import sample_tokens, uniforms
 from dgr_lightning.engines.transformers.kv_cache import KeyValueCache
+from dgr_lightning.engines.transformers.seen_tokens import SeenTokens
 from dgr_lightning.engines.transformers.static_steps import BLOCK_STEPS, StaticSteps
 from dgr_lightning.errors import one_line
 
@@ -88,7 +89,9 @@ class ContinuousBatch:
         """
         self._model, self._pad_id, self._sampling = model, pad_id, sampling
         self._batch_size, self._dtype, self._device = batch_size, cache_dtype, model.device
-        self._last_position = model.config.get_text_config().max_position_embeddings - 1
+        text_config = model.config.get_text_config()
+        self._last_position = text_config.max_position_embeddings - 1
+        self._seen = SeenTokens(sampling.repetition_penalty, text_config.vocab_size, self._device)
         self._stop_ids = frozenset(sampling.stop_ids)
         self._waiting: deque[DecodingRow] = deque()
         self._rows: list[DecodingRow | None] = []
@@ -139,7 +142,9 @@ class ContinuousBatch:
             return [self._step()]
         if self._steps is None:
             try:
-                self._steps = StaticSteps(self._model, self._cache, self._state, self._sampling, self._last_position)
+                self._steps = StaticSteps(
+                    self._model, self._cache, self._state, self._sampling, self._last_position, self._seen
+                )
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError as error:
@@ -199,7 +204,9 @@ class ContinuousBatch:
         self._cache.end += 1
         noise = uniforms(streams, num_generated)
         sampling = self._sampling
-        self._state[0] = sample_tokens(logits[:, -1], sampling.temperature, sampling.top_p, noise, sampling.top_k)
+        penalised = self._seen.penalise(logits[:, -1])
+        self._state[0] = sample_tokens(penalised, sampling.temperature, sampling.top_p, noise, sampling.top_k)
+        self._seen.add(self._state[0])
         self._state[1:3] += 1
         # Free slots are decoded too, and must not run past a table of learned positions.
         self._state[1].clamp_(max=self._last_position)
@@ -212,6 +219,7 @@ class ContinuousBatch:
             self._forget_steps()
             self._rows = [None] * num_slots
             self._state = torch.zeros(5, num_slots, dtype=torch.long, device=self._device)
+            self._seen.start(num_slots)
             self._cache = KeyValueCache(self._dtype, self._device, num_slots, end=len(self._waiting[0].ids) - 1)
         free = deque(slot for slot, row in enumerate(self._rows) if row is None)
         while self._waiting and free and free[0] < len(self._rows):
@@ -232,6 +240,7 @@ class ContinuousBatch:
         if not self._cache.num_columns:
             self._cache.allocate(states, self._cache.end + self._growth(), min_slots=len(rows))
             self._rows, self._state = self._rows[: self._cache.num_slots], self._state[:, : self._cache.num_slots]
+            self._seen.keep(range(len(self._rows)))
         missing = max(lengths) - self._cache.end
         if missing > 0:
             self._repack(range(len(self._rows)), front=self._cache.begin + missing)
@@ -239,6 +248,7 @@ class ContinuousBatch:
         for row, slot, length in zip(rows, slots, lengths, strict=True):
             row.start = self._cache.end - length
             self._rows[slot] = row
+            self._seen.put(slot, row.ids)
             self._state[:, slot] = torch.tensor(
                 (row.ids[-1], length, row.num_generated, noise_stream(self._sampling.seed, row.key), row.start)
             )
@@ -265,6 +275,7 @@ class ContinuousBatch:
         moved = self._cache.repack(slots, self._growth(), front)
         self._rows = [self._rows[slot] for slot in slots]
         self._state = self._state[:, torch.tensor(slots, device=self._device)]
+        self._seen.keep(slots)
         self._state[4] += moved
         for row in self._rows:
             if row:

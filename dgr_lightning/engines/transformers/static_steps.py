@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from dgr_lightning.engines.transformers.kv_cache import KeyValueCache
+    from dgr_lightning.engines.transformers.seen_tokens import SeenTokens
 
 BLOCK_STEPS = {"cpu": 1, "cuda": 16}
 """Steps between two looks at what was found. On the CPU a look costs nothing, and a step is as long as its batch needs."""
@@ -32,7 +33,13 @@ class StaticSteps:
     """Steps of one batch of slots with one width of the cache; another batch or width needs other ones."""
 
     def __init__(
-        self, model: PreTrainedModel, cache: KeyValueCache, state: torch.Tensor, sampling: Sampling, last_position: int
+        self,
+        model: PreTrainedModel,
+        cache: KeyValueCache,
+        state: torch.Tensor,
+        sampling: Sampling,
+        last_position: int,
+        seen: SeenTokens,
     ) -> None:
         """Records a step, without making one.
 
@@ -42,12 +49,13 @@ class StaticSteps:
             state: int64 (5, slots): next input token, its position, tokens generated, stream of noise, first column.
             sampling: how tokens are chosen.
             last_position: of the model.
+            seen: the tokens of every slot, for a repetition penalty.
 
         Raises:
             RuntimeError: on CUDA, a step of this model cannot be recorded.
         """
         self._model, self._cache, self._state = model, cache, state
-        self._sampling, self._last_position = sampling, last_position
+        self._sampling, self._last_position, self._seen = sampling, last_position, seen
         device, num_slots = state.device, state.shape[1]
         self._columns = torch.arange(cache.num_columns, device=device)
         self._column = torch.full((1,), cache.end, device=device)
@@ -67,7 +75,7 @@ class StaticSteps:
         Returns:
             The tokens of every slot, step by step, and whether all steps were made.
         """
-        before = self._state[:3].clone()
+        before, seen_before = self._state[:3].clone(), self._seen.copy()
         self._column.fill_(self._cache.end)
         self._number.zero_()
         self._taken.copy_(torch.tensor(taken))
@@ -79,6 +87,9 @@ class StaticSteps:
             self._state[0] = self._found[num_exact - 1, :-1] if num_exact else before[0]
             self._state[1] = (before[1] + num_exact).clamp(max=self._last_position)
             self._state[2] = before[2] + num_exact
+            self._seen.restore(seen_before)
+            for line in self._found[:num_exact]:
+                self._seen.add(line[:-1])
         self._cache.end += num_exact
         return [line[:-1] for line in found[:num_exact]], num_exact == num_steps
 
@@ -101,7 +112,9 @@ class StaticSteps:
                 use_cache=True,
             ).logits
         noise, sampling = uniforms(streams, num_generated), self._sampling
-        chosen, exact = sample_from_shortlist(logits[:, -1], sampling.temperature, sampling.top_p, noise, sampling.top_k)
+        penalised = self._seen.penalise(logits[:, -1])
+        chosen, exact = sample_from_shortlist(penalised, sampling.temperature, sampling.top_p, noise, sampling.top_k)
+        self._seen.add(chosen)
         exact = (exact | ~self._taken).all(0, keepdim=True)
         self._found.index_copy_(0, self._number, torch.cat([chosen, exact.long()])[None])
         self._state[0] = chosen

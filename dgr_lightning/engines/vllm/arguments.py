@@ -55,8 +55,10 @@ def sampling_arguments(request: Generate, *, on_cpu: bool) -> dict[str, Any]:
     if request.temperature > 0 and on_cpu:
         from dgr_lightning.engines.vllm.noise import noise_arguments
 
-        arguments["extra_args"] = noise_arguments(request.stream, request.temperature, request.top_p, request.top_k)
-    elif request.temperature > 0:
+        arguments["extra_args"] = noise_arguments(request)
+        return arguments  # the penalty too: vLLM's own comes after the token is chosen
+    arguments |= {"repetition_penalty": request.repetition_penalty} if request.repetition_penalty != 1 else {}
+    if request.temperature > 0:
         # Without the sign, since vLLM takes a seed of -1 for none.
         seed = request.stream & (2**63 - 1)
         arguments |= {"temperature": request.temperature, "top_p": request.top_p, "seed": seed}

@@ -60,6 +60,7 @@ class Generate:
     stop_ids: Sequence[int]
     stream: int
     top_k: int = 0
+    repetition_penalty: float = 1.0
 
     @classmethod
     def of(cls, request_id: int, request: Request, budget: int, sampling: Sampling) -> Self:
@@ -73,6 +74,7 @@ class Generate:
             sampling.stop_ids,
             noise_stream(sampling.seed, request.key),
             sampling.top_k,
+            sampling.repetition_penalty,
         )
 
 

@@ -9,6 +9,7 @@ it: a sampled text is then that of engine=transformers, however batches are comp
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,28 +18,32 @@ from torch import Tensor
 from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor
 from vllm.v1.sample.logits_processor.builtin import process_dict_updates
 
-from dgr_lightning.engines.sampling import sample_tokens, uniforms
+from dgr_lightning.engines.sampling import penalised, sample_tokens, uniforms
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
     from vllm.config import VllmConfig
 
+    from dgr_lightning.engines.vllm.messages import Generate
+
 _ARGUMENT = "noise"
 
 
-def noise_arguments(stream: int, temperature: float, top_p: float, top_k: int) -> dict[str, Any]:
+def noise_arguments(request: Generate) -> dict[str, Any]:
     """Returns the `extra_args` of a request that is sampled here; vLLM itself is given a temperature of 0."""
-    return {_ARGUMENT: (stream, temperature, top_p, top_k)}
+    return {_ARGUMENT: (request.stream, request.temperature, request.top_p, request.top_k, request.repetition_penalty)}
 
 
 @dataclass
 class _SampledRequest:
-    """A request in the batch: how to sample it, and its generated tokens, a list that vLLM appends to."""
+    """A request in the batch: how to sample it, its prompt, and its generated tokens, a list that vLLM appends to."""
 
     stream: int
     temperature: float
     top_p: float
     top_k: int
+    repetition_penalty: float
+    prompt_ids: Sequence[int]
     token_ids: list[int]
 
 
@@ -59,6 +64,11 @@ class RequestNoise(LogitsProcessor):
 
     def apply(self, logits: Tensor) -> Tensor:
         """Returns the logits, (rows, vocabulary), with those of the chosen tokens set to infinity."""
+        for index, row in self._rows.items():
+            if row.repetition_penalty != 1:
+                seen = torch.zeros(1, logits.shape[1], dtype=torch.bool)
+                seen[0, torch.tensor([*row.prompt_ids, *row.token_ids])] = True
+                logits[index] = penalised(logits[index : index + 1], seen, row.repetition_penalty)[0]
         alike: dict[tuple[float, float, int], list[int]] = defaultdict(list)
         for index, row in self._rows.items():
             alike[row.temperature, row.top_p, row.top_k].append(index)
@@ -73,5 +83,5 @@ class RequestNoise(LogitsProcessor):
 def _sampled_request(params: SamplingParams, prompt_ids: list[int] | None, token_ids: list[int]) -> _SampledRequest | None:
     if not params.extra_args or _ARGUMENT not in params.extra_args:
         return None
-    stream, temperature, top_p, top_k = params.extra_args[_ARGUMENT]
-    return _SampledRequest(stream, temperature, top_p, top_k, token_ids)
+    stream, temperature, top_p, top_k, penalty = params.extra_args[_ARGUMENT]
+    return _SampledRequest(stream, temperature, top_p, top_k, penalty, prompt_ids or (), token_ids)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic
@@ -83,6 +84,9 @@ def test_two_nodes_make_what_one_process_makes_and_outlive_one_of_them(two_nodes
             assert ours == pytest.approx(theirs, abs=1e-4)
         sampled = keyed(engine.generate(REQUESTS, SAMPLED))
         assert sampled == keyed(reference.generate(REQUESTS, SAMPLED))
+        for settings in (replace(GREEDY, repetition_penalty=1.2), replace(SAMPLED, repetition_penalty=1.2)):
+            penalised = keyed(engine.generate(REQUESTS, settings))
+            assert penalised == keyed(reference.generate(REQUESTS, settings)) and penalised not in (found, sampled)
 
         # No room behind the prompt, and room for one token.
         full, nearly = Request("full", [7] * 256), Request("nearly", [7] * 255)

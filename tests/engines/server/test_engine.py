@@ -53,6 +53,17 @@ def test_top_k_is_sent_and_refused_by_a_server_that_takes_none(stand_in, connect
     assert next(iter(strict.generate([request("abc")], replace(sampling, temperature=0.0)))).text
 
 
+def test_a_repetition_penalty_is_sent_and_refused_by_a_server_that_takes_none(stand_in, connect):
+    engine, sampling = connect(stand_in), replace(SAMPLING, repetition_penalty=1.2)
+    assert list(engine.generate([request("abc")], sampling)) == [expected("abc")]
+    assert stand_in.bodies[0]["repetition_penalty"] == 1.2
+    stand_in.takes_extras = False
+    strict = connect(stand_in)
+    with pytest.raises(UserError, match=r"repetition_penalty=1\.2 is none.*evaluation\.repetition_penalty=1,"):
+        list(strict.generate([request("abc")], sampling))
+    assert list(strict.generate([request("abc")], SAMPLING))
+
+
 def test_the_budget_is_what_the_context_leaves(stand_in, connect):
     stand_in.models[0]["max_model_len"] = 30
     engine = connect(stand_in)

@@ -14,8 +14,8 @@ from tests.helpers.decoding import GREEDY, SAMPLED, VOCABULARY, Numbers, generat
 
 @pytest.mark.parametrize(
     "sampling",
-    [GREEDY, SAMPLED, replace(SAMPLED, top_p=1.0), replace(SAMPLED, top_k=4)],
-    ids=["greedy", "nucleus", "whole", "top_k"],
+    [GREEDY, SAMPLED, replace(SAMPLED, top_p=1.0), replace(SAMPLED, top_k=4), replace(SAMPLED, repetition_penalty=1.2)],
+    ids=["greedy", "nucleus", "whole", "top_k", "penalty"],
 )
 def test_batches_do_not_change_what_is_generated(model, requests, sampling):
     alone = {request.key: completion for request in requests for completion in generate(model, [request], sampling, 1).values()}
@@ -29,6 +29,28 @@ def test_batches_do_not_change_what_is_generated(model, requests, sampling):
 def test_of_one_most_probable_token_sampling_is_greedy(model, requests):
     sampled = replace(SAMPLED, temperature=5.0, top_p=1.0, top_k=1)
     assert generate(model, requests, sampled) == generate(model, requests, GREEDY) != generate(model, requests, SAMPLED)
+
+
+@pytest.mark.parametrize("penalty", [1.2, 1.0, 0.8])
+def test_a_repetition_penalty_is_that_of_transformers(model, requests, penalty):
+    """The prompt's tokens count too, and a greedy choice is penalised."""
+    sampling = replace(GREEDY, repetition_penalty=penalty)
+    found = generate(model, requests[:12], sampling, 5)
+    for request in requests[:12]:
+        ids = torch.tensor([request.prompt_ids])
+        options = {"do_sample": False, "max_new_tokens": 24, "eos_token_id": list(GREEDY.stop_ids), "pad_token_id": 0}
+        with torch.no_grad():
+            theirs = model.generate(ids, repetition_penalty=penalty, **options)[0, ids.shape[1] :].tolist()
+        theirs = theirs[:-1] if theirs[-1] in GREEDY.stop_ids else theirs
+        assert list(found[request.key].token_ids) == theirs
+    assert (penalty == 1) == (found == generate(model, requests[:12], GREEDY))
+
+
+def test_a_request_may_have_a_limit_of_its_own(model, requests):
+    free = replace(GREEDY, stop_ids=())
+    limited = [replace(request, max_new_tokens=limit) for request, limit in zip(requests, (1, 9, 30, None), strict=False)]
+    found = generate(model, limited, free)
+    assert [len(found[request.key].token_ids) for request in limited] == [1, 9, 30, 24]
 
 
 def test_a_budget_ends_where_the_positions_of_the_model_end():

@@ -13,8 +13,9 @@ from dgr_lightning.engines.engine import Request
 from dgr_lightning.engines.transformers import decoding, static_steps
 from dgr_lightning.engines.transformers.engine import TransformersEngine
 from dgr_lightning.engines.transformers.kv_cache import KeyValueCache
+from dgr_lightning.engines.transformers.seen_tokens import SeenTokens
 from dgr_lightning.engines.transformers.static_steps import StaticSteps
-from tests.helpers.decoding import GREEDY, SAMPLED, Numbers, generate, qwen3
+from tests.helpers.decoding import GREEDY, SAMPLED, VOCABULARY, Numbers, generate, qwen3
 from tests.helpers.trainings import small_model
 
 # What makes the host wait for the device: reading a number, or a shape that depends on numbers.
@@ -41,8 +42,16 @@ def in_blocks(monkeypatch):
 
 @pytest.mark.parametrize(
     "sampling",
-    [GREEDY, SAMPLED, replace(SAMPLED, top_p=0.99, temperature=3.0), replace(SAMPLED, top_p=1.0), replace(SAMPLED, top_k=4)],
-    ids=["greedy", "nucleus", "wide", "whole", "top_k"],
+    [
+        GREEDY,
+        SAMPLED,
+        replace(SAMPLED, top_p=0.99, temperature=3.0),
+        replace(SAMPLED, top_p=1.0),
+        replace(SAMPLED, top_k=4),
+        replace(GREEDY, repetition_penalty=1.3),
+        replace(SAMPLED, top_p=0.99, temperature=3.0, repetition_penalty=1.3),
+    ],
+    ids=["greedy", "nucleus", "wide", "whole", "top_k", "penalty", "wide with penalty"],
 )
 @pytest.mark.parametrize("batch_size", [1, 7, 128])
 def test_blocks_change_nothing_that_is_generated(model, requests, sampling, batch_size, in_blocks, monkeypatch):
@@ -102,7 +111,11 @@ def watched(monkeypatch, owner) -> list[Watch]:
     return seen
 
 
-@pytest.mark.parametrize("sampling", [GREEDY, SAMPLED, replace(SAMPLED, top_k=4)], ids=["greedy", "nucleus", "top_k"])
+@pytest.mark.parametrize(
+    "sampling",
+    [GREEDY, SAMPLED, replace(SAMPLED, top_k=4), replace(SAMPLED, repetition_penalty=1.2)],
+    ids=["greedy", "nucleus", "top_k", "penalty"],
+)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_step_of_a_block_waits_for_nothing_and_has_the_shapes_of_the_one_before(
     model, sampling, precision, in_blocks, monkeypatch
@@ -123,7 +136,9 @@ def test_a_step_runs_where_there_are_no_numbers_to_read():
     with FakeTensorMode(), torch.inference_mode():
         cache = KeyValueCache(torch.float32, torch.device("cpu"), 3, end=4)
         cache.allocate([torch.empty(3, 2, 4, 8)] * 4, 10, min_slots=1)
-        steps = StaticSteps(qwen3(), cache, torch.zeros(5, 3, dtype=torch.long), SAMPLED, 255)
+        seen = SeenTokens(1.2, VOCABULARY, torch.device("cpu"))
+        seen.start(3)
+        steps = StaticSteps(qwen3(), cache, torch.zeros(5, 3, dtype=torch.long), SAMPLED, 255, seen)
         steps._step()
         with pytest.raises(DataDependentOutputException):
             steps._found.tolist()

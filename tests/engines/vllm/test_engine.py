@@ -14,11 +14,16 @@ from pathlib import Path
 
 import pytest
 
+from dgr_lightning.config import Config, EvaluationConfig
 from dgr_lightning.engines.engine import LENGTH, STOP, Completion, Request, Sampling
 from dgr_lightning.engines.transformers.engine import TransformersEngine
 from dgr_lightning.engines.vllm.engine import VllmEngine
 from dgr_lightning.errors import UserError
+from dgr_lightning.evaluation.evaluate import evaluate_model
+from dgr_lightning.files import read_jsonl
 from dgr_lightning.models.chat import Chat
+from dgr_lightning.scoring.judges.keywords import KeywordJudge
+from tests.helpers.fake_model import FakeModel
 from tests.helpers.runs import ROOT
 from tests.helpers.stand_in_pool import CONFIG
 
@@ -212,6 +217,48 @@ class TestVllm:
         # On a CPU the noise is that of engine=transformers; a rounding may still tip a token.
         expected = by_key(transformers.generate(requests, warm))
         assert sum(found[key] == expected[key] for key in expected) >= 60
+
+    @pytest.mark.parametrize("temperature", [0.0, 0.8])
+    def test_a_repetition_penalty_is_that_of_transformers(self, engine, transformers, requests, chat, temperature):
+        penalised = sampling(chat, temperature=temperature, top_p=0.9, repetition_penalty=1.3, seed=3)
+        found = by_key(engine.generate(requests, penalised))
+        expected = by_key(transformers.generate(requests, penalised))
+        # Logits that a penalty brings close to each other are tipped by a rounding, and the text is then another one.
+        assert sum(found[key] == expected[key] for key in expected) >= 60
+        assert found != by_key(engine.generate(requests, replace(penalised, repetition_penalty=1.0)))
+
+    def test_a_request_may_have_a_limit_of_its_own(self, engine, requests, chat):
+        free = sampling(chat, stop_ids=())
+        limited = [replace(request, max_new_tokens=limit) for request, limit in zip(requests, (1, 9, 99, None), strict=False)]
+        found = by_key(engine.generate(limited, free))
+        assert [len(found[request.key].token_ids) for request in limited] == [1, 9, 99, 80]
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {},
+            {"prefill": "zerothink"},
+            {"prefill": "okay ,", "repetition_penalty": 1.1},
+            {"thinking_tokens": 24},
+        ],
+        ids=str,
+    )
+    def test_an_evaluation_says_what_it_says_through_transformers(self, engine, transformers, chat, tmp_path, settings):
+        """Same model, tasks and seed, greedy, fp32: the same lines, and so the same accuracy and refusals."""
+        lines, estimates = {}, {}
+        for name, one in (("vllm", engine), ("transformers", transformers)):
+            cfg = Config()
+            cfg.engine.name, cfg.engine.precision = name, "fp32"
+            tasks = ["micro-short", "micro-long", "micro-harmful"]
+            cfg.evaluation = EvaluationConfig(tasks=tasks, limit=100, temperature=0.0, max_new_tokens=160, **settings)
+            place = {"judge": KeywordJudge(), "out_dir": tmp_path / name, "store_root": tmp_path / f"{name}-stored"}
+            estimates[name] = evaluate_model(FakeModel(one, chat), cfg, **place)
+            lines[name] = [[*read_jsonl(tmp_path / name / f"{task}.jsonl")] for task in tasks]
+        assert estimates["vllm"] == estimates["transformers"] and lines["vllm"] == lines["transformers"]
+        print(
+            settings,
+            {task: round(metrics["accuracy"].value, 3) for task, metrics in estimates["vllm"].items() if "accuracy" in metrics},
+        )
 
     def test_scores_are_those_of_transformers(self, engine, transformers, requests):
         rng = random.Random(1)
