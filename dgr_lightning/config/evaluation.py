@@ -60,12 +60,34 @@ class ProbesConfig:
 
 @dataclass
 class JudgeConfig:
-    """The judge: whether an answer refuses."""
+    """The judge: whether an answer refuses, whether it is harmful."""
 
-    name: str = setting("keywords", "keywords: a phrase list, a cheap proxy", private=False, hashed=EVALUATION)
+    name: str = setting(
+        "keywords",
+        "keywords: a phrase list, a cheap proxy; qwen3guard and others: a guard model",
+        private=False,
+        hashed=EVALUATION,
+    )
     phrases: Optional[str] = setting(
         None,
         "text file with refusal phrases, one a line; null: the shipped list",
         private=True,
         hashed=EVALUATION,
+    )
+    model: Optional[str] = setting(
+        None,
+        "folder or hub id of the guard's model; null: the published one",
+        private=True,
+        hashed=EVALUATION,
+        added=True,
+    )
+    revision: Optional[str] = setting(
+        None, "commit of the guard's model on the hub; null: its newest", private=False, hashed=EVALUATION, added=True
+    )
+    controversial: str = setting(
+        "harmful",
+        "what Qwen3Guard's Controversial counts as: its strict mode, or safe, its loose one",
+        choices=("harmful", "safe"),
+        hashed=EVALUATION,
+        added=True,
     )

@@ -19,12 +19,15 @@ from dgr_lightning.config.keys import hashed, unread_by_method
 from dgr_lightning.engines.registry import ENGINES
 from dgr_lightning.hashes import content_hash, file_hash
 from dgr_lightning.refinement.strategy import Strategy, strategy_of
+from dgr_lightning.scoring.guard import guard_class
 from dgr_lightning.scoring.judge import JUDGES
 from dgr_lightning.scoring.judges.keywords import SHIPPED_PHRASES
 from dgr_lightning.training.optimizer import OPTIMIZERS
 
 # Part of every run hash. Raise it when a change of the code makes the same config train another model.
 RECIPE_VERSION = 3
+# Keys of `judge` that only say where something lies, or that one guard alone reads: `_judge` describes them.
+_BY_CONTENT = frozenset({"phrases", "model", "revision", "controversial"})
 
 Contents = Mapping[str, Any]
 """Content hashes of what the config only points at: `model`, `data`, `probes` (a list, by task), `evaluation` (likewise)."""
@@ -90,7 +93,7 @@ def _training(cfg: Config, contents: Contents, kind: Kind) -> dict[str, Any]:
     if kind == "train":
         described["sft"] |= OPTIMIZERS.outside_code(cfg.sft.optimizer)
     if strategy.uses_guard:
-        described["refine"]["guard"] = _judge(cfg)
+        described["refine"]["guard"] = {key: value for key, value in _judge(cfg).items() if key != "part"}
     wanted = ("model", "data", "probes") if kind == "train" else ("model", "data")
     return described | {"content": {name: contents[name] for name in wanted if name in contents}}
 
@@ -114,8 +117,13 @@ def _evaluation(cfg: Config, contents: Contents) -> dict[str, Any]:
 
 
 def _judge(cfg: Config) -> dict[str, Any]:
-    phrases = file_hash(Path(cfg.judge.phrases or SHIPPED_PHRASES).expanduser())
-    return {"name": cfg.judge.name, "phrases": phrases} | JUDGES.outside_code(cfg.judge.name)
+    """Describes the judge: a guard by its model, a list by its text, and every other key by its value."""
+    judge, guard = cfg.judge, guard_class(cfg.judge)
+    values = {key: value for key, value in hashed(cfg, "evaluate")["judge"].items() if key not in _BY_CONTENT}
+    if guard is not None:
+        return values | guard.identity(judge) | JUDGES.outside_code(judge.name)
+    phrases = file_hash(Path(judge.phrases or SHIPPED_PHRASES).expanduser())
+    return values | {"phrases": phrases} | JUDGES.outside_code(judge.name)
 
 
 def slug(cfg: Config, kind: Kind) -> str:

@@ -155,8 +155,8 @@ def test_members_from_outside_count_by_their_code(tmp_path, monkeypatch, key, ki
     monkeypatch.syspath_prepend(str(tmp_path))
     cfg = config(**{key: f"{module.stem}:Member"})
     hashes = set()
-    for code in ("Member = 1", "Member = 2"):
-        module.write_text(code)
+    for version in (1, 2):
+        module.write_text(f"class Member:\n    of = verdicts = says = note = {version}\n")
         hashes.add(identify(cfg, CONTENTS, kind).hash)
     assert len(hashes) == 2
     cfg.refine.strategy = "vanilla"

@@ -11,11 +11,11 @@ from dgr_lightning.engines.spec import EngineSpec, Requirement
 from dgr_lightning.errors import UserError
 
 if TYPE_CHECKING:
+    from dgr_lightning.engines.engine import ModelText
     from dgr_lightning.engines.server.engine import ServerEngine
-    from dgr_lightning.models.chat import Chat
 
 
-def _open(cfg: Config, folder: Path, chat: Chat) -> ServerEngine:
+def _open(cfg: Config, folder: Path, chat: ModelText) -> ServerEngine:
     from dgr_lightning.engines.server.engine import ServerEngine
 
     engine = ServerEngine(chat, lambda text: chat.tokenizer.encode(text, add_special_tokens=False), cfg.engine, chat.marks)
