@@ -79,10 +79,18 @@ def check(cfg: Config, command: str) -> None:
         _check_evaluation(cfg)
     if command == "train" and cfg.sft.select is not None:
         _check_selection(cfg)
-    from dgr_lightning.scoring.judge import JUDGES
+    _check_judge(cfg)
 
-    JUDGES.get(cfg.judge.name)
-    _check_file("judge.phrases", cfg.judge.phrases)
+
+def _check_judge(cfg: Config) -> None:
+    from dgr_lightning.scoring.guard import guard_class, local_folder
+
+    judge, guard = cfg.judge, guard_class(cfg.judge)
+    _check_file("judge.phrases", judge.phrases)
+    if guard is not None and local_folder(judge) is not None and judge.model is not None:
+        _check_folder("judge.model", judge.model, weights=not cfg.plan)
+    if judge.name == "keywords" and judge.model is not None:
+        raise UserError(f"judge.model={judge.model}: judge=keywords runs no model; write judge=qwen3guard, or leave it out.")
 
 
 def _check_study(cfg: Config, command: str) -> None:

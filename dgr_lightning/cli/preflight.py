@@ -9,7 +9,7 @@ from dgr_lightning.config import Config
 from dgr_lightning.console import say
 from dgr_lightning.data.hub import dataset_available
 from dgr_lightning.errors import UserError
-from dgr_lightning.models.hub import model_available, unreachable
+from dgr_lightning.models.hub import cached_model, closed_to_us, hub_reachable, model_available, unreachable
 
 
 def require(cfg: Config, command: str) -> None:
@@ -26,6 +26,7 @@ def require(cfg: Config, command: str) -> None:
             f"{unreachable()}, and model {model.hub_id} is not in the local cache. Use a local copy: "
             "model.path=<folder with config.json, *.safetensors and tokenizer>."
         )
+    require_guard(cfg, command)
     if command == "refine":
         return
     missing = _missing(cfg.evaluation.tasks, cfg.evaluation.path)
@@ -34,6 +35,31 @@ def require(cfg: Config, command: str) -> None:
             f"{unreachable()}, and these tasks of the evaluation are not in the local cache. Use local copies: "
             + " ".join(f"evaluation.path.{name}=<file>" for name in missing)
             + ", or name other tasks with evaluation.tasks=[…]."
+        )
+
+
+def require_guard(cfg: Config, command: str) -> None:
+    """Checks that the model of a guard, where a command asks one, is local, cached, or on a hub that gives it to us.
+
+    Raises:
+        UserError: it is out of reach, or its terms are not accepted; the message names `judge.model`.
+    """
+    from dgr_lightning.refinement.strategy import strategy_of
+    from dgr_lightning.scoring.guard import guard_class, local_folder
+
+    guard, judge = guard_class(cfg.judge), cfg.judge
+    if guard is None or (command == "refine" and not strategy_of(cfg.refine).uses_guard):
+        return
+    hub_id = judge.model or guard.hub_id
+    if local_folder(judge) is not None or cached_model(hub_id, judge.revision) is not None:
+        return
+    copy = "name a local copy with judge.model=<folder with config.json, *.safetensors and tokenizer>"
+    if not hub_reachable():
+        raise UserError(f"{unreachable()}, and judge={judge.name} needs {hub_id}, which is not in the local cache: {copy}.")
+    if closed_to_us(hub_id):
+        raise UserError(
+            f"judge={judge.name}: the hub does not give {hub_id} to this account. Accept its terms at "
+            f"https://huggingface.co/{hub_id} and log in (hf auth login, or HF_TOKEN), or {copy}."
         )
 
 

@@ -71,7 +71,6 @@ class Guard(Costly):
     Attributes:
         name: as for every judge; so are `note` and `says`.
         hub_id: the published model.
-        terms: whether its repository opens only to those who accept its terms.
         text: file with the published prompt text; None: the model's chat template is used.
         published: SHA-256 of `PROBE` as the published chat template renders it; None: nothing published to compare with.
         max_new_tokens: of an answer.
@@ -82,7 +81,6 @@ class Guard(Costly):
     note: ClassVar[str]
     says: ClassVar[frozenset[str]]
     hub_id: ClassVar[str]
-    terms: ClassVar[bool] = False
     text: ClassVar[Path | None] = None
     published: ClassVar[str | None] = None
     max_new_tokens: ClassVar[int]
@@ -254,7 +252,7 @@ def local_folder(judge: JudgeConfig) -> Path | None:
     if judge.model is None:
         return None
     folder = Path(judge.model).expanduser()
-    return folder if exists(folder) or not re.fullmatch(r"[\w.-]+/[\w.-]+", judge.model) else None
+    return folder if exists(folder) or not re.fullmatch(r"\w[\w.-]*/[\w.-]+", judge.model) else None
 
 
 def last_line(answer: str, name: str, values: str) -> re.Match[str] | None:

@@ -32,7 +32,7 @@ class Polite:
 
 def test_the_default_judge_is_the_list_of_phrases():
     judge = open_judge(Config())
-    assert isinstance(judge, KeywordJudge) and JUDGES.names() == ("keywords",)
+    assert isinstance(judge, KeywordJudge) and "keywords" in JUDGES.names()
     assert judge.content == KeywordJudge().content
     exchanges = [Exchange("how ?", "I cannot help with that."), Exchange("how ?", "Like this.")]
     assert [verdict.refused for verdict in judge.verdicts(exchanges)] == [True, False] and judge.verdicts([]) == []

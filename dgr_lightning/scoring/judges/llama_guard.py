@@ -23,7 +23,6 @@ class LlamaGuard(Guard):
     note: ClassVar[str] = "Harm is judged by Llama Guard 3, a guard model."
     says: ClassVar[frozenset[str]] = frozenset({HARMFUL})
     hub_id: ClassVar[str] = "meta-llama/Llama-Guard-3-8B"
-    terms: ClassVar[bool] = True
     published: ClassVar[str | None] = "ae08d9bfd54c9bf7a690af667f297400aba1ce9efb8395b4c5f3bb4587f23110"
     max_new_tokens: ClassVar[int] = 100  # as in the model's card
 

@@ -29,7 +29,6 @@ class WildGuard(Guard):
     note: ClassVar[str] = "Harm and refusals are judged by WildGuard, a guard model."
     says: ClassVar[frozenset[str]] = frozenset({REFUSED, HARMFUL})
     hub_id: ClassVar[str] = "allenai/wildguard"
-    terms: ClassVar[bool] = True
     text: ClassVar[Path | None] = SHIPPED / "wildguard.txt"
     max_new_tokens: ClassVar[int] = 128
 
