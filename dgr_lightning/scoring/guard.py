@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from rich.markup import escape
 
-from dgr_lightning.config import Config, EngineConfig, JudgeConfig, ModelConfig
+from dgr_lightning.config import Config, JudgeConfig, ModelConfig
 from dgr_lightning.console import say
 from dgr_lightning.engines.engine import LENGTH, Completion, Request, Sampling
 from dgr_lightning.engines.registry import AUTO, ENGINES, open_engine, resolve_engine
@@ -90,13 +90,11 @@ class Guard(Costly):
         """Loads nothing yet.
 
         Args:
-            cfg: `engine.name`, `engine.precision` and `trainer.accelerator` are values, not `auto`.
+            cfg: the run; what is `auto` of its device and engine becomes a value here, where that has not been done.
         """
-        self._judge = cfg.judge
-        engine = _engine_of_its_own(cfg.engine, cfg.trainer.accelerator)
-        self._cfg = replace(cfg, engine=engine, model=ModelConfig())
+        self._judge, self._cfg = cfg.judge, _config_of_its_own(cfg)
         self._engine: Engine | None = None
-        self.at_once = _AT_ONCE.get(cfg.trainer.accelerator, _AT_ONCE["cpu"])
+        self.at_once = _AT_ONCE[self._cfg.trainer.accelerator]
 
     @classmethod
     def of(cls, cfg: Config) -> Self:
@@ -267,12 +265,18 @@ def last_line(answer: str, name: str, values: str) -> re.Match[str] | None:
     return lines[-1] if lines else None
 
 
-def _engine_of_its_own(engine: EngineConfig, device: str) -> EngineConfig:
-    """Returns the settings of the guard's engine: the run's, without what names another model or its length.
+def _config_of_its_own(cfg: Config) -> Config:
+    """Returns the config of the guard's engine: the run's, without what names another model or its length.
 
     A server serves the subject, so beside one the guard runs on this machine.
     """
-    name = engine.name
-    if name != AUTO and "url" in ENGINES.get(name).reads:
+    device, name, precision = cfg.trainer.accelerator, cfg.engine.name, cfg.engine.precision
+    if AUTO in (device, precision):
+        from dgr_lightning.distributed import devices  # imports torch
+
+        device = devices.resolve_device(device)
+        precision = devices.resolve_precision(precision, device)
+    if name == AUTO or "url" in ENGINES.get(name).reads:
         name, _ = resolve_engine(AUTO, device)
-    return replace(engine, name=name, max_length=None, url=None, served_model=None)
+    engine = replace(cfg.engine, name=name, precision=precision, max_length=None, url=None, served_model=None)
+    return replace(cfg, engine=engine, trainer=replace(cfg.trainer, accelerator=device), model=ModelConfig())

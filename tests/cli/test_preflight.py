@@ -97,3 +97,43 @@ def test_what_is_local_already_is_said_so(ask):
         0
     ]
     assert "cache: data owner/MySet." in message and "(local already: micro)" in message and "model.path=" in message
+
+
+# --- Guards ---------------------------------------------------------------------------------------------------------------
+
+GUARDED = "require_guard(Config(judge=JudgeConfig(name='llama-guard')), {!r})"
+
+
+def test_without_a_hub_a_guard_asks_for_a_local_copy(ask):
+    message = ask(GUARDED.format("evaluate"), NOBODY)[0]
+    assert message.startswith(f"UserError: The Hugging Face hub ({NOBODY}) cannot be reached, and judge=llama-guard needs ")
+    assert "meta-llama/Llama-Guard-3-8B" in message and "judge.model=<folder" in message
+
+
+def test_a_guard_that_the_hub_does_not_give_says_what_to_accept(ask, hub):
+    message = ask(GUARDED.format("train"), hub.url)[0]
+    assert "judge=llama-guard: the hub does not give meta-llama/Llama-Guard-3-8B to this account. Accept its terms" in message
+    assert "https://huggingface.co/meta-llama/Llama-Guard-3-8B" in message and "judge.model=<folder" in message
+
+
+def test_a_guard_that_is_not_asked_is_not_looked_for(ask, hub):
+    assert ask(GUARDED.format("refine"), hub.url)[0] is None and not hub.asked
+    thinksafe = (
+        "require_guard(Config(judge=JudgeConfig(name='wildguard'), refine=RefineConfig(strategy='thinksafe')), 'refine')"
+    )
+    assert "allenai/wildguard" in ask(thinksafe, hub.url)[0]
+    assert ask("require_guard(Config(), 'evaluate')", hub.url)[0] is None
+
+
+def test_a_guard_whose_folder_is_here_needs_no_hub(ask, hub, folder):
+    local = f"require_guard(Config(judge=JudgeConfig(name='qwen3guard', model={str(folder)!r})), 'evaluate')"
+    assert ask(local, hub.url)[0] is None and not hub.asked
+
+
+def test_a_guard_out_of_reach_ends_with_exit_code_2(no_hub, run_script, monkeypatch, capsys):
+    monkeypatch.setattr(preflight, "hub_reachable", lambda: False)
+    monkeypatch.setattr(preflight, "cached_model", lambda *named, **how: None)
+    for command in ("train", "evaluate"):
+        code, seen = run_script("judge=qwen3guard", command=command)
+        assert code == BAD_CONFIG and seen == []
+        check_message(capsys.readouterr().err, ["judge=qwen3guard", "Qwen/Qwen3Guard-Gen-4B", "judge.model="])

@@ -233,3 +233,35 @@ def test_the_seed_the_limit_and_the_rows_of_a_mixture_change_the_hash_and_paths_
     other = source_set(tmp_path, plain_rows(40, "harmful"), name="other").path
     hashes = {run_hash(), run_hash(places=[other, two]), run_hash(seed=2), run_hash(**{"data.limit": 20})}
     assert len(hashes) == 4
+
+
+def test_a_guard_counts_by_its_model_and_by_what_its_verdicts_mean(tmp_path, monkeypatch):
+    from tests.helpers.guards import save_guard
+
+    monkeypatch.setenv("DGR_CACHE", str(tmp_path / "cache"))
+    guards = [
+        {"judge__name": "qwen3guard"},
+        {"judge__name": "qwen3guard", "judge__revision": "abc"},
+        {"judge__name": "qwen3guard", "judge__controversial": "safe"},
+        {"judge__name": "qwen3guard", "judge__model": "Qwen/Qwen3Guard-Gen-0.6B"},
+        {"judge__name": "qwen3guard", "judge__model": str(save_guard(tmp_path / "guard"))},
+        {"judge__name": "llama-guard"},
+        {},
+    ]
+    hashes = [evaluation_hash(config(**changes), CONTENTS) for changes in guards]
+    assert len(set(hashes)) == len(guards)
+    (tmp_path / "guard").rename(tmp_path / "moved")
+    assert evaluation_hash(config(**guards[4] | {"judge__model": str(tmp_path / "moved")}), CONTENTS) == hashes[4]
+    # A list of phrases is no part of a guard, and what it does not read does not count.
+    phrases = tmp_path / "phrases.txt"
+    phrases.write_text("no")
+    assert evaluation_hash(config(**guards[0], judge__phrases=str(phrases)), CONTENTS) == hashes[0]
+    assert evaluation_hash(config(**guards[5], judge__controversial="safe"), CONTENTS) == hashes[5]
+    assert evaluation_hash(config(judge__controversial="safe"), CONTENTS) == hashes[6]
+
+
+def test_the_guard_of_a_refinement_is_part_of_what_it_trains():
+    thinksafe = {"refine__strategy": "thinksafe"}
+    plain, guarded = (identify(config(**thinksafe, judge__name=name), CONTENTS).hash for name in ("keywords", "qwen3guard"))
+    assert plain != guarded
+    assert identify(config(judge__name="qwen3guard"), CONTENTS).hash == identify(config(), CONTENTS).hash

@@ -50,5 +50,5 @@ def test_a_judge_from_outside_the_package_is_found_by_its_name_and_brings_its_no
 
 
 def test_an_unknown_judge_is_refused_with_the_names_there_are():
-    with pytest.raises(UserError, match=r"judge\.name=gpt: expected one of keywords, or your own package\.module:Name"):
+    with pytest.raises(UserError, match=r"judge\.name=gpt: expected one of .*keywords.*, or your own package\.module:Name"):
         open_judge(Config(judge=JudgeConfig(name="gpt")))
