@@ -46,6 +46,8 @@ GUARD_VERSION = 1
 PROBE = Exchange("{prompt}", "{reply}")
 """Rendered by a guard's template, it tells whether that is the published one."""
 
+_AS_PUBLISHED = ("prompted by its authors' published text", "its chat template is the published one")
+
 # Exchanges between two writes: seconds of a GPU's work, and about a minute of a CPU's.
 _AT_ONCE = {"cuda": 1024, "cpu": 32}
 
@@ -154,6 +156,15 @@ class Guard(Costly):
             for index in range(len(exchanges))
         ]
 
+    def prepare(self) -> None:
+        """Fetches the model and renders its template once, before anything is generated for it to judge.
+
+        Raises:
+            UserError: the model is out of reach, or its template cannot be used.
+        """
+        if (note := self._template_note()) not in _AS_PUBLISHED:
+            say(f"judge={self.name}: {note}")
+
     def close(self) -> None:
         """Frees what the guard's engine holds."""
         if self._engine is not None:
@@ -192,9 +203,9 @@ class Guard(Costly):
                 "itself with judge.model=<folder>, with the chat template of its authors."
             )
         if self.text is not None:
-            return "prompted by its authors' published text"
+            return _AS_PUBLISHED[0]
         if hashlib.sha256(shown.encode()).hexdigest() == self.published:
-            return "its chat template is the published one"
+            return _AS_PUBLISHED[1]
         return "[yellow]template unverified: its chat template is not the published one[/]"
 
     def _why_not(self, answer: Completion | None) -> str:
@@ -233,6 +244,17 @@ class Guard(Costly):
             weights = [math.exp(log - max(logs)) for log in logs]
             found[index] = sum(weight for weight, says in zip(weights, harmful, strict=True) if says) / sum(weights)
         return found
+
+
+def prepare_guard(cfg: Config) -> None:
+    """Fetches the guard of a config and checks its template, where its judge is one: a run should not fail when it judges.
+
+    Raises:
+        UserError: as for `Guard.prepare`.
+    """
+    guard = guard_class(cfg.judge)
+    if guard is not None:
+        guard.of(cfg).prepare()
 
 
 def guard_class(judge: JudgeConfig) -> type[Guard] | None:

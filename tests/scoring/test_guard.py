@@ -92,6 +92,15 @@ def test_a_guard_says_whether_its_template_is_the_published_one(scripted, capsys
         judge.verdicts([Exchange("a", "b")])
 
 
+def test_a_guard_is_prepared_without_its_engine_and_says_what_is_odd_alone(scripted, capsys):
+    judge, engines = scripted("qwen3guard", lambda prompt: "")
+    judge.prepare()
+    assert _plain(capsys) == ""
+    judge._conversation._chat.text = "{{ messages[0].content }} / {{ messages[1].content }}"
+    judge.prepare()
+    assert "judge=qwen3guard: template unverified" in _plain(capsys) and engines == []
+
+
 def _plain(capsys) -> str:
     return " ".join(capsys.readouterr().out.split())
 
