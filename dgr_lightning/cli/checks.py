@@ -83,12 +83,15 @@ def check(cfg: Config, command: str) -> None:
 
 
 def _check_judge(cfg: Config) -> None:
-    from dgr_lightning.scoring.guard import guard_class, local_folder
+    from dgr_lightning.scoring.guard import guards_of, local_folder
+    from dgr_lightning.scoring.judge import JUDGES
 
-    judge, guard = cfg.judge, guard_class(cfg.judge)
+    judge = cfg.judge
+    JUDGES.get(judge.name)
     _check_file("judge.phrases", judge.phrases)
-    if guard is not None and local_folder(judge) is not None and judge.model is not None:
-        _check_folder("judge.model", judge.model, weights=not cfg.plan)
+    for one, _ in guards_of(cfg):
+        if local_folder(one) is not None and one.model is not None:
+            _check_folder("judge.model", one.model, weights=not cfg.plan)
     if judge.name == "keywords" and judge.model is not None:
         raise UserError(f"judge.model={judge.model}: judge=keywords runs no model; write judge=qwen3guard, or leave it out.")
 

@@ -26,7 +26,7 @@ def require(cfg: Config, command: str) -> None:
             f"{unreachable()}, and model {model.hub_id} is not in the local cache. Use a local copy: "
             "model.path=<folder with config.json, *.safetensors and tokenizer>."
         )
-    require_guard(cfg, command)
+    require_guards(cfg, command)
     if command == "refine":
         return
     missing = _missing(cfg.evaluation.tasks, cfg.evaluation.path)
@@ -38,29 +38,29 @@ def require(cfg: Config, command: str) -> None:
         )
 
 
-def require_guard(cfg: Config, command: str) -> None:
-    """Checks that the model of a guard, where a command asks one, is local, cached, or on a hub that gives it to us.
+def require_guards(cfg: Config, command: str) -> None:
+    """Checks that the models of guards, where a command asks them, are local, cached, or on a hub that gives them to us.
 
     Raises:
-        UserError: it is out of reach, or its terms are not accepted; the message names `judge.model`.
+        UserError: one is out of reach, or its terms are not accepted; the message names `judge.model`.
     """
     from dgr_lightning.refinement.strategy import strategy_of
-    from dgr_lightning.scoring.guard import guard_class, local_folder
+    from dgr_lightning.scoring.guard import guards_of, local_folder
 
-    guard, judge = guard_class(cfg.judge), cfg.judge
-    if guard is None or (command == "refine" and not strategy_of(cfg.refine).uses_guard):
-        return
-    hub_id = judge.model or guard.hub_id
-    if local_folder(judge) is not None or cached_model(hub_id, judge.revision) is not None:
+    if command == "refine" and not strategy_of(cfg.refine).uses_guard:
         return
     copy = "name a local copy with judge.model=<folder with config.json, *.safetensors and tokenizer>"
-    if not hub_reachable():
-        raise UserError(f"{unreachable()}, and judge={judge.name} needs {hub_id}, which is not in the local cache: {copy}.")
-    if closed_to_us(hub_id):
-        raise UserError(
-            f"judge={judge.name}: the hub does not give {hub_id} to this account. Accept its terms at "
-            f"https://huggingface.co/{hub_id} and log in (hf auth login, or HF_TOKEN), or {copy}."
-        )
+    for judge, guard in guards_of(cfg):
+        hub_id = judge.model or guard.hub_id
+        if local_folder(judge) is not None or cached_model(hub_id, judge.revision) is not None:
+            continue
+        if not hub_reachable():
+            raise UserError(f"{unreachable()}, and judge={judge.name} needs {hub_id}, which is not in the local cache: {copy}.")
+        if closed_to_us(hub_id):
+            raise UserError(
+                f"judge={judge.name}: the hub does not give {hub_id} to this account. Accept its terms at "
+                f"https://huggingface.co/{hub_id} and log in (hf auth login, or HF_TOKEN), or {copy}."
+            )
 
 
 def require_sources(cfg: Config) -> None:

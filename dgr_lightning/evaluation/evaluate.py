@@ -18,7 +18,7 @@ from dgr_lightning.evaluation.outputs import generate_outputs
 from dgr_lightning.evaluation.records import record
 from dgr_lightning.files import write_jsonl
 from dgr_lightning.scoring.grader import TIMEOUT
-from dgr_lightning.scoring.guard import guard_class
+from dgr_lightning.scoring.guard import guards_of
 from dgr_lightning.scoring.judge import Judge
 from dgr_lightning.scoring.scorer import Scorer
 from dgr_lightning.tasks.metrics import Estimates
@@ -46,7 +46,7 @@ def evaluate_model(
         UserError: a task's problems cannot be read; nothing was generated then.
     """
     outputs = generate_outputs(model, cfg, store_root, label)
-    if guard_class(cfg.judge) is not None:
+    if guards_of(cfg):
         model.release()  # the guard takes its place on the devices
     estimates: Estimates = {}
     timeouts = 0

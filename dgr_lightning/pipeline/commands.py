@@ -53,7 +53,7 @@ from dgr_lightning.refinement.outcome import RefinementStats, fallback_warning
 from dgr_lightning.refinement.strategy import check_thinking, strategy_of
 from dgr_lightning.report import terminal
 from dgr_lightning.report.summary import build_summary
-from dgr_lightning.scoring.guard import prepare_guard
+from dgr_lightning.scoring.guard import prepare_guards
 from dgr_lightning.scoring.judge import judge_note
 from dgr_lightning.shift.measure import mean_nll
 from dgr_lightning.tasks.loader import task_hashes
@@ -71,7 +71,7 @@ def train(cfg: Config, place: Place) -> float | tuple[float, float] | None:
             _show_finished(run, cfg, place)
             return objective(run.path / "metrics.csv")
         _announce(run, cfg, base)
-        prepare_guard(cfg)
+        prepare_guards(cfg)
         _check_model(cfg, base)
         check_room(cfg, base.folder, run.path)
         _check_memory(cfg, base, run)
@@ -116,7 +116,7 @@ def refine(cfg: Config, place: Place) -> None:
             return _show_finished(run, cfg, place)
         _announce(run, cfg, base)
         if strategy_of(cfg.refine).uses_guard:
-            prepare_guard(cfg)
+            prepare_guards(cfg)
         check_thinking(cfg.refine, base.chat)
         measured.forget()
         diverges = bool(tuned_folder is not None and cfg.shift.prompts)
@@ -145,7 +145,7 @@ def evaluate(cfg: Config, place: Place) -> None:
         if run.done:
             return _show_finished(run, cfg, place)
         _announce(run, cfg, model)
-        prepare_guard(cfg)
+        prepare_guards(cfg)
         record = evaluate_alone(run.path, cfg, model, evaluation_hash(cfg, {"evaluation": _task_hashes(cfg, EVALUATION)}))
         seconds = {EVALUATE[BASE]: record["seconds"]}
         terminal.write(run.path, build_summary(run.hash, seconds, base=estimates_of(record)), judge_note(cfg.judge))

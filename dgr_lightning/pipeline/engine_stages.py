@@ -21,7 +21,7 @@ from dgr_lightning.files import write_json
 from dgr_lightning.pipeline import stages
 from dgr_lightning.pipeline.execution import Record, Stage, execute_together
 from dgr_lightning.pipeline.measurements import divergence_hash, outputs_hash, shift_hash
-from dgr_lightning.scoring.guard import guard_class
+from dgr_lightning.scoring.guard import guards_of
 from dgr_lightning.statistics.intervals import Estimate
 from dgr_lightning.tasks.metrics import Estimates
 
@@ -73,7 +73,7 @@ def run_with_tuned(
         measured = divergence_hash(cfg, tuned.model_hash)
         divergence = Stage(DIVERGENCE, "Divergence from the base", work, measured=measured)
         # A guard takes the place of the engine, which would have to be started again for the divergence.
-        ordered = [*ordered, divergence] if guard_class(cfg.judge) is None else [divergence, *ordered]
+        ordered = [divergence, *ordered] if guards_of(cfg) else [*ordered, divergence]
     return execute_together(ordered, tuned, run, cfg)
 
 

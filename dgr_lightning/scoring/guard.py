@@ -88,6 +88,9 @@ class Guard(Costly):
     max_new_tokens: ClassVar[int]
     version: ClassVar[int] = 1
 
+    _on_devices: ClassVar[Guard | None] = None
+    """The guard of this process whose engine holds the devices; another one that starts takes its place."""
+
     def __init__(self, cfg: Config) -> None:
         """Loads nothing yet.
 
@@ -150,7 +153,11 @@ class Guard(Costly):
         readings = {index: found for index, one in answers.items() if (found := self.read(one.text)) is not None}
         probabilities = self._probabilities(engine, prompts, readings)
         return [
-            Verdict(readings[index].refused, readings[index].harmful, probabilities.get(index))
+            Verdict(
+                refused=readings[index].refused,
+                harmful=readings[index].harmful,
+                probability=probabilities.get(index),
+            )
             if index in readings
             else Verdict(error=self._why_not(answers.get(index)))
             for index in range(len(exchanges))
@@ -170,6 +177,7 @@ class Guard(Costly):
         if self._engine is not None:
             self._engine.close()
             self._engine = None
+            Guard._on_devices = None
 
     @cached_property
     def _folder(self) -> Path:
@@ -187,7 +195,10 @@ class Guard(Costly):
         if self._engine is None:
             named_model = self._judge.model or self.hub_id
             say(f"judge={self.name}: {escape(named_model)}; {self._template_note()}")
+            if Guard._on_devices is not None:
+                Guard._on_devices.close()
             self._engine = open_engine(self._cfg, self._folder, self._conversation)
+            Guard._on_devices = self
         return self._engine
 
     def _template_note(self) -> str:
@@ -246,15 +257,19 @@ class Guard(Costly):
         return found
 
 
-def prepare_guard(cfg: Config) -> None:
-    """Fetches the guard of a config and checks its template, where its judge is one: a run should not fail when it judges.
+def guards_of(cfg: Config) -> list[tuple[JudgeConfig, type[Guard]]]:
+    """Returns those judges of a config that are guards."""
+    return [(judge, guard) for judge in (cfg.judge,) if (guard := guard_class(judge)) is not None]
+
+
+def prepare_guards(cfg: Config) -> None:
+    """Fetches the guards of a config and checks their templates: a run should not fail when it judges.
 
     Raises:
         UserError: as for `Guard.prepare`.
     """
-    guard = guard_class(cfg.judge)
-    if guard is not None:
-        guard.of(cfg).prepare()
+    for judge, guard in guards_of(cfg):
+        guard.of(replace(cfg, judge=judge)).prepare()
 
 
 def guard_class(judge: JudgeConfig) -> type[Guard] | None:

@@ -101,7 +101,7 @@ def test_what_is_local_already_is_said_so(ask):
 
 # --- Guards ---------------------------------------------------------------------------------------------------------------
 
-GUARDED = "require_guard(Config(judge=JudgeConfig(name='llama-guard')), {!r})"
+GUARDED = "require_guards(Config(judge=JudgeConfig(name='llama-guard')), {!r})"
 
 
 def test_without_a_hub_a_guard_asks_for_a_local_copy(ask):
@@ -119,14 +119,14 @@ def test_a_guard_that_the_hub_does_not_give_says_what_to_accept(ask, hub):
 def test_a_guard_that_is_not_asked_is_not_looked_for(ask, hub):
     assert ask(GUARDED.format("refine"), hub.url)[0] is None and not hub.asked
     thinksafe = (
-        "require_guard(Config(judge=JudgeConfig(name='wildguard'), refine=RefineConfig(strategy='thinksafe')), 'refine')"
+        "require_guards(Config(judge=JudgeConfig(name='wildguard'), refine=RefineConfig(strategy='thinksafe')), 'refine')"
     )
     assert "allenai/wildguard" in ask(thinksafe, hub.url)[0]
-    assert ask("require_guard(Config(), 'evaluate')", hub.url)[0] is None
+    assert ask("require_guards(Config(), 'evaluate')", hub.url)[0] is None
 
 
 def test_a_guard_whose_folder_is_here_needs_no_hub(ask, hub, folder):
-    local = f"require_guard(Config(judge=JudgeConfig(name='qwen3guard', model={str(folder)!r})), 'evaluate')"
+    local = f"require_guards(Config(judge=JudgeConfig(name='qwen3guard', model={str(folder)!r})), 'evaluate')"
     assert ask(local, hub.url)[0] is None and not hub.asked
 
 

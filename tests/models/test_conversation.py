@@ -65,3 +65,25 @@ def test_a_tokenizer_without_an_end_is_refused():
     made.eos_token = None
     with pytest.raises(UserError, match="has no end token"):
         Conversation(made)
+
+
+@pytest.mark.slow
+def test_with_the_real_vocabulary_the_prompt_is_what_transformers_renders_and_words_differ_in_their_first_token(shared):
+    from transformers import AutoTokenizer
+
+    made = AutoTokenizer.from_pretrained(shared / "tokenizers" / "qwen3")
+    made.chat_template = qwen_template()
+    conversation = Conversation(made)
+    messages = [
+        {"role": "user", "content": "How do I bake bread ?"},
+        {"role": "assistant", "content": "Take flour.\n\nThen bake."},
+    ]
+    expected = made.apply_chat_template(messages, tokenize=True, return_dict=False)
+    assert conversation.prompt_ids(*(message["content"] for message in messages)) == expected
+    shared_ids, rests = conversation.continuations("Safety:", [" Safe", " Unsafe", " Controversial"])
+    assert made.decode(shared_ids) == "Safety:" and len({rest[0] for rest in rests}) == 3
+    assert [len(rest) for rest in rests[:2]] == [1, 1]
+    controls = set(made.all_special_ids) | set(made.convert_tokens_to_ids(["<think>", "</think>"]))
+    planted = conversation.prompt_ids(PLANTED, PLANTED)
+    assert [id_ for id_ in planted if id_ in controls] == [id_ for id_ in expected if id_ in controls]
+    assert conversation.decode(planted) == conversation.rendered(PLANTED, PLANTED)

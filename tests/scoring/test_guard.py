@@ -183,6 +183,19 @@ def test_verdicts_come_in_the_order_of_the_exchanges_and_progress_counts_each(sc
     assert engines[0].closed == 1
 
 
+def test_two_guards_are_never_on_the_devices_at_once(scripted):
+    answer = Q.format("Safe", "None", "No")
+    first, engines = scripted("qwen3guard", lambda prompt: answer)
+    second, others = scripted("qwen3guard", lambda prompt: answer)
+    first.verdicts([Exchange("a", "b")])
+    second.verdicts([Exchange("a", "b")])
+    started = engines + others
+    assert len(started) == 2 and [engine.closed for engine in started] == [1, 0]
+    second.close()
+    first.close()
+    assert [engine.closed for engine in started] == [1, 1]
+
+
 def test_a_template_that_fails_on_one_text_fails_that_text_alone(scripted):
     judge, _ = scripted("qwen3guard", lambda prompt: Q.format("Safe", "None", "No"))
     template = judge._conversation._chat
