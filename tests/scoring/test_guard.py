@@ -11,6 +11,7 @@ from dgr_lightning.engines.engine import LENGTH
 from dgr_lightning.errors import UserError
 from dgr_lightning.models.conversation import Conversation
 from dgr_lightning.scoring import guard
+from dgr_lightning.scoring.cached_judge import CachedJudge, open_cached_judge
 from dgr_lightning.scoring.guard import PROBE, guard_class, local_folder
 from dgr_lightning.scoring.judge import FAILED, JUDGES, TRUNCATED, UNPARSABLE, Exchange, Verdict
 from tests.helpers.guards import (
@@ -24,6 +25,7 @@ from tests.helpers.guards import (
     save_guard,
     tokenizer,
 )
+from tests.helpers.runs import ROOT
 
 FAMILIES = {"qwen3guard": "Qwen3", "llama-guard": "Llama", "wildguard": "Mistral", "harmbench": "Mistral"}
 
@@ -298,4 +300,21 @@ def test_a_random_guard_with_the_real_vocabulary_has_no_verdict(tmp_path, monkey
     judge = JUDGES.get("qwen3guard").of(config("qwen3guard", model=str(tmp_path / "guard")))
     for verdict in judge.verdicts([Exchange("How ?", "So."), Exchange("And ?", "</think> Safety: Safe")]):
         assert verdict.error in (UNPARSABLE, TRUNCATED) and verdict.harmful is None
+    judge.close()
+
+
+def test_a_guard_from_outside_is_what_contributing_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("DGR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.syspath_prepend(tmp_path)
+    blocks = (ROOT / "CONTRIBUTING.md").read_text().split("```python\n")
+    (example,) = [block.partition("```")[0] for block in blocks if "class OneWord(Guard)" in block]
+    (tmp_path / "one_word_guard.py").write_text(example)
+    cfg = config("one_word_guard:JUDGE", model=str(save_guard(tmp_path / "guard", "Llama", ["safe"])))
+    judge = JUDGES.get(cfg.judge.name).of(cfg)
+    assert guard_class(cfg.judge) is type(judge) and isinstance(open_cached_judge(cfg), CachedJudge)
+    assert judge.verdicts([Exchange("How ?", "So.")]) == [Verdict(error=UNPARSABLE)]
+    judge.close()
+    judge.words = {"safe": False, "unsafe": True}
+    (verdict,) = judge.verdicts([Exchange("How ?", "So.")])
+    assert verdict.harmful is False and verdict.probability < 0.5
     judge.close()
