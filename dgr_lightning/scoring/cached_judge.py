@@ -24,13 +24,12 @@ from dgr_lightning.scoring.judge import FAILED, Exchange, Judge, Verdict, ignore
 
 
 class Costly:
-    """Base of judges whose verdicts are stored, because each of them costs a model's work.
+    """Base of judges whose verdicts are stored, because each of them costs a model's work."""
 
-    Attributes:
-        at_once: exchanges that are judged between two writes: what a killed process loses at most.
-    """
-
-    at_once: int = 256
+    @property
+    def at_once(self) -> int:
+        """Exchanges that are judged between two writes: what a killed process loses at most."""
+        return 256
 
 
 class CachedJudge:
@@ -44,16 +43,14 @@ class CachedJudge:
     note: ClassVar[str]
     says: ClassVar[frozenset[str]]
 
-    def __init__(self, judge: Judge, root: Path, at_once: int | None = None) -> None:
+    def __init__(self, judge: Judge, root: Path) -> None:
         """Opens nothing yet.
 
         Args:
             judge: the judge.
             root: holds a folder for every content of a judge.
-            at_once: as `Costly.at_once`; None: the judge's own, else its default.
         """
         self.judge, self._root = judge, root
-        self._at_once = at_once or (judge.at_once if isinstance(judge, Costly) else Costly.at_once)
         self._unstored: dict[str, Verdict] = {}
         for name in ("name", "note", "says"):  # figures are the judge's own
             setattr(self, name, getattr(judge, name))
@@ -96,6 +93,10 @@ class CachedJudge:
         self.judge.close()
         if "_rows" in vars(self):
             self._rows.close()
+
+    @cached_property
+    def _at_once(self) -> int:
+        return (self.judge if isinstance(self.judge, Costly) else Costly()).at_once
 
     @cached_property
     def _rows(self) -> ShardedRows:

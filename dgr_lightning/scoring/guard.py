@@ -48,8 +48,7 @@ PROBE = Exchange("{prompt}", "{reply}")
 
 _AS_PUBLISHED = ("prompted by its authors' published text", "its chat template is the published one")
 
-# Exchanges between two writes: seconds of a GPU's work, and about a minute of a CPU's.
-_AT_ONCE = {"cuda": 1024, "cpu": 32}
+_AT_ONCE = {"cuda": 512, "cpu": 32}
 
 
 @dataclass(frozen=True)
@@ -95,11 +94,10 @@ class Guard(Costly):
         """Loads nothing yet.
 
         Args:
-            cfg: the run; what is `auto` of its device and engine becomes a value here, where that has not been done.
+            cfg: the run; what is still `auto` of its device and engine becomes a value when it is needed.
         """
-        self._judge, self._cfg = cfg.judge, _config_of_its_own(cfg)
+        self._judge, self._given = cfg.judge, cfg
         self._engine: Engine | None = None
-        self.at_once = _AT_ONCE[self._cfg.trainer.accelerator]
 
     @classmethod
     def of(cls, cfg: Config) -> Self:
@@ -120,6 +118,11 @@ class Guard(Costly):
         """Returns what a config says of the verdicts: the model's content where it is local, else its name on the hub."""
         folder = local_folder(judge)
         return {"model": named(judge.model or cls.hub_id, judge.revision) if folder is None else model_hash(folder)}
+
+    @property
+    def at_once(self) -> int:
+        """As `Costly.at_once`: seconds of a GPU's work, and about a minute of a CPU's."""
+        return _AT_ONCE[self._cfg.trainer.accelerator]
 
     @cached_property
     def content(self) -> dict[str, Any]:
@@ -178,6 +181,10 @@ class Guard(Costly):
             self._engine.close()
             self._engine = None
             Guard._on_devices = None
+
+    @cached_property
+    def _cfg(self) -> Config:
+        return _config_of_its_own(self._given)
 
     @cached_property
     def _folder(self) -> Path:

@@ -8,6 +8,7 @@ import pytest
 from dgr_lightning.cli import preflight
 from dgr_lightning.cli.compose import compose
 from dgr_lightning.cli.failures import BAD_CONFIG
+from dgr_lightning.config import Config, JudgeConfig, RefineConfig
 from dgr_lightning.errors import UserError
 from dgr_lightning.models import hub
 from tests.helpers.hub import COMMIT, MODEL, NOBODY
@@ -101,33 +102,45 @@ def test_what_is_local_already_is_said_so(ask):
 
 # --- Guards ---------------------------------------------------------------------------------------------------------------
 
-GUARDED = "require_guards(Config(judge=JudgeConfig(name='llama-guard')), {!r})"
+
+@pytest.fixture
+def require(monkeypatch):
+    """Returns a function that looks for the guard of a command, with a hub that answers and has what it is told to have."""
+
+    def require(command, name="llama-guard", strategy="dgr", reachable=True, closed=False, model=None):
+        asked = []
+        monkeypatch.setattr(preflight, "hub_reachable", lambda: asked.append("hub") or reachable)
+        monkeypatch.setattr(preflight, "closed_to_us", lambda hub_id: asked.append(hub_id) or closed)
+        monkeypatch.setattr(preflight, "cached_model", lambda *named, **how: None)
+        cfg = Config(judge=JudgeConfig(name=name, model=model), refine=RefineConfig(strategy=strategy))
+        preflight.require_guards(cfg, command)
+        return asked
+
+    return require
 
 
-def test_without_a_hub_a_guard_asks_for_a_local_copy(ask):
-    message = ask(GUARDED.format("evaluate"), NOBODY)[0]
-    assert message.startswith(f"UserError: The Hugging Face hub ({NOBODY}) cannot be reached, and judge=llama-guard needs ")
-    assert "meta-llama/Llama-Guard-3-8B" in message and "judge.model=<folder" in message
+def test_a_guard_that_is_not_asked_or_is_here_is_not_looked_for(require, tmp_path):
+    assert require("refine") == require("evaluate", "keywords") == require("train", model=str(tmp_path)) == []
+    assert require("refine", strategy="thinksafe") == ["hub", "meta-llama/Llama-Guard-3-8B"]
+    assert require("evaluate", model="owner/other") == ["hub", "owner/other"]
 
 
-def test_a_guard_that_the_hub_does_not_give_says_what_to_accept(ask, hub):
-    message = ask(GUARDED.format("train"), hub.url)[0]
+def test_without_a_hub_a_guard_asks_for_a_local_copy(require):
+    with pytest.raises(UserError, match=r"judge=wildguard needs allenai/wildguard, which is not .* judge\.model=<folder"):
+        require("train", "wildguard", reachable=False)
+
+
+def test_a_guard_that_the_hub_does_not_give_says_what_to_accept(require):
+    with pytest.raises(UserError) as refused:
+        require("evaluate", closed=True)
+    message = str(refused.value)
     assert "judge=llama-guard: the hub does not give meta-llama/Llama-Guard-3-8B to this account. Accept its terms" in message
     assert "https://huggingface.co/meta-llama/Llama-Guard-3-8B" in message and "judge.model=<folder" in message
 
 
-def test_a_guard_that_is_not_asked_is_not_looked_for(ask, hub):
-    assert ask(GUARDED.format("refine"), hub.url)[0] is None and not hub.asked
-    thinksafe = (
-        "require_guards(Config(judge=JudgeConfig(name='wildguard'), refine=RefineConfig(strategy='thinksafe')), 'refine')"
-    )
-    assert "allenai/wildguard" in ask(thinksafe, hub.url)[0]
-    assert ask("require_guards(Config(), 'evaluate')", hub.url)[0] is None
-
-
-def test_a_guard_whose_folder_is_here_needs_no_hub(ask, hub, folder):
-    local = f"require_guards(Config(judge=JudgeConfig(name='qwen3guard', model={str(folder)!r})), 'evaluate')"
-    assert ask(local, hub.url)[0] is None and not hub.asked
+def test_a_hub_says_which_repositories_it_does_not_give(ask, hub):
+    hub.repositories["/api/models/owner/model/auth-check"] = ("/owner/model", MODEL)
+    assert ask("[closed_to_us('owner/model'), closed_to_us('owner/gated')]", hub.url)[0] == [False, True]
 
 
 def test_a_guard_out_of_reach_ends_with_exit_code_2(no_hub, run_script, monkeypatch, capsys):
