@@ -8,7 +8,7 @@ text stays in memory: examples are read from their file, rewrites from the store
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -85,7 +85,7 @@ def refine_set(examples: Sequence[Example], cfg: Config, target: ModelHandle, ju
     outcomes = {id_: Outcome() for id_ in ids}
     deferred = DeferredJudge(judge) if isinstance(judge, CachedJudge) else None
     control = QualityControl.of(cfg.refine, chat, deferred or judge)
-    with ExitStack() as stack:
+    with closing(judge), ExitStack() as stack:
         steps = _open_steps(stack, strategy, cfg, target, control, cache_dir / "rewrites")
         chosen = _choose(ids, cfg.refine.fraction) if steps else []
         rewriter = Rewriter(examples, cfg.refine, chat, steps, outcomes)
@@ -105,8 +105,8 @@ def refine_set(examples: Sequence[Example], cfg: Config, target: ModelHandle, ju
     if deferred is not None and strategy.judges_source:
         target.release()
         control = replace(control, judge=judge)
-    rejected = judge_sources(examples, control, outcomes) if strategy.judges_source else {}
-    judge.close()
+    with closing(judge):
+        rejected = judge_sources(examples, control, outcomes) if strategy.judges_source else {}
     match = match_rewrites(examples, rewriter, outcomes, chat) if strategy.pairs_by_length else None
     refined = RefinedSet(examples, rewriter, outcomes, cfg.refine, match)
     reasons = count_reasons([reason for id_ in ids if (reason := refined.reason(id_)) is not None])

@@ -79,11 +79,15 @@ class CachedJudge:
         times = Counter(keys)
         missing = {key: exchange for key, exchange in zip(keys, exchanges, strict=True) if self._known(key) is None}
         advance(sum(count for key, count in times.items() if key not in missing))
-        for batch in self._batches(missing):
-            found = self.judge.verdicts([missing[key] for key in batch], advance)
-            for key, verdict in zip(batch, found, strict=True):
-                self._keep(key, verdict)
-            advance(sum(times[key] - 1 for key in batch))
+        try:
+            for batch in self._batches(missing):
+                found = self.judge.verdicts([missing[key] for key in batch], advance)
+                for key, verdict in zip(batch, found, strict=True):
+                    self._keep(key, verdict)
+                advance(sum(times[key] - 1 for key in batch))
+        except BaseException:
+            self._rows.close()  # nobody waits for the claims of a judge that failed
+            raise
         verdicts = [self._known(key) for key in keys]
         assert None not in verdicts, "judged above"
         return [verdict for verdict in verdicts if verdict is not None]

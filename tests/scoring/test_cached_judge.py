@@ -72,6 +72,14 @@ def test_an_interrupted_judge_goes_on_where_it_was(tmp_path):
     assert set(other.asked).isdisjoint(dying.asked[:kept])
 
 
+def test_a_judge_that_fails_keeps_nobody_waiting(tmp_path):
+    dying = CachedJudge(Counting(dies_after=0), tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        dying.verdicts(EXCHANGES)
+    assert len(judged(tmp_path, Counting())) == len(EXCHANGES)
+    dying.close()
+
+
 def test_another_content_judges_anew(tmp_path):
     judged(tmp_path, Counting("a"), EXCHANGES[:3])
     other = Counting("b")
