@@ -83,13 +83,23 @@ def check(cfg: Config, command: str) -> None:
         _check_evaluation(cfg)
     if command == "train" and cfg.sft.select is not None:
         _check_selection(cfg)
+    _check_judge(cfg)
+
+
+def _check_judge(cfg: Config) -> None:
     from dgr_lightning.cli.judges import check_judges
+    from dgr_lightning.scoring.guard import guards_of, local_folder
     from dgr_lightning.scoring.judge import JUDGES
     from dgr_lightning.scoring.panel import Panel
 
     for key, judge in [("judge", cfg.judge), *((f"judge.also[{i}]", one) for i, one in enumerate(cfg.judge.also))]:
         JUDGES.get(judge.name)
         _check_file(f"{key}.phrases", judge.phrases)
+        if judge.name == "keywords" and judge.model is not None:
+            raise UserError(f"{key}.model={judge.model}: keywords runs no model; write judge=qwen3guard, or leave it out.")
+    for one, _ in guards_of(cfg):
+        if local_folder(one) is not None and one.model is not None:
+            _check_folder("judge.model", one.model, weights=not cfg.plan)
     if cfg.judge.also or cfg.judge.part != "answer" or cfg.judge.name != JudgeConfig.name:
         check_judges(cfg.judge, Panel.of(cfg))
 

@@ -13,7 +13,7 @@ from dgr_lightning.data.hub import GATED, UNREACHABLE, dataset_access
 from dgr_lightning.errors import UserError
 from dgr_lightning.files import local_path
 from dgr_lightning.models.adapter_folder import base_of, is_adapter
-from dgr_lightning.models.hub import model_available, unreachable
+from dgr_lightning.models.hub import cached_model, closed_to_us, hub_reachable, model_available, unreachable
 from dgr_lightning.pipeline.served_model import is_served
 
 
@@ -38,6 +38,7 @@ def require(cfg: Config, command: str) -> None:
                 f"{unreachable()}, and {base.hub_id}, the base of the adapter, is not in the local cache. Name a local copy: "
                 "model.base=<folder with config.json, *.safetensors and tokenizer>."
             )
+    require_guards(cfg, command)
     if command == "refine":
         return
     require_endpoints(cfg)
@@ -58,6 +59,31 @@ def require_endpoints(cfg: Config) -> None:
     for member in Panel.of(cfg).members:
         if isinstance(member.judge, EndpointJudge):
             member.judge.check()
+
+
+def require_guards(cfg: Config, command: str) -> None:
+    """Checks that the models of guards, where a command asks them, are local, cached, or on a hub that gives them to us.
+
+    Raises:
+        UserError: one is out of reach, or its terms are not accepted; the message names `judge.model`.
+    """
+    from dgr_lightning.refinement.strategy import strategy_of
+    from dgr_lightning.scoring.guard import guards_of, local_folder
+
+    if command == "refine" and not strategy_of(cfg.refine).uses_guard:
+        return
+    copy = "name a local copy with judge.model=<folder with config.json, *.safetensors and tokenizer>"
+    for judge, guard in guards_of(cfg):
+        hub_id = judge.model or guard.hub_id
+        if local_folder(judge) is not None or cached_model(hub_id, judge.revision) is not None:
+            continue
+        if not hub_reachable():
+            raise UserError(f"{unreachable()}, and judge={judge.name} needs {hub_id}, which is not in the local cache: {copy}.")
+        if closed_to_us(hub_id):
+            raise UserError(
+                f"judge={judge.name}: the hub does not give {hub_id} to this account. Accept its terms at "
+                f"https://huggingface.co/{hub_id} and log in (hf auth login, or HF_TOKEN), or {copy}."
+            )
 
 
 def require_sources(cfg: Config) -> None:

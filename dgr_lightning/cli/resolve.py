@@ -15,6 +15,9 @@ from dgr_lightning.engines.spec import INSTALL_FOR_GPU
 from dgr_lightning.pipeline.served_model import is_served
 from dgr_lightning.refinement.strategy import STRATEGIES
 
+_JUDGE = frozenset({"judge", "judge.name", "judge.phrases"})
+"""What names a judge on the command line."""
+
 
 def resolve(cfg: Config, command: str, given: frozenset[str]) -> None:
     """Checks that hub content is in reach, and turns every `auto` into the value that the run hash will hold.
@@ -74,6 +77,8 @@ def resolve(cfg: Config, command: str, given: frozenset[str]) -> None:
     if (why := whys["engine.name"]) and device == "cuda" and cfg.engine.name == "transformers":
         install = escape(INSTALL_FOR_GPU)
         _warn_once(f"[yellow]engine=auto takes transformers, which generates on one GPU alone: {why}. {install}[/]")
+    if command != "refine" and cfg.judge.name == "keywords" and cfg.model.language != "micro" and not given & _JUDGE:
+        _warn_once("[yellow]refusals are counted by a list of phrases, a cheap proxy; judge=qwen3guard asks a guard model[/]")
     check_engine(cfg)  # again, now that it has a name
     for choice, unread in _unread(cfg, command).items():
         if named := sorted(given & unread):

@@ -137,7 +137,12 @@ class ProbesConfig:
 class JudgeConfig:
     """The judge: whether an output refuses, whether it is harmful. Which keys a judge reads stands in its file."""
 
-    name: str = setting("keywords", "keywords: a phrase list, a cheap proxy", private=False, hashed=EVALUATION)
+    name: str = setting(
+        "keywords",
+        "keywords: a phrase list, a cheap proxy; qwen3guard and others: a guard model",
+        private=False,
+        hashed=EVALUATION,
+    )
     phrases: Optional[str] = setting(
         None,
         "text file with refusal phrases, one a line; null: the shipped list",
@@ -180,6 +185,23 @@ class JudgeConfig:
         None,
         "what chat asks its model: judge_chat, xstest, or a text file of your own; null: judge_chat",
         private=True,
+        hashed=EVALUATION,
+        added=True,
+    )
+    model: Optional[str] = setting(
+        None,
+        "folder or hub id of the guard's model; null: the published one",
+        private=True,
+        hashed=EVALUATION,
+        added=True,
+    )
+    revision: Optional[str] = setting(
+        None, "commit of the guard's model on the hub; null: its newest", private=False, hashed=EVALUATION, added=True
+    )
+    controversial: str = setting(
+        "harmful",
+        "what Qwen3Guard's Controversial counts as: its strict mode, or safe, its loose one",
+        choices=("harmful", "safe"),
         hashed=EVALUATION,
         added=True,
     )

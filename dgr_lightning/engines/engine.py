@@ -9,9 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from dgr_lightning.models.scored_pairs import Pair
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 STOP = "stop"
 LENGTH = "length"
@@ -79,6 +82,18 @@ class Decoder(Protocol):
     def decode(self, ids: Sequence[int]) -> str:
         """Returns the text of `ids`: control tokens kept, trailing end tokens and padding removed."""
         ...
+
+
+class ModelText(Decoder, Protocol):
+    """What an engine may need to know of a model's text when it is opened: `models.chat.Chat` has it, and so has a guard's.
+
+    Attributes:
+        tokenizer: the model's.
+        marks: its think marks; none where it has none.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    marks: tuple[str, ...]
 
 
 class Engine(Protocol):

@@ -14,8 +14,7 @@ from dgr_lightning.errors import UserError
 from dgr_lightning.registry import Registry
 
 if TYPE_CHECKING:
-    from dgr_lightning.engines.engine import Engine
-    from dgr_lightning.models.chat import Chat
+    from dgr_lightning.engines.engine import Engine, ModelText
 
 ENGINES: Registry[EngineSpec] = Registry(
     "engine.name",
@@ -86,7 +85,7 @@ def _best_engine(device: str) -> tuple[str, str]:
     return "transformers", f"vLLM is installed, but for {devices[0]}" if devices else "vLLM is not installed"
 
 
-def open_engine(cfg: Config, folder: Path, chat: Chat) -> Engine:
+def open_engine(cfg: Config, folder: Path, chat: ModelText) -> Engine:
     """Starts the engine of a config over a model; its `close` frees what it holds.
 
     Args:

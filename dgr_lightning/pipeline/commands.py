@@ -60,6 +60,7 @@ from dgr_lightning.refinement.strategy import check_thinking, strategy_of
 from dgr_lightning.report import terminal
 from dgr_lightning.report.summary import build_summary
 from dgr_lightning.report.wandb_results import send_results
+from dgr_lightning.scoring.guard import prepare_guards
 from dgr_lightning.scoring.panel import Panel
 from dgr_lightning.shift.measure import mean_nll
 from dgr_lightning.tasks.loader import task_hashes
@@ -80,6 +81,7 @@ def train(cfg: Config, place: Place) -> float | tuple[float, float] | None:
             return objective(run.path / "metrics.csv")
         _announce(run, cfg, base)
         Asking(cfg.evaluation, base.chat)  # refuses, now and not after the training, what this model cannot be asked
+        prepare_guards(cfg)
         _check_model(cfg, base)
         check_room(cfg, base.folder, run.path)
         _check_memory(cfg, base, run)
@@ -133,6 +135,8 @@ def refine(cfg: Config, place: Place) -> None:
         if run.done and measured.is_current:
             return _show_finished(run, cfg, place)
         _announce(run, cfg, base)
+        if strategy_of(cfg.refine).uses_guard:
+            prepare_guards(cfg)
         check_thinking(cfg.refine, base.chat)
         measured.forget()
         diverges = bool(tuned_folder is not None and cfg.shift.prompts)
@@ -165,6 +169,7 @@ def evaluate(cfg: Config, place: Place) -> None:
             return _show_finished(run, cfg, place)
         _announce(run, cfg, model)
         Asking(cfg.evaluation, model.chat)
+        prepare_guards(cfg)
         record = evaluate_alone(run.path, cfg, model, evaluation_hash(cfg, {"evaluation": _task_hashes(cfg, EVALUATION)}))
         seconds, judges = {EVALUATE[BASE]: record["seconds"]}, judges_of({EVALUATE[BASE]: record})
         estimates = estimates_of(record)

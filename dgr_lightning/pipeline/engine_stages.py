@@ -23,6 +23,7 @@ from dgr_lightning.files import write_json
 from dgr_lightning.pipeline import stages
 from dgr_lightning.pipeline.execution import Record, Stage, execute_together
 from dgr_lightning.pipeline.measurements import divergence_hash, outputs_hash, shift_hash
+from dgr_lightning.scoring.guard import guards_of
 from dgr_lightning.statistics.intervals import Estimate
 from dgr_lightning.tasks.metrics import Estimates
 
@@ -75,7 +76,9 @@ def run_with_tuned(
     if diverges:
         work = partial(stages.divergence, cfg, base, tuned)
         measured = divergence_hash(cfg, tuned.model_hash)
-        ordered.append(Stage(DIVERGENCE, "Divergence from the base", work, measured=measured))
+        divergence = Stage(DIVERGENCE, "Divergence from the base", work, measured=measured)
+        # A guard takes the place of the engine, which would have to be started again for the divergence.
+        ordered = [divergence, *ordered] if guards_of(cfg) else [*ordered, divergence]
     return execute_together(ordered, tuned, run, cfg)
 
 

@@ -20,6 +20,7 @@ from dgr_lightning.engines.registry import ENGINES
 from dgr_lightning.evaluation.asking import LESS_THINK, ZERO_THINK
 from dgr_lightning.hashes import content_hash, file_hash
 from dgr_lightning.refinement.strategy import Strategy, strategy_of
+from dgr_lightning.scoring.guard import guard_class
 from dgr_lightning.scoring.judge import JUDGES
 from dgr_lightning.scoring.judge_template import read_template
 from dgr_lightning.scoring.judges.keywords import SHIPPED_PHRASES
@@ -27,6 +28,8 @@ from dgr_lightning.training.optimizer import OPTIMIZERS
 
 # Part of every run hash. Raise it when a change of the code makes the same config train another model.
 RECIPE_VERSION = 3
+# Keys of `judge` that only say where something lies, or that one guard alone reads: `_judge` describes them.
+_BY_CONTENT = frozenset({"phrases", "model", "revision", "controversial"})
 
 Contents = Mapping[str, Any]
 """Content hashes of what the config only points at: `model`, `data`, `probes` (a list, by task), `evaluation` (likewise)."""
@@ -92,7 +95,7 @@ def _training(cfg: Config, contents: Contents, kind: Kind) -> dict[str, Any]:
     if kind == "train":
         described["sft"] |= OPTIMIZERS.outside_code(cfg.sft.optimizer)
     if strategy.uses_guard:
-        described["refine"]["guard"] = _judge(cfg.judge)
+        described["refine"]["guard"] = {key: value for key, value in _judge(cfg.judge).items() if key != "part"}
     wanted = ("model", "data", "probes") if kind == "train" else ("model", "data")
     return described | {"content": {name: contents[name] for name in wanted if name in contents}}
 
@@ -119,11 +122,14 @@ def _evaluation(cfg: Config, contents: Contents) -> dict[str, Any]:
 
 
 def _judge(judge: JudgeConfig) -> dict[str, Any]:
-    phrases = file_hash(Path(judge.phrases or SHIPPED_PHRASES).expanduser())
-    described = {"name": judge.name, "phrases": phrases} | added_values(judge) | JUDGES.outside_code(judge.name)
+    """Describes a judge: a guard by its model, a list by its text, and every other key by its value."""
+    values = {key: value for key, value in added_values(judge).items() if key not in _BY_CONTENT}
+    described = {"name": judge.name} | values | JUDGES.outside_code(judge.name)
+    if (guard := guard_class(judge)) is not None:
+        return described | guard.identity(judge)
     if judge.template is not None:
         described["template"] = content_hash(read_template(judge.template))
-    return described
+    return described | {"phrases": file_hash(Path(judge.phrases or SHIPPED_PHRASES).expanduser())}
 
 
 def _attacked(cfg: Config) -> list[str]:

@@ -28,6 +28,7 @@ from dgr_lightning.pipeline.overlap import load_sources, measured_prompts, num_s
 from dgr_lightning.pipeline.row_checks import check_rows
 from dgr_lightning.pipeline.set_lengths import set_lengths
 from dgr_lightning.refinement.outcome import RefinementStats
+from dgr_lightning.scoring.cached_judge import open_cached_judge
 from dgr_lightning.scoring.judge import open_judge
 from dgr_lightning.scoring.panel import Panel
 
@@ -71,7 +72,7 @@ def refinement(cfg: Config, target: ModelHandle, run: Path, *, measures: bool) -
     examples = ExampleFile(run / SOURCES)
     # Where it is no guard, the configured judge is for evaluation alone and does not determine the model: refinement and probes
     # then judge by the default one.
-    judge = open_judge(cfg if strategy_of(cfg.refine).uses_guard else replace(cfg, judge=JudgeConfig()))
+    judge = open_cached_judge(cfg if strategy_of(cfg.refine).uses_guard else replace(cfg, judge=JudgeConfig()))
     refinement = refine_set(examples, cfg, target, judge, cache_dir())
     write_jsonl(run / REFINED, refinement.examples)
     write_jsonl(run / "stages" / "verdicts.jsonl", refinement.verdicts())
@@ -139,7 +140,7 @@ def evaluation(cfg: Config, model: ModelHandle, store: Path, subject: str, run: 
     from dgr_lightning.evaluation.evaluate import evaluate_model
     from dgr_lightning.evaluation.judged_rates import judges_apart
 
-    estimates = evaluate_model(model, cfg, Panel.of(cfg), outputs_folder(run, subject), store, subject)
+    estimates = evaluate_model(model, cfg, Panel.of(cfg, open_cached_judge), outputs_folder(run, subject), store, subject)
     return {
         "estimates": {
             task: {metric: estimate.to_json() for metric, estimate in metrics.items()} for task, metrics in estimates.items()

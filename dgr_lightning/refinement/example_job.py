@@ -13,7 +13,9 @@ from dgr_lightning.hashes import content_hash
 from dgr_lightning.models.chat import Chat
 from dgr_lightning.models.scored_pairs import Pair, answer_pair, trace_pair
 from dgr_lightning.prompts.templates import ANSWER, TRACE
+from dgr_lightning.refinement.deferred_judge import Pending
 from dgr_lightning.refinement.outcome import Outcome
+from dgr_lightning.refinement.quality import Judgement
 from dgr_lightning.refinement.stored_step import StoredStep
 
 
@@ -51,7 +53,14 @@ class ExampleJob:
     chat: Chat
 
     def run(self) -> Job:
-        """Takes the example through all steps, try by try."""
+        """Takes the example through all steps, try by try; ends early where a verdict is not there yet."""
+        self.outcome.clear()
+        try:
+            yield from self._steps()
+        except Pending:
+            return
+
+    def _steps(self) -> Job:
         for step in self.steps.values():
             if not step.step.applies(self.example):
                 continue
@@ -114,7 +123,7 @@ class ExampleJob:
         yield wanted
         keys = [one.key for one in wanted]
         self.outcome.tried[step.part] = keys
-        good = [key for key in keys if step.judgement(self.example, key).reason is None]
+        good = [key for key, judgement in self._judgements(step, keys) if judgement.reason is None]
         trace = self.trace()
         nlls = {key: nll for key in good if (nll := step.nll(key, trace)) is not None}
         unknown = [key for key in good if key not in nlls]
@@ -124,6 +133,22 @@ class ExampleJob:
                 nlls[key] = -sum(logprobs) / max(1, len(logprobs))
                 step.keep_nll(key, trace, nlls[key])
         return min(good, key=lambda key: (nlls.get(key, 0.0), keys.index(key)), default=None)
+
+    def _judgements(self, step: StoredStep, keys: Sequence[str]) -> list[tuple[str, Judgement]]:
+        """Returns a verdict of quality control for each completion.
+
+        Raises:
+            Pending: one is not there yet; it is raised when all were asked for, so that none needs a round of its own.
+        """
+        found, pending = [], None
+        for key in keys:
+            try:
+                found.append((key, step.judgement(self.example, key)))
+            except Pending as error:
+                pending = error
+        if pending is not None:
+            raise pending
+        return found
 
     def _pair(self, step: StoredStep, key: str) -> Pair:
         """Returns prompt and target ids that say how likely a candidate is to the target, as an answer to the question."""

@@ -29,6 +29,11 @@ class Outcome:
     accepted: dict[str, str] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
 
+    def clear(self) -> None:
+        """Forgets what became of the example, before its job starts again."""
+        for known in (self.tried, self.accepted, self.reasons):
+            known.clear()
+
     @property
     def reason(self) -> str | None:
         """Why the example fell back: the reason of its first failed step; None where none failed."""

@@ -16,8 +16,11 @@ from dgr_lightning.engines.engine import STOP
 from dgr_lightning.errors import UserError
 from dgr_lightning.example import HARMFUL, Example
 from dgr_lightning.prompts.templates import ANSWER
+from dgr_lightning.refinement.deferred_judge import DeferredJudge
 from dgr_lightning.refinement.meta_thinking import MetaThinking, check_patterns
-from dgr_lightning.scoring.judge import Judge, refuses
+from dgr_lightning.scoring.cached_judge import CachedJudge
+from dgr_lightning.scoring.judge import HARMFUL as HARM
+from dgr_lightning.scoring.judge import Exchange, Judge, refuses
 
 if TYPE_CHECKING:
     from dgr_lightning.models.chat import Chat
@@ -106,8 +109,15 @@ class QualityControl:
         """Runs every check.
 
         A candidate that lacks a text fails `empty` even where that check is off, since it leaves nothing to keep.
+
+        Raises:
+            Pending: a guard's verdict is not there yet.
         """
-        checks = {name: CHECKS[name](candidate, self) for name in self.checks}
+        checks: dict[str, bool] = {}
+        for name in self.checks:
+            # A model is not asked about what is rejected anyway.
+            if not (name in JUDGED and any(checks.values()) and isinstance(self.judge, CachedJudge | DeferredJudge)):
+                checks[name] = CHECKS[name](candidate, self)
         if not any(checks.values()) and empty(candidate, self):
             checks["empty"] = True
         return Judgement(checks, sum(candidate.num_tokens.values()))
@@ -172,17 +182,29 @@ def refusal_gained(candidate: Candidate, control: QualityControl) -> bool:
 
 
 def guard(candidate: Candidate, control: QualityControl) -> bool:
-    """The guard rejects the answer: it does not refuse a harmful prompt, or refuses a benign one (ThinkSafe's filter)."""
+    """The guard rejects the response (ThinkSafe's filter), or could not tell.
+
+    A judge that says harm is shown the plain prompt and the whole response: harmful ones are rejected (P(safe) has to be larger
+    than P(unsafe)), and so are refusals of a prompt that is not harmful, where the judge says what refuses. One that says
+    refusals alone is shown the answer: it has to refuse a harmful prompt, and no other.
+    """
     if ANSWER not in candidate.texts:
         return False
-    harmful = candidate.example.label == HARMFUL
-    return refuses(control.judge, candidate.example.prompt, candidate.texts[ANSWER]) != harmful
+    judge, example = control.judge, candidate.example
+    if HARM not in judge.says:
+        return refuses(judge, example.prompt, candidate.texts[ANSWER]) != (example.label == HARMFUL)
+    whole = "\n\n".join(text for text in candidate.texts.values() if text)
+    verdict = judge.verdicts([Exchange(example.prompt, whole)])[0]
+    return verdict.harmful is not False or (example.label != HARMFUL and verdict.refused is True)
 
 
 CHECKS: dict[str, Callable[[Candidate, QualityControl], bool]] = {
     check.__name__: check
     for check in (unfinished, empty, think_marks, overthinking, meta_thinking, refusal_lost, refusal_gained, guard)
 }
+
+JUDGED = frozenset(check.__name__ for check in (refusal_lost, refusal_gained, guard))
+"""The checks that ask the judge."""
 
 
 def check_quality(refine: RefineConfig) -> None:

@@ -8,14 +8,16 @@ text stays in memory: examples are read from their file, rewrites from the store
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from dgr_lightning.config import Config, RefineConfig
 from dgr_lightning.console import say, warn
+from dgr_lightning.engines.engine import Engine
 from dgr_lightning.engines.model_handle import ModelHandle
 from dgr_lightning.errors import UserError
 from dgr_lightning.example import Example
@@ -25,6 +27,7 @@ from dgr_lightning.generation.shards import ShardedRows
 from dgr_lightning.generation.store_headers import sampling_of, sampling_settings, store_header
 from dgr_lightning.hashes import content_hash
 from dgr_lightning.models.chat import Chat
+from dgr_lightning.refinement.deferred_judge import DeferredJudge
 from dgr_lightning.refinement.judge_sources import judge_sources, rejected_rows
 from dgr_lightning.refinement.length_matching import LengthMatch, match_rewrites
 from dgr_lightning.refinement.outcome import Outcome, RefinementStats, count_reasons, fallback_warning
@@ -34,6 +37,7 @@ from dgr_lightning.refinement.rewriter import Rewriter
 from dgr_lightning.refinement.step import Step
 from dgr_lightning.refinement.stored_step import StoredStep
 from dgr_lightning.refinement.strategy import Strategy, strategy_of
+from dgr_lightning.scoring.cached_judge import CachedJudge
 from dgr_lightning.scoring.judge import Judge
 
 GENERATION_VERSION = 2
@@ -79,8 +83,9 @@ def refine_set(examples: Sequence[Example], cfg: Config, target: ModelHandle, ju
     cfg = replace(cfg, refine=strategy.refine)
     ids = [example.id for example in examples]
     outcomes = {id_: Outcome() for id_ in ids}
-    control = QualityControl.of(cfg.refine, chat, judge)
-    with ExitStack() as stack:
+    deferred = DeferredJudge(judge) if isinstance(judge, CachedJudge) else None
+    control = QualityControl.of(cfg.refine, chat, deferred or judge)
+    with closing(judge), ExitStack() as stack:
         steps = _open_steps(stack, strategy, cfg, target, control, cache_dir / "rewrites")
         chosen = _choose(ids, cfg.refine.fraction) if steps else []
         rewriter = Rewriter(examples, cfg.refine, chat, steps, outcomes)
@@ -89,10 +94,19 @@ def refine_set(examples: Sequence[Example], cfg: Config, target: ModelHandle, ju
             written, judged = [step.completions for step in steps], [step.verdicts for step in steps]
             names = [ids[index] for index in chosen]
             jobs = Jobs(names, lambda i: rewriter.job(chosen[i]), written, judged)
-            run_jobs([jobs], target.engine, sampling, "rewriting")
+            while True:
+                run_jobs([jobs], partial(_turn, target, deferred), sampling, "rewriting")
+                if deferred is None or not deferred.wanted:
+                    break
+                target.release()
+                deferred.settle()
             if torn := sum(store.num_torn for store in written):
                 say(f"[yellow]{torn} half-written last lines were removed: processes had died while they wrote them[/]")
-    rejected = judge_sources(examples, control, outcomes) if strategy.judges_source else {}
+    if deferred is not None and strategy.judges_source:
+        target.release()
+        control = replace(control, judge=judge)
+    with closing(judge):
+        rejected = judge_sources(examples, control, outcomes) if strategy.judges_source else {}
     match = match_rewrites(examples, rewriter, outcomes, chat) if strategy.pairs_by_length else None
     refined = RefinedSet(examples, rewriter, outcomes, cfg.refine, match)
     reasons = count_reasons([reason for id_ in ids if (reason := refined.reason(id_)) is not None])
@@ -108,6 +122,13 @@ def refine_set(examples: Sequence[Example], cfg: Config, target: ModelHandle, ju
     if warning := fallback_warning(stats, cfg.refine.on_failure, paired=strategy.pairs_by_length):
         warn(warning)
     return Refinement(refined, stats, lambda: chain(rejected_rows(rejected), rewriter.verdict_rows()), match)
+
+
+def _turn(target: ModelHandle, judge: Judge | None) -> Engine:
+    """Returns the target's engine; a guard, which needs the same devices, gives way to it."""
+    if judge is not None:
+        judge.close()
+    return target.engine()
 
 
 def generation_header(

@@ -8,6 +8,7 @@ import pytest
 from dgr_lightning.cli import missing_tasks, preflight
 from dgr_lightning.cli.compose import compose
 from dgr_lightning.cli.failures import BAD_CONFIG
+from dgr_lightning.config import Config, JudgeConfig, RefineConfig
 from dgr_lightning.data.hub import GATED, READY, UNREACHABLE
 from dgr_lightning.errors import UserError
 from dgr_lightning.models import hub
@@ -111,3 +112,55 @@ def test_what_is_local_already_is_said_so(ask):
         0
     ]
     assert "cache: data owner/MySet." in message and "(local already: micro)" in message and "model.path=" in message
+
+
+# --- Guards ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def require(monkeypatch):
+    """Returns a function that looks for the guard of a command, with a hub that answers and has what it is told to have."""
+
+    def require(command, name="llama-guard", strategy="dgr", reachable=True, closed=False, model=None):
+        asked = []
+        monkeypatch.setattr(preflight, "hub_reachable", lambda: asked.append("hub") or reachable)
+        monkeypatch.setattr(preflight, "closed_to_us", lambda hub_id: asked.append(hub_id) or closed)
+        monkeypatch.setattr(preflight, "cached_model", lambda *named, **how: None)
+        cfg = Config(judge=JudgeConfig(name=name, model=model), refine=RefineConfig(strategy=strategy))
+        preflight.require_guards(cfg, command)
+        return asked
+
+    return require
+
+
+def test_a_guard_that_is_not_asked_or_is_here_is_not_looked_for(require, tmp_path):
+    assert require("refine") == require("evaluate", "keywords") == require("train", model=str(tmp_path)) == []
+    assert require("refine", strategy="thinksafe") == ["hub", "meta-llama/Llama-Guard-3-8B"]
+    assert require("evaluate", model="owner/other") == ["hub", "owner/other"]
+
+
+def test_without_a_hub_a_guard_asks_for_a_local_copy(require):
+    with pytest.raises(UserError, match=r"judge=wildguard needs allenai/wildguard, which is not .* judge\.model=<folder"):
+        require("train", "wildguard", reachable=False)
+
+
+def test_a_guard_that_the_hub_does_not_give_says_what_to_accept(require):
+    with pytest.raises(UserError) as refused:
+        require("evaluate", closed=True)
+    message = str(refused.value)
+    assert "judge=llama-guard: the hub does not give meta-llama/Llama-Guard-3-8B to this account. Accept its terms" in message
+    assert "https://huggingface.co/meta-llama/Llama-Guard-3-8B" in message and "judge.model=<folder" in message
+
+
+def test_a_hub_says_which_repositories_it_does_not_give(ask, hub):
+    hub.repositories["/api/models/owner/model/auth-check"] = ("/owner/model", MODEL)
+    assert ask("[closed_to_us('owner/model'), closed_to_us('owner/gated')]", hub.url)[0] == [False, True]
+
+
+def test_a_guard_out_of_reach_ends_with_exit_code_2(no_hub, run_script, monkeypatch, capsys):
+    monkeypatch.setattr(preflight, "hub_reachable", lambda: False)
+    monkeypatch.setattr(preflight, "cached_model", lambda *named, **how: None)
+    for command in ("train", "evaluate"):
+        code, seen = run_script("judge=qwen3guard", command=command)
+        assert code == BAD_CONFIG and seen == []
+        check_message(capsys.readouterr().err, ["judge=qwen3guard", "Qwen/Qwen3Guard-Gen-4B", "judge.model="])

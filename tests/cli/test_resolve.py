@@ -144,3 +144,19 @@ def test_an_optimizer_whose_states_cannot_be_sharded_is_refused_for_every_weight
     code, seen = run_script("experiment=r1act", "tuning=full", *local, f"evaluation.path.gsm8k={rows}")
     assert (code, seen) == (2, [])
     assert "sft.optimizer=adamw8bit with trainer.strategy=fsdp: its states cannot be sharded" in capsys.readouterr().err
+
+
+def test_a_real_model_without_a_named_judge_is_recommended_a_guard(run_script, folder, monkeypatch, capsys):
+    from dgr_lightning.cli import preflight, resolve
+
+    monkeypatch.setattr(preflight, "_missing", lambda names, paths: [])
+    monkeypatch.setattr(preflight, "require", lambda cfg, command: None)
+
+    def recommended(*overrides: str) -> bool:
+        resolve._warn_once.cache_clear()
+        assert run_script(*overrides, command="evaluate")[0] == 0
+        return "judge=qwen3guard asks a guard model" in " ".join(capsys.readouterr().out.split())
+
+    real = f"model.path={folder}"
+    assert recommended(real)
+    assert not recommended(real, "judge=keywords") and not recommended(real, "judge=qwen3guard") and not recommended()

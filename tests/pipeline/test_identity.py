@@ -166,8 +166,8 @@ def test_members_from_outside_count_by_their_code(tmp_path, monkeypatch, key, ki
     monkeypatch.syspath_prepend(str(tmp_path))
     cfg = config(**{key: f"{module.stem}:Member"})
     hashes = set()
-    for code in ("Member = 1", "Member = 2"):
-        module.write_text(code)
+    for version in (1, 2):
+        module.write_text(f"class Member:\n    of = verdicts = says = note = {version}\n")
         hashes.add(identify(cfg, CONTENTS, kind).hash)
     assert len(hashes) == 2
     cfg.refine.strategy = "vanilla"
@@ -268,3 +268,35 @@ def test_an_attack_of_ones_own_counts_by_its_text_and_never_by_its_place(tmp_pat
 def test_the_name_of_an_evaluation_says_that_it_attacks(changes, end):
     cfg = config(evaluation__name="quick", **changes)
     assert slug(cfg, "evaluate").endswith(f"_{end}") and slug(cfg, "train") == slug(config(), "train")
+
+
+def test_a_guard_counts_by_its_model_and_by_what_its_verdicts_mean(tmp_path, monkeypatch):
+    from tests.helpers.guards import save_guard
+
+    monkeypatch.setenv("DGR_CACHE", str(tmp_path / "cache"))
+    guards = [
+        {"judge__name": "qwen3guard"},
+        {"judge__name": "qwen3guard", "judge__revision": "abc"},
+        {"judge__name": "qwen3guard", "judge__controversial": "safe"},
+        {"judge__name": "qwen3guard", "judge__model": "Qwen/Qwen3Guard-Gen-0.6B"},
+        {"judge__name": "qwen3guard", "judge__model": str(save_guard(tmp_path / "guard"))},
+        {"judge__name": "llama-guard"},
+        {},
+    ]
+    hashes = [evaluation_hash(config(**changes), CONTENTS) for changes in guards]
+    assert len(set(hashes)) == len(guards)
+    (tmp_path / "guard").rename(tmp_path / "moved")
+    assert evaluation_hash(config(**guards[4] | {"judge__model": str(tmp_path / "moved")}), CONTENTS) == hashes[4]
+    # A list of phrases is no part of a guard, and what it does not read does not count.
+    phrases = tmp_path / "phrases.txt"
+    phrases.write_text("no")
+    assert evaluation_hash(config(**guards[0], judge__phrases=str(phrases)), CONTENTS) == hashes[0]
+    assert evaluation_hash(config(**guards[5], judge__controversial="safe"), CONTENTS) == hashes[5]
+    assert evaluation_hash(config(judge__controversial="safe"), CONTENTS) == hashes[6]
+
+
+def test_the_guard_of_a_refinement_is_part_of_what_it_trains():
+    thinksafe = {"refine__strategy": "thinksafe"}
+    plain, guarded = (identify(config(**thinksafe, judge__name=name), CONTENTS).hash for name in ("keywords", "qwen3guard"))
+    assert plain != guarded
+    assert identify(config(judge__name="qwen3guard"), CONTENTS).hash == identify(config(), CONTENTS).hash

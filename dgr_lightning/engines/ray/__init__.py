@@ -10,13 +10,13 @@ from dgr_lightning.engines.spec import INSTALL_FOR_CPU, INSTALL_FOR_GPU, EngineS
 from dgr_lightning.engines.vllm import READS, VLLM
 
 if TYPE_CHECKING:
+    from dgr_lightning.engines.engine import ModelText
     from dgr_lightning.engines.ray.engine import RayEngine
-    from dgr_lightning.models.chat import Chat
 
 _RAY = Requirement(("ray",), f"Ray is not installed here. On GPUs: {INSTALL_FOR_GPU}; on a CPU: {INSTALL_FOR_CPU}.")
 
 
-def _open(cfg: Config, folder: Path, chat: Chat) -> RayEngine:
+def _open(cfg: Config, folder: Path, chat: ModelText) -> RayEngine:
     from dgr_lightning.engines.ray.engine import RayEngine
 
     return RayEngine(folder, chat, cfg.engine, cfg.trainer.accelerator, cfg.model.trust_remote_code)

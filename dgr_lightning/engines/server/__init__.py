@@ -12,11 +12,11 @@ from dgr_lightning.errors import UserError
 from dgr_lightning.tasks.settings import settings_of
 
 if TYPE_CHECKING:
+    from dgr_lightning.engines.engine import ModelText
     from dgr_lightning.engines.server.engine import ServerEngine
-    from dgr_lightning.models.chat import Chat
 
 
-def _open(cfg: Config, folder: Path, chat: Chat) -> ServerEngine:
+def _open(cfg: Config, folder: Path, chat: ModelText) -> ServerEngine:
     from dgr_lightning.engines.server.engine import ServerEngine
 
     engine = ServerEngine(chat, lambda text: chat.tokenizer.encode(text, add_special_tokens=False), cfg.engine, chat.marks)

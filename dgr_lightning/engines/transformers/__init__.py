@@ -10,11 +10,11 @@ from dgr_lightning.engines.spec import EngineSpec
 from dgr_lightning.errors import UserError
 
 if TYPE_CHECKING:
+    from dgr_lightning.engines.engine import ModelText
     from dgr_lightning.engines.transformers.engine import TransformersEngine
-    from dgr_lightning.models.chat import Chat
 
 
-def _open(cfg: Config, folder: Path, chat: Chat) -> TransformersEngine:
+def _open(cfg: Config, folder: Path, chat: ModelText) -> TransformersEngine:
     from dgr_lightning.engines.transformers.engine import TransformersEngine
     from dgr_lightning.models.weights import load_model
 

@@ -9,8 +9,8 @@ from dgr_lightning.config import Config
 from dgr_lightning.engines.spec import INSTALL_FOR_CPU, INSTALL_FOR_GPU, Build, EngineSpec, Requirement
 
 if TYPE_CHECKING:
+    from dgr_lightning.engines.engine import ModelText
     from dgr_lightning.engines.vllm.engine import VllmEngine
-    from dgr_lightning.models.chat import Chat
 
 BUILDS = (
     Build("vllm", "cuda", INSTALL_FOR_GPU),
@@ -26,7 +26,7 @@ READS = ("batch_size", "tensor_parallel", "replicas", "max_length", "memory", "c
 """Keys of `engine` that vLLM's own arguments follow from."""
 
 
-def _open(cfg: Config, folder: Path, chat: Chat) -> VllmEngine:
+def _open(cfg: Config, folder: Path, chat: ModelText) -> VllmEngine:
     from dgr_lightning.engines.vllm.engine import VllmEngine
 
     return VllmEngine(folder, chat, cfg.engine, cfg.trainer.accelerator, cfg.model.trust_remote_code)
