@@ -83,7 +83,8 @@ def check(cfg: Config, command: str) -> None:
 
 
 def _check_judge(cfg: Config) -> None:
-    from dgr_lightning.scoring.guard import guards_of, local_folder
+    from dgr_lightning.scoring.guard import local_folder
+    from dgr_lightning.scoring.guard_choice import guards_of
     from dgr_lightning.scoring.judge import JUDGES
 
     judge = cfg.judge
