@@ -88,7 +88,8 @@ def check(cfg: Config, command: str) -> None:
 
 def _check_judge(cfg: Config) -> None:
     from dgr_lightning.cli.judges import check_judges
-    from dgr_lightning.scoring.guard import guards_of, local_folder
+    from dgr_lightning.scoring.guard import local_folder
+    from dgr_lightning.scoring.guard_choice import guards_of
     from dgr_lightning.scoring.judge import JUDGES
     from dgr_lightning.scoring.panel import Panel
 

@@ -68,7 +68,8 @@ def require_guards(cfg: Config, command: str) -> None:
         UserError: one is out of reach, or its terms are not accepted; the message names `judge.model`.
     """
     from dgr_lightning.refinement.strategy import strategy_of
-    from dgr_lightning.scoring.guard import guards_of, local_folder
+    from dgr_lightning.scoring.guard import local_folder
+    from dgr_lightning.scoring.guard_choice import guards_of
 
     if command == "refine" and not strategy_of(cfg.refine).uses_guard:
         return

@@ -20,7 +20,7 @@ from dgr_lightning.evaluation.outputs import generate_outputs
 from dgr_lightning.evaluation.records import record
 from dgr_lightning.files import write_jsonl
 from dgr_lightning.scoring.grader import TIMEOUT
-from dgr_lightning.scoring.guard import guards_of
+from dgr_lightning.scoring.guard_choice import guards_of
 from dgr_lightning.scoring.panel import Panel
 from dgr_lightning.scoring.scorer import Scorer
 from dgr_lightning.tasks.metrics import Estimates

@@ -60,7 +60,7 @@ from dgr_lightning.refinement.strategy import check_thinking, strategy_of
 from dgr_lightning.report import terminal
 from dgr_lightning.report.summary import build_summary
 from dgr_lightning.report.wandb_results import send_results
-from dgr_lightning.scoring.guard import prepare_guards
+from dgr_lightning.scoring.guard_choice import prepare_guards
 from dgr_lightning.scoring.panel import Panel
 from dgr_lightning.shift.measure import mean_nll
 from dgr_lightning.tasks.loader import task_hashes

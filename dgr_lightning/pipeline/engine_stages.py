@@ -23,7 +23,7 @@ from dgr_lightning.files import write_json
 from dgr_lightning.pipeline import stages
 from dgr_lightning.pipeline.execution import Record, Stage, execute_together
 from dgr_lightning.pipeline.measurements import divergence_hash, outputs_hash, shift_hash
-from dgr_lightning.scoring.guard import guards_of
+from dgr_lightning.scoring.guard_choice import guards_of
 from dgr_lightning.statistics.intervals import Estimate
 from dgr_lightning.tasks.metrics import Estimates
 

@@ -20,7 +20,7 @@ from dgr_lightning.engines.registry import ENGINES
 from dgr_lightning.evaluation.asking import LESS_THINK, ZERO_THINK
 from dgr_lightning.hashes import content_hash, file_hash
 from dgr_lightning.refinement.strategy import Strategy, strategy_of
-from dgr_lightning.scoring.guard import guard_class
+from dgr_lightning.scoring.guard_choice import guard_class
 from dgr_lightning.scoring.judge import JUDGES
 from dgr_lightning.scoring.judge_template import read_template
 from dgr_lightning.scoring.judges.keywords import SHIPPED_PHRASES

@@ -34,7 +34,7 @@ from dgr_lightning.models.folder import check_folder
 from dgr_lightning.models.hub import fetch_model, named
 from dgr_lightning.models.model_hash import model_hash
 from dgr_lightning.scoring.cached_judge import Costly
-from dgr_lightning.scoring.judge import FAILED, JUDGES, TRUNCATED, UNPARSABLE, Exchange, Verdict, ignore
+from dgr_lightning.scoring.judge import FAILED, TRUNCATED, UNPARSABLE, Exchange, Verdict, ignore
 
 if TYPE_CHECKING:
     from dgr_lightning.engines.engine import Engine
@@ -262,31 +262,6 @@ class Guard(Costly):
             weights = [math.exp(log - max(logs)) for log in logs]
             found[index] = sum(weight for weight, says in zip(weights, harmful, strict=True) if says) / sum(weights)
         return found
-
-
-def guards_of(cfg: Config) -> list[tuple[JudgeConfig, type[Guard]]]:
-    """Returns those judges of a config that are guards."""
-    return [(judge, guard) for judge in (cfg.judge,) if (guard := guard_class(judge)) is not None]
-
-
-def prepare_guards(cfg: Config) -> None:
-    """Fetches the guards of a config and checks their templates: a run should not fail when it judges.
-
-    Raises:
-        UserError: as for `Guard.prepare`.
-    """
-    for judge, guard in guards_of(cfg):
-        guard.of(replace(cfg, judge=judge)).prepare()
-
-
-def guard_class(judge: JudgeConfig) -> type[Guard] | None:
-    """Returns the class of a config's judge where that is a guard on an engine; None for any other judge.
-
-    Raises:
-        UserError: there is no such judge.
-    """
-    found = JUDGES.get(judge.name)
-    return found if isinstance(found, type) and issubclass(found, Guard) else None
 
 
 def local_folder(judge: JudgeConfig) -> Path | None:

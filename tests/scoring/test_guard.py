@@ -12,7 +12,8 @@ from dgr_lightning.errors import UserError
 from dgr_lightning.models.conversation import Conversation
 from dgr_lightning.scoring import guard
 from dgr_lightning.scoring.cached_judge import CachedJudge, open_cached_judge
-from dgr_lightning.scoring.guard import PROBE, guard_class, local_folder
+from dgr_lightning.scoring.guard import PROBE, local_folder
+from dgr_lightning.scoring.guard_choice import guard_class
 from dgr_lightning.scoring.judge import FAILED, JUDGES, TRUNCATED, UNPARSABLE, Exchange, Verdict
 from tests.helpers.guards import (
     LLAMA_UNSAFE,
