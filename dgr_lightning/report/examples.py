@@ -142,6 +142,7 @@ def length_cells(sides: Mapping[str, Samples]) -> list[str]:
         outputs = list(samples.values())
         tokens.append(f"{sum(output['num_tokens'] for output in outputs) / len(outputs):,.0f}")
         verdicts = [output[KINDS[output["kind"]].verdict] for output in outputs if output["finish_reason"] == STOP]
+        verdicts = [verdict for verdict in verdicts if verdict is not None]  # the judge could not tell
         finished.append(f"{100 * sum(verdicts) / len(verdicts):.1f}" if verdicts else UNDEFINED)
     return [" → ".join(tokens), " → ".join(finished)]
 
@@ -165,4 +166,6 @@ def choose_outputs(sides: Mapping[str, Samples], num_each: int = 1, num_same: in
 def _verdict(output: Mapping[str, Any]) -> str:
     if output["kind"] == "reasoning":
         return "right" if output["correct"] else "wrong"
+    if output["refused"] is None:
+        return "no verdict"
     return "refused" if output["refused"] else "not refused"
