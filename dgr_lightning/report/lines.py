@@ -100,7 +100,7 @@ def _is_harmful(summary: Summary, task: str) -> bool:
 
 @dataclass(frozen=True)
 class JudgeLine:
-    """What a judge says of a task beside the results: another judge's rate, harm on a benign one, how often it had no verdict."""
+    """What a judge says of a task beside the results: another judge's rate, harm on a benign one, or no verdict."""
 
     judge: str
     task: str

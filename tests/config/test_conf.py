@@ -40,6 +40,8 @@ def companions(group: str, choice: str) -> list[str]:
         return natural[:1]
     if group == "experiment":
         return [] if choice.startswith("micro-") else natural[:1]
+    if group == "judge" and choice in ("chat", "strongreject"):
+        return [f"judge={choice}", "judge.url=http://127.0.0.1:8000/v1", "judge.served_model=m"]
     if (group, choice) == ("engine", "server"):
         return ["engine.url=http://127.0.0.1:8000/v1"]
     return natural if (group, choice) in (("evaluation", "quick"), ("refine", "thinksafe")) else []
