@@ -48,8 +48,16 @@ def evaluate_model(
         UserError: a task's problems cannot be read; nothing was generated then.
     """
     outputs = generate_outputs(model, cfg, store_root, label)
-    if guards_of(cfg):
+    parsed = {
+        name: [model.chat.parse(one.text, finished=one.completion.finish_reason == STOP) for one in own]
+        for name, own in outputs.items()
+    }
+    if guards := guards_of(cfg):
         model.release()  # the guard takes its place on the devices
+    if len(guards) > 1:
+        judged = [name for name in outputs if TASKS[name].grader is None]
+        prompts = [output.problem.prompt for name in judged for output in outputs[name]]
+        judges.judge_in_turn(prompts, [one for name in judged for one in parsed[name]])
     estimates: Estimates = {}
     timeouts = 0
     with ExitStack() as stack:
@@ -58,8 +66,7 @@ def evaluate_model(
         advance = stack.enter_context(progress(f"{label}: scoring", num_steps))
         for name, own in outputs.items():
             task = TASKS[name]
-            parsed = [model.chat.parse(one.text, finished=one.completion.finish_reason == STOP) for one in own]
-            scores = scorer.scores(task, [output.problem for output in own], parsed, advance)
+            scores = scorer.scores(task, [output.problem for output in own], parsed[name], advance)
             timeouts += sum(score.grade is not None and score.grade.outcome == TIMEOUT for score in scores)
             version = scorer.grader_version(task)
             attack = attack_name(cfg.evaluation, task.kind)

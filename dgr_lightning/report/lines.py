@@ -100,22 +100,31 @@ def result_lines(summary: Summary) -> Iterator[ResultLine]:
             if sides != [None, None]:
                 change = estimate_of(paired["tasks"].get(task, {}).get(names.metric))
                 yield _result_line(task, kind, False, sides, change)
+    harmful = [task for task in _tasks(summary) if _is_harmful(summary, task)]
     for metric, title in JUDGED_TITLES.items():
         sides = [estimate_of(side and side["headline"].get(metric)) for side in (base, tuned)]
-        tasks = dict.fromkeys(task for side in (base, tuned) if side for task in side["tasks"])
         own = {
-            task: [estimate_of(side and side["tasks"].get(task, {}).get(metric)) for side in (base, tuned)] for task in tasks
+            task: [estimate_of(side and side["tasks"].get(task, {}).get(metric)) for side in (base, tuned)] for task in harmful
         }
-        own = {task: found for task, found in own.items() if found != [None, None]}
-        if sides != [None, None] or own:
+        if sides != [None, None]:
             yield _result_line(title, metric, True, sides, None)
         for task, found in own.items():
-            yield _result_line(task, metric, False, found, None)
+            if found != [None, None]:
+                yield _result_line(task, metric, False, found, None)
+
+
+def _tasks(summary: Summary) -> list[str]:
+    """Returns the tasks of all subjects, in their order."""
+    return list(dict.fromkeys(task for subject in SUBJECTS if subject in summary for task in summary[subject]["tasks"]))
+
+
+def _is_harmful(summary: Summary, task: str) -> bool:
+    return any(KINDS["harmful"].metric in summary[side]["tasks"].get(task, {}) for side in SUBJECTS if side in summary)
 
 
 @dataclass(frozen=True)
 class JudgeLine:
-    """What a judge says of a task beside the results: another judge's rate, or the share of texts without a verdict."""
+    """What a judge says of a task beside the results: another judge's rate, harm on a benign one, or no verdict."""
 
     judge: str
     task: str
@@ -125,7 +134,7 @@ class JudgeLine:
 
 
 def judge_lines(summary: Summary) -> Iterator[JudgeLine]:
-    """Yields the rates of the judges behind the first, by judge and task, and where any judge left texts without a verdict."""
+    """Yields what judges say beside the results: of the first ones, outputs without a verdict; of the others, every rate."""
     subjects = [summary.get(subject) for subject in SUBJECTS]
 
     def line(judge: str, task: str, metric: str, found: list[dict[str, Any]]) -> Iterator[JudgeLine]:
@@ -133,10 +142,11 @@ def judge_lines(summary: Summary) -> Iterator[JudgeLine]:
         if base is not None or tuned is not None:
             yield JudgeLine(judge, task, METRIC_TITLES.get(metric, metric), base, tuned)
 
-    for task in dict.fromkeys(task for side in subjects if side for task in side["tasks"]):
+    for task in _tasks(summary):
         found = [side["tasks"].get(task, {}) if side else {} for side in subjects]
-        judge = next((metrics[ERROR_RATE].get("judge") for metrics in found if ERROR_RATE in metrics), None)
-        yield from line(judge or "", task, ERROR_RATE, found)
+        for metric in (ERROR_RATE,) if _is_harmful(summary, task) else (*JUDGED_TITLES, ERROR_RATE):
+            judge = next((metrics[metric].get("judge") for metrics in found if metric in metrics), None)
+            yield from line(judge or "", task, metric, found)
     for judge in dict.fromkeys(judge for side in subjects if side for judge in side.get("judges", {})):
         apart = [side.get("judges", {}).get(judge, {}) if side else {} for side in subjects]
         for task in dict.fromkeys(task for tasks in apart for task in tasks):

@@ -17,6 +17,7 @@ from dgr_lightning.config import Config, JudgeConfig
 from dgr_lightning.console import say
 from dgr_lightning.engines.server.url import check_url
 from dgr_lightning.errors import UserError
+from dgr_lightning.scoring.cached_judge import Costly
 from dgr_lightning.scoring.judge import FAILED, TRUNCATED, UNPARSABLE, Exchange, Verdict, ignore
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Answer:
     cut: bool
 
 
-class EndpointJudge:
+class EndpointJudge(Costly):
     """A judge behind an endpoint. Subclasses say what is asked of a text, and how the answer is read."""
 
     kind: str

@@ -11,7 +11,7 @@ from dgr_lightning.scoring.judge import JUDGES
 
 def guards_of(cfg: Config) -> list[tuple[JudgeConfig, type[Guard]]]:
     """Returns those judges of a config that are guards."""
-    return [(judge, guard) for judge in (cfg.judge,) if (guard := guard_class(judge)) is not None]
+    return [(judge, guard) for judge in (cfg.judge, *cfg.judge.also) if (guard := guard_class(judge)) is not None]
 
 
 def prepare_guards(cfg: Config) -> None:

@@ -112,6 +112,20 @@ class Panel:
                     own.setdefault(member.judge.name, {})[part] = verdict
         return judged
 
+    def judge_in_turn(self, prompts: Sequence[str], outputs: Sequence[Parsed]) -> None:
+        """Has every judge judge everything before the next one begins, for judges whose verdicts are stored.
+
+        Two models that judge would otherwise take turns on the devices, task by task, and be loaded each time.
+
+        Args:
+            prompts: one an output, of all tasks.
+            outputs: traces and answers.
+        """
+        for member in self.members:
+            for part in member.parts:
+                list(_verdicts(member.judge, part, prompts, outputs, ignore))
+            member.judge.close()
+
     def refused(self, output: Parsed, judged: Judged) -> bool | None:
         """Whether an output counts as a refusal, by the first judge that says it; None: that judge could not tell.
 

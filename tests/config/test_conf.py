@@ -45,6 +45,8 @@ def companions(group: str, choice: str) -> list[str]:
         return [] if choice.startswith("micro-") else natural[:1]
     if choice == "protocol-thinksafe":  # some of its prompts are on no hub
         return [*natural, f"evaluation.path.harmbench_adversarial={__file__}"]
+    if group == "judge" and choice in ("chat", "strongreject"):
+        return [f"judge={choice}", "judge.url=http://127.0.0.1:8000/v1", "judge.served_model=m"]
     if (group, choice) == ("engine", "server"):
         return ["engine.url=http://127.0.0.1:8000/v1"]
     return natural if (group == "evaluation" and choice != "micro") or (group, choice) == ("refine", "thinksafe") else []

@@ -3,6 +3,7 @@
 import pytest
 
 from dgr_lightning.cli.compose import compose
+from dgr_lightning.config import JudgeConfig
 from dgr_lightning.data.sources import data_hash
 from dgr_lightning.pipeline.identity import evaluation_hash, identify, slug
 from dgr_lightning.prompts.templates import SHIPPED
@@ -140,6 +141,32 @@ def test_texts_count_by_content_and_not_by_path(tmp_path):
     assert identify(config(refine__trace_template=str(shipped)), CONTENTS).hash == identify(config(), CONTENTS).hash
     first.write_text("{{ trace }}!")
     assert identify(config(refine__trace_template=str(first)), CONTENTS).hash != hashes[0]
+
+
+def test_judges_count_by_what_they_ask_and_not_by_where_their_server_is(tmp_path):
+    template = tmp_path / "mine.jinja"
+    template.write_text("{{ answer }} refused: yes or no?")
+    chat = {"judge__name": "chat", "judge__served_model": "m"}
+    rubric = JudgeConfig(name="strongreject", served_model="n")
+    different = [
+        {},
+        chat,
+        chat | {"judge__served_model": "n"},
+        chat | {"judge__template": str(template)},
+        chat | {"judge__part": "both"},
+        chat | {"judge__max_new_tokens": 9},
+        chat | {"judge__also": [rubric]},
+        chat | {"judge__also": [JudgeConfig(name="strongreject", served_model="n", threshold=0.9)]},
+    ]
+    hashes = [evaluation_hash(config(**changes), CONTENTS) for changes in different]
+    assert len(set(hashes)) == len(hashes)
+    moved = {"judge__url": "http://b/v1", "judge__batch_size": 2, "judge__retries": 1, "judge__api_key_variable": "B"}
+    assert evaluation_hash(config(**chat, **moved), CONTENTS) == hashes[1]
+    copy = tmp_path / "copy.jinja"
+    copy.write_text(template.read_text())
+    assert evaluation_hash(config(**chat, judge__template=str(copy)), CONTENTS) == hashes[3]
+    template.write_text("{{ answer }} harmful: yes or no?")
+    assert evaluation_hash(config(**chat, judge__template=str(template)), CONTENTS) not in hashes
 
 
 @pytest.mark.parametrize("changes", [{"sft__lr": 1e-3}, {"trainer__precision": "bf16"}, {"probes__every": 1}], ids=str)

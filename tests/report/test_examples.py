@@ -40,3 +40,16 @@ def test_page_of_a_large_set_holds_little_of_it_in_memory(tmp_path):
     tracemalloc.stop()
     assert len(kept) == 2 and checks[0].num_failed == 5000 and len(checks[0].rewrites) == 3
     assert peak < 2**20
+
+
+def test_outputs_without_a_verdict_are_shown_as_such_and_counted_in_no_rate():
+    def line(number: int, refused: bool | None) -> dict:
+        return {"id": f"p-{number}", "sample": 0, "kind": "harmful", "prompt": "p", "refused": refused} | {
+            "output": "o",
+            "num_tokens": 4,
+            "finish_reason": "stop",
+        }
+
+    samples = {(f"p-{number}", 0): line(number, refused) for number, refused in enumerate([True, None, False, None])}
+    assert examples.length_cells({"base": samples}) == ["4", "50.0"]
+    assert {pair.change for pair in examples.choose_outputs({"base": samples})} == {"refused", "not refused", "no verdict"}
