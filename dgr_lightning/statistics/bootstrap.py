@@ -24,6 +24,7 @@ WIDTH = 0.05
 """Width of a histogram's bins."""
 
 _RESAMPLES = 1000
+_DRAWN_AT_ONCE = 2**18
 _FEWEST = 10
 """Units."""
 
@@ -63,10 +64,14 @@ def _distances(residuals: np.ndarray, size: np.ndarray) -> tuple[float, float]:
     error = math.sqrt(float((residuals**2).sum()) * n / (n - 1)) / float(size.sum())
     if n < _FEWEST or error == 0:
         return (student(n - 1) * error,) * 2
-    random, sums = np.random.default_rng(0), np.empty((_RESAMPLES, 5))
     columns = np.stack([residuals, size, residuals**2, residuals * size, size**2], axis=1)
-    for resample in range(_RESAMPLES):
-        sums[resample] = np.bincount(random.integers(0, n, n), minlength=n) @ columns
+    random, at_once = np.random.default_rng(0), max(1, _DRAWN_AT_ONCE // n)
+    sums = np.empty((_RESAMPLES, 5))
+    for begun in range(0, _RESAMPLES, at_once):
+        number = min(at_once, _RESAMPLES - begun)
+        # How often each unit is drawn says all of a resample.
+        drawn = random.integers(0, n, (number, n)) + n * np.arange(number)[:, None]
+        sums[begun : begun + number] = np.bincount(drawn.ravel(), minlength=number * n).reshape(number, n) @ columns
     e, w, ee, ew, ww = sums.T
     moved = e / w  # of the ratio
     errors = np.sqrt(np.maximum(0.0, ee - 2 * moved * ew + moved**2 * ww) * n / (n - 1)) / w
