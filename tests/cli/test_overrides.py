@@ -43,7 +43,7 @@ BAD = {
     "shift.embedding=/not/there": ["shift.embedding=/not/there", "no such folder"],
     "shift.tuned=/not/there": ["shift.tuned=/not/there", "refine.py"],
     "engine.served_model=x": ["engine.served_model=x", "engine=server"],
-    "evaluation=paper": ["evaluation=paper", "quick"],
+    "evaluation=complete": ["evaluation=complete", "quick"],
     "judge=gpt": ["judge=gpt", "keywords"],
     "logger=mlflow": ["logger=mlflow", "wandb"],
     "experiment=mine": ["experiment=mine", "safety-tax"],
