@@ -223,7 +223,12 @@ def _first_opening(text: str) -> tuple[int, str, int, str] | None:
             continue
         depth += change
         if depth == 0:
-            return opened.start(), text[opened.end() : mark.start()], mark.end(), _BRACKETS[opened[0]] + _BRACKETS.get(mark[0], ")")
+            return (
+                opened.start(),
+                text[opened.end() : mark.start()],
+                mark.end(),
+                _BRACKETS[opened[0]] + _BRACKETS.get(mark[0], ")"),
+            )
     return None
 
 

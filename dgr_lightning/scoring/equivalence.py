@@ -47,6 +47,15 @@ _MODULUS = re.compile(r"\(?\s*\\(?:pmod|bmod|mod)\s*(?:\{([^{}]*)\}|(\w+))\s*\)?
 _SPACED_THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:, ?\d{3})+(?:\.\d+)?")
 
 
+_OPENING = re.compile(r"[(\[{|]")
+
+MAX_SYMBOLIC = 400
+"""Characters that are compared symbolically: parsing takes seconds for longer ones."""
+
+MAX_SYMBOLIC_GROUPS = 60
+"""Brackets and bars of an answer that is compared symbolically."""
+
+
 class _Comparison:
     """Compares parts; True, False, or None for what cannot be read."""
 
@@ -85,8 +94,13 @@ class _Comparison:
         if isinstance(part, Leaf) != isinstance(target, Leaf) and any(
             isinstance(one, Leaf) and re.search(r"\\begin\{|\\cap", one.text) for one in (part, target)
         ):
-            return self._symbolic(answer, gold)
+            return self._symbolically(answer, gold)
         return self.same(part, target)
+
+    def _symbolically(self, answer: str, gold: str) -> bool | None:
+        if max(len(answer), len(gold)) > MAX_SYMBOLIC or len(_OPENING.findall(answer)) > MAX_SYMBOLIC_GROUPS:
+            return None
+        return self._symbolic(answer, gold)
 
     def _list_for_one(self, answer: Listed, gold: Part) -> bool | None:
         """A set of one thing, or the same value said twice (`\\frac{3}{2} or 1.5`)."""
@@ -120,7 +134,9 @@ class _Comparison:
             ordered = True  # (1, 2) for 1, 2
         return self._in_order(parts, targets) if ordered else self._in_any_order(parts, targets)
 
-    def _named(self, parts: Sequence[Part], targets: Sequence[Part], names: Sequence[str], gold_names: Sequence[str]) -> bool | None:
+    def _named(
+        self, parts: Sequence[Part], targets: Sequence[Part], names: Sequence[str], gold_names: Sequence[str]
+    ) -> bool | None:
         """x = 1, y = 2: by name, in any order."""
         if sorted(names) != sorted(gold_names):
             return False
@@ -226,7 +242,7 @@ class _Comparison:
             return result
         result = same_expression(answer, gold)
         if result is None and not _ONLY_LETTERS.fullmatch(answer):
-            return self._symbolic(answer, gold)
+            return self._symbolically(answer, gold)
         return result
 
 
@@ -262,7 +278,8 @@ def _names(parts: Sequence[Part]) -> list[str] | None:
 def _values(parts: Sequence[Part]) -> list[Part]:
     """Returns parts without the names before them."""
     return [
-        part.sides[-1] if isinstance(part, Relation) and set(part.signs) <= {"="} and _name(part.sides[0]) else part for part in parts
+        part.sides[-1] if isinstance(part, Relation) and set(part.signs) <= {"="} and _name(part.sides[0]) else part
+        for part in parts
     ]
 
 

@@ -61,7 +61,7 @@ def read(text: str, common_log: bool = False, tight: bool = False) -> Expression
     return expression
 
 
-_FUNCTIONS = "arcsin arccos arctan sinh cosh tanh sin cos tan cot sec csc log lg ln exp sqrt".split()
+_FUNCTIONS = ["arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "sin", "cos", "tan", "cot", "sec", "csc", "log", "lg", "ln", "exp", "sqrt"]
 _TOKEN = re.compile(
     r"(?P<repeating>\d*\.\d*\\overline\{\d+\})"
     r"|(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4}(?![\d.]))?)"
@@ -80,11 +80,21 @@ _OPEN = {"(": ")", "[": "]", "{": "}", "|": "|", r"\lvert": r"\rvert", r"\vert":
 }  # fmt: skip
 _TIMES = ("*", r"\cdot", r"\times", r"\ast")
 _OVER = ("/", r"\div")
-_WRAPPERS = (r"\vec", r"\hat", r"\bar", r"\overline", r"\mathbb", r"\mathcal", r"\tilde", r"\overrightarrow", r"\widehat", r"\underline")
+_WRAPPERS = (
+    r"\vec",
+    r"\hat",
+    r"\bar",
+    r"\overline",
+    r"\mathbb",
+    r"\mathcal",
+    r"\tilde",
+    r"\overrightarrow",
+    r"\widehat",
+    r"\underline",
+)
 _GREEK = {
     f"\\{name}"
-    for name in "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta kappa lambda mu nu xi rho sigma tau phi varphi chi "
-    "psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell hbar".split()
+    for name in ["alpha", "beta", "gamma", "delta", "epsilon", "varepsilon", "zeta", "eta", "theta", "vartheta", "kappa", "lambda", "mu", "nu", "xi", "rho", "sigma", "tau", "phi", "varphi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi", "Sigma", "Phi", "Psi", "Omega", "ell", "hbar"]
 }
 _CONSTANTS: dict[str, complex] = {"e": complex(math.e), "i": 1j, r"\pi": complex(math.pi), "pi": complex(math.pi)}
 

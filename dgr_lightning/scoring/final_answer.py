@@ -32,7 +32,7 @@ def find_final(text: str) -> Final | None:
     text = text[-MAX_TEXT:]
     boxes = list(_boxes(text))
     if not boxes:
-        stated = stated_answer(_DRAWING.sub(" ", text))
+        stated = stated_answer(_DRAWING.sub(" ", text[-MAX_UNBOXED:]))
         return None if stated is None else Final(stated, boxed=False)
     if boxes[-1].content is None:
         return None
@@ -46,7 +46,7 @@ def final_answer(text: str) -> str | None:
     return None if final is None else final.text
 
 
-_DRAWING = re.compile(r"\[asy\](?:(?!\[asy\]).)*?\[/asy\]|```(?:asy|python)\n(?:(?!```).)*```", re.DOTALL)
+_DRAWING = re.compile(r"\[asy\](?:(?!\[asy\]).){0,8000}?\[/asy\]|```(?:asy|python)\n(?:(?!```).){0,8000}```", re.DOTALL)
 
 
 class _Box(NamedTuple):
@@ -58,7 +58,10 @@ class _Box(NamedTuple):
 
 
 MAX_TEXT = 200_000
-"""Characters from the end of a text that are looked at."""
+"""Characters from the end of a text in which boxes are looked for."""
+
+MAX_UNBOXED = 20_000
+"""Characters from the end of a text without a box that are looked at."""
 
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)(?![A-Za-z])\s*")
 _BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
@@ -123,9 +126,9 @@ _LEAD = re.compile(
 )
 # A formula between dollars, as pandoc reads them: no blank inside the marks and no digit after them, so that prices are none.
 _FORMULA = re.compile(
-    r"\$\$(.{1,2000}?)\$\$|\\\[(.{1,2000}?)\\\]|\\\((.{1,2000}?)\\\)|(?<![\\$])\$(?![\s$])((?:\\.|[^$\\\n])*?)(?<!\s)\$(?![\d$])"
+    r"\$\$(.{1,1000}?)\$\$|\\\[(.{1,1000}?)\\\]|\\\((.{1,1000}?)\\\)|(?<![\\$])\$(?![\s$])((?:\\.|[^$\\\n])*?)(?<!\s)\$(?![\d$])"
     r"|(?<![\\$])\$[ ](?=[^$\n]*\\[A-Za-z]|[\d., /+-]+\$)([^$\n]*?)[ ]?\$(?![\d$])"
-    r"|\\begin\{(?:align|equation|gather)\*?\}(.{1,2000}?)\\end\{(?:align|equation|gather)\*?\}",
+    r"|\\begin\{(?:align|equation|gather)\*?\}(.{1,1000}?)\\end\{(?:align|equation|gather)\*?\}",
     re.DOTALL,
 )
 # LaTeX without dollars, as it stands in a sentence.
@@ -138,7 +141,9 @@ _NUMBER = re.compile(
 _SENTENCE_END = re.compile(r"(?<!\bvs)(?<!\bca)(?<!\\)(?:[.!?](?=[\s*\"')]|$)|。|；|\n\s*\n|\x01)")
 # What may stand at the beginning of an answer without dollars: 3/4, x = 5, (1, 2), \frac{3}{4}, 2\pi.
 _PLAIN_MATHS = re.compile(r"(?:[-+−±√π∞\d\\({\[|]|[A-Za-z](?:\([a-z]\))?\s*(?:[-+^*/=(_<>≤≥∈\d]|\\(?:in|le|ge|ne)))[^\n]*")
-_REASON = re.compile(r"\s*(?:[,;]?\s+(?:because|since|as|which|where|so that|when|for|with|if|after|per)\b|\s\((?=[a-z]{2,})|—|–\s).*", re.DOTALL)
+_REASON = re.compile(
+    r"\s*(?:[,;]?\s+(?:because|since|as|which|where|so that|when|for|with|if|after|per)\b|\s\((?=[a-z]{2,})|—|–\s).*", re.DOTALL
+)
 
 
 def stated_answer(text: str) -> str | None:
@@ -178,7 +183,7 @@ def _after_anchor(rest: str) -> str | None:
 
 def _whole_text(text: str) -> str | None:
     """Returns a text that is nothing but maths: `\\frac{10}{9}`, `x = 5`, `1 000`."""
-    if len(text) > 200 or "\n" in text or "$" in text or not re.search(r"\d|\\", text):
+    if len(text) > 200 or "\n" in text or "$" in text or "&" in text or not re.search(r"\d|\\", text):
         return None
     return _trimmed(text) if re.search(r"[A-Za-z]{3}|[A-Za-z]{2}\d|[!?]|[⺀-鿿]", _COMMAND.sub(" ", text)) is None else None
 
@@ -189,7 +194,9 @@ MAX_WORDS = 6
 """Words that an answer in words may have where nothing else marks it."""
 
 
-_NO_ANSWER = re.compile(r"(?:in)?correct\b|wrong\b|right\b|not\b|as follows|obtained\b|found\b|unique\b|below\b|above\b", re.IGNORECASE)
+_NO_ANSWER = re.compile(
+    r"(?:in)?correct\b|wrong\b|right\b|not\b|as follows|obtained\b|found\b|unique\b|below\b|above\b", re.IGNORECASE
+)
 
 
 def _with_following(rest: str, formula: re.Match[str]) -> str:
@@ -257,7 +264,7 @@ def _last_in(sentence: str) -> str | None:
 
 
 _BARE_NAME = re.compile(r"\\?[A-Za-z]+(?:_\{?\w+\}?)?|[A-Za-z]\([a-z]\)")
-_TERM = r"[-(]*(?:\d+(?:\.\d+)?[a-z]?(?![A-Za-z\d])|(?<![A-Za-z])[A-Za-z](?![A-Za-z']))\)*"
+_TERM = r"[-(]{0,3}(?:\d+(?:\.\d+)?[a-z]?(?![A-Za-z\d])|(?<![A-Za-z])[A-Za-z](?![A-Za-z']))\){0,3}"
 # 6 - 5i, p - q, x = 3: what a sentence says without dollars.
 _SUM = re.compile(rf"(?<![\w$.,)]){_TERM}(?:\s*[-+*/^=]\s*{_TERM})+")
 _VERB = re.compile(
@@ -314,5 +321,5 @@ def _first_sentence(text: str) -> str:
 
 
 def _trimmed(text: str, marks: str = ".,;:。") -> str:
-    text = text.strip().strip("*_`\"").strip()
+    text = text.strip().strip('*_`"').strip()
     return text.rstrip(marks).strip()

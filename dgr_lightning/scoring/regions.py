@@ -85,7 +85,11 @@ INFINITY = re.compile(r"\s*([+-]?)\s*(?:\\infty|\\text\{\s*(?:infinity|inf)\s*\}
 def _of_list(part: Listed) -> Region | None:
     if part.brackets == r"\{\}":
         points = [end_value(item) for item in part.parts]
-        return merged([Interval(point, True, point, True) for point in points if point is not None]) if None not in points else None
+        return (
+            merged([Interval(point, True, point, True) for point in points if point is not None])
+            if None not in points
+            else None
+        )
     if part.brackets:
         if len(part.parts) != 2 or part.brackets[0] not in "([" or part.brackets[1] not in ")]":
             return None

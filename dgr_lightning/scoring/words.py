@@ -7,7 +7,17 @@ import re
 from dgr_lightning.scoring.answer_form import is_product, is_words
 
 _SAME = (
-    ("no solution", "no solutions", "none", "no real solution", "no real solutions", "empty set", "the empty set", "\\emptyset", "\\{\\}"),
+    (
+        "no solution",
+        "no solutions",
+        "none",
+        "no real solution",
+        "no real solutions",
+        "empty set",
+        "the empty set",
+        "\\emptyset",
+        "\\{\\}",
+    ),
     ("does not exist", "dne", "undefined", "not defined"),
     ("yes", "true"),
     ("no", "false"),
@@ -22,7 +32,7 @@ def plain_words(text: str) -> str:
     r"""Returns words in lower case, without `\text`, full stops, ordinal endings and an article: one spelling of one thing."""
     text = re.sub(r"\\text\{([^{}]*)\}", r" \1 ", text)
     text = re.sub(r"(?<=\d)(?:st|nd|rd|th)\b", "", text)
-    text = re.sub(r"[\"'`.]|(?<=\w),|\s+", lambda found: " " if found[0].isspace() else "", text).strip()
+    text = re.sub(r"[\"'`]|\.(?!\d)|(?<=[A-Za-z]),|\s+", lambda found: " " if found[0].isspace() else "", text).strip()
     text = " ".join(text.casefold().split())
     text = _ARTICLE.sub("", text)
     return _CANONICAL.get(text, text)
@@ -38,7 +48,7 @@ def same_words(answer: str, gold: str) -> tuple[bool, bool]:
     if re.fullmatch("[A-J]", gold):
         chosen = re.match(r"(?:\\text\{)?\s*\(?([A-J])(?:[).:}]|$)", answer)
         return bool(chosen and chosen[1] == gold), bool(chosen)
-    if left == right:
+    if left == right and (len(right) > 1 or answer == gold):  # x is not X
         return True, True
     if right in _CANONICAL.values():
         return False, True

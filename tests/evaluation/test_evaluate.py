@@ -43,7 +43,7 @@ def test_lines_of_the_output_files(chat, cfg, tmp_path):
     output = ["output", "num_tokens", "finish_reason"]
     graded = ["correct", "outcome", "boxed", "final", "grader"]
     assert list(first) == ["id", "sample", "kind", "prompt", "gold", *output, *graded]
-    assert (first["outcome"], first["boxed"], first["final"], first["grader"]) == ("right", True, "0", "maths@1")
+    assert (first["outcome"], first["boxed"], first["final"], first["grader"]) == ("right", True, "0", "maths@2")
     assert first["kind"] == "reasoning" and first["gold"] == "0" and first["output"].endswith(BOXED.format(0))
     assert len(others) == 19 and first["num_tokens"] == 4
     (row, *_) = read_jsonl(tmp_path / "out" / "strongreject.jsonl")

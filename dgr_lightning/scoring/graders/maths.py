@@ -174,7 +174,9 @@ class MathsGrader:
         """Returns whether a pair is equal."""
         question = {"answer": pair[0], "gold": pair[1], "seconds": self._seconds}
         try:
-            equal: Equal = worker.ask(question, self._seconds * BACKSTOP + START_SECONDS if HAS_CLOCK else self._seconds)["equal"]
+            equal: Equal = worker.ask(question, self._seconds * BACKSTOP + START_SECONDS if HAS_CLOCK else self._seconds)[
+                "equal"
+            ]
         except CannotStart as error:
             raise UserError(
                 f"Grading: math-verify cannot be started by {sys.executable}. Install what the project needs: "

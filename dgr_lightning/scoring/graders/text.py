@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import ClassVar, Self
 
-from dgr_lightning.scoring.final_answer import MAX_TEXT, MAX_WORDS, Final, find_final, stated_answer
+from dgr_lightning.scoring.final_answer import MAX_UNBOXED, MAX_WORDS, Final, find_final, stated_answer
 from dgr_lightning.scoring.grader import NO_ANSWER, RIGHT, WRONG, Grade, ignore
 
 MAX_SHOWN = 400
@@ -62,7 +62,7 @@ def _is_mark(character: str) -> bool:
 
 
 def _grade(answer: str | None, gold: str) -> Grade:
-    final = None if answer is None else _final(answer[-MAX_TEXT:].strip())
+    final = None if answer is None else _final(answer[-MAX_UNBOXED:].strip())
     if final is None or not final.text:
         return Grade(NO_ANSWER)
     targets = {plain_text(line) for line in gold.splitlines() if line.strip()}
