@@ -80,13 +80,13 @@ def _boxes(text: str) -> list[_Box]:
             found.append(_Box(start, end, text[inside:end].rstrip(".,;") if bare else None))
             position = max(end, inside)
             continue
-        depth, end = 0, None
+        depth, end = 0, -1
         for mark in _BRACES.finditer(text, inside):
             depth += {"{": 1, "}": -1}.get(mark[0], 0)  # \{ and \} group nothing
             if depth == 0 and mark[0] == "}":
                 end = mark.end()
                 break
-        if end is None:
+        if end < 0:
             return [*found, _Box(start, len(text), None)]
         found.append(_Box(start, end, text[inside + 1 : end - 1].strip()))
         position = end
@@ -253,14 +253,14 @@ def _last_in(sentence: str) -> str | None:
         numbers = _NUMBER.findall(sentence[formulas[-1].end() :])
         return _inside(telling[-1]) if telling else numbers[-1] if numbers else _inside(formulas[-1])
     if "\\" in sentence:
-        runs = [run for run in _BARE_LATEX.findall(sentence) if re.search(r"\\[A-Za-z]", run)]
+        runs = [run[0] for run in _BARE_LATEX.finditer(sentence) if re.search(r"\\[A-Za-z]", run[0])]
         if runs:
             return _trimmed(runs[-1])
     numbers = list(_NUMBER.finditer(sentence))
     sums = [run for run in _SUM.finditer(sentence) if re.search("[A-Za-z=^]", run[0])]
     if sums and (not numbers or sums[-1].end() >= numbers[-1].end()):
-        return sums[-1][0]
-    return numbers[-1][0] if numbers else None
+        return str(sums[-1][0])
+    return str(numbers[-1][0]) if numbers else None
 
 
 _BARE_NAME = re.compile(r"\\?[A-Za-z]+(?:_\{?\w+\}?)?|[A-Za-z]\([a-z]\)")

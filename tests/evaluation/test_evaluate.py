@@ -15,6 +15,7 @@ from dgr_lightning.files import read_jsonl
 from dgr_lightning.micro.tokenizer import build_tokenizer
 from dgr_lightning.models.chat import Chat
 from dgr_lightning.scoring.judge import Exchange, Verdict
+from dgr_lightning.scoring.grader import RIGHT, Grade, ignore
 from dgr_lightning.scoring.judges.keywords import KeywordJudge
 from dgr_lightning.tasks.metrics import Estimates, headline
 from tests.helpers.evaluations import BOXED, NUMBERS, TASKS, WORDS, ScriptedEngine, good, never, run_evaluation
@@ -186,6 +187,22 @@ def test_a_task_from_outside_the_package_is_measured_by_the_grader_that_it_names
     assert [row["id"] for row in rows] == [f"last-word-{i}" for i in range(4)]
     assert [row["correct"] for row in rows] == [False, True, False, True]
     assert {row["grader"] for row in rows} == {"last_word_task:Last@3"}
+
+
+def test_another_version_of_a_grader_grades_stored_outputs_anew_and_generates_nothing(chat, cfg, tmp_path, monkeypatch):
+    (tmp_path / "last_word_task.py").write_text(OUTSIDE.replace("last-word", "again").replace("Last", "Again"))
+    (tmp_path / "last_word_task.py").rename(tmp_path / "again_task.py")
+    monkeypatch.syspath_prepend(tmp_path)
+    source = (tmp_path / "again_task.py").read_text().replace("last_word_task", "again_task")
+    (tmp_path / "again_task.py").write_text(source)
+    cfg.evaluation.tasks = ["again_task:TASK"]
+    run_evaluation(lambda prompt, sample: ("so </think> so it", "stop"), chat, cfg, tmp_path)
+    grader = __import__("again_task").Again
+    monkeypatch.setattr(grader, "version", 4)
+    monkeypatch.setattr(grader, "grades", lambda self, pairs, advance=ignore: [Grade(RIGHT) for _ in pairs])
+    measures, _ = run_evaluation(never, chat, cfg, tmp_path)
+    assert measures["again"]["accuracy"].value == 1
+    assert {row["grader"] for row in read_jsonl(tmp_path / "out" / "again.jsonl")} == {"again_task:Again@4"}
 
 
 # --- What is stored -------------------------------------------------------------------------------------------------------
