@@ -3,8 +3,8 @@
     python -m benchmarks.grading
     python -m benchmarks.grading --pairs 10000 --poison 2 --golds FILE FILE
 
-FILE is a JSONL whose rows have `answer` (as MATH's and GSM8K's): its gold answers are added to those below. Each pair is an output
-with the gold answer of its own problem, or, for the given share, of another one.
+FILE is a JSONL whose rows have `answer` (as MATH's and GSM8K's): its gold answers are added to those below. Each pair is an
+output with the gold answer of its own problem, or, for the given share, of another one.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for `python b
 from dgr_lightning.scoring.graders.maths import MathsGrader
 
 GOLDS = (
-    "42", "-7", "1,250", "0.375", r"\frac{14}{3}", r"3\sqrt{13}", r"\left(3, \frac{\pi}{2}\right)", "x^2 + 2x - 3", r"[-2,7]",
-    r"(-\infty,-1)\cup(3,\infty)", r"\{1,2,3\}", r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}", "6 - 5i", "52_8", "y = 2x + 3",
-    r"\int_0^1 x^2 e^{x} dx", r"\sum_{k=1}^{10} \frac{1}{k^2}", r"\lim_{x \to 0} \frac{\sin x}{x}", r"\frac{x^2}{2} + \ln|x| + C",
-    r"e^{-t}(\cos 2t + 3 \sin 2t)", r"\frac{1}{(s+1)^2 + 4}", r"\frac{-1 + \sqrt{5}}{2}", r"2^{n+1} - n - 2", r"\frac{n(n+1)}{2}",
-    r"\frac{\sin x}{1 + \cos x}", r"\sqrt{x^2+1} - x", r"\arctan x + \frac{x}{1+x^2}", r"x \ge -2", r"\text{even}", r"\frac{a+b}{a-b}",
+    "42", "-7", "1,250", "0.375", r"\frac{14}{3}", r"3\sqrt{13}", r"\left(3, \frac{\pi}{2}\right)", "x^2 + 2x - 3",
+    r"[-2,7]", r"(-\infty,-1)\cup(3,\infty)", r"\{1,2,3\}", r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}", "6 - 5i",
+    "52_8", "y = 2x + 3", r"\int_0^1 x^2 e^{x} dx", r"\sum_{k=1}^{10} \frac{1}{k^2}", r"\lim_{x \to 0} \frac{\sin x}{x}",
+    r"\frac{x^2}{2} + \ln|x| + C", r"e^{-t}(\cos 2t + 3 \sin 2t)", r"\frac{1}{(s+1)^2 + 4}", r"\frac{-1 + \sqrt{5}}{2}",
+    r"2^{n+1} - n - 2", r"\frac{n(n+1)}{2}", r"\frac{\sin x}{1 + \cos x}", r"\sqrt{x^2+1} - x",
+    r"\arctan x + \frac{x}{1+x^2}", r"x \ge -2", r"\text{even}", r"\frac{a+b}{a-b}",
 )  # fmt: skip
 POISON = (
     r"9^{9^{9^{9^{9}}}}",

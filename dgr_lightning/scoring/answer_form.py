@@ -30,7 +30,7 @@ def normalise(text: str, units: bool = True) -> str:
 
 
 def plain_latex(text: str) -> str:
-    """Returns LaTeX with one way of writing each thing: fractions with braces, ASCII digits and signs, no spacing, no styles."""
+    """Returns LaTeX with one way of writing each thing: fractions with braces, ASCII digits, no spacing, no styles."""
     text = _FRACTION_CHARACTER.sub(_spelt_fraction, text)
     text = unicodedata.normalize("NFKC", text.translate(_SIGNS))
     for pattern, replacement in _REWRITES:
@@ -41,12 +41,13 @@ def plain_latex(text: str) -> str:
 def without_braces(text: str) -> str:
     """Returns a text without braces around all of it."""
     while text.startswith("{") and text.endswith("}"):
-        depth = 0
+        depth, closed = 0, len(text)
         for place, character in enumerate(text):
             depth += {"{": 1, "}": -1}.get(character, 0)
             if depth == 0:
+                closed = place
                 break
-        if place != len(text) - 1 or text.endswith("\\}"):
+        if closed != len(text) - 1 or text.endswith("\\}"):
             break
         text = text[1:-1].strip()
     return text
@@ -139,7 +140,7 @@ _SIGNS = str.maketrans(
         "²": "^2", "³": "^3", "¹": "^1", "⁴": "^4", "⁵": "^5", "⁶": "^6", "⁷": "^7", "⁸": "^8", "⁹": "^9", "⁰": "^0", "º": "°",
         "，": ",", "、": ",", "′": "'", "’": "'", "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta ", "λ": r"\lambda ",
         "₀": "_0", "₁": "_1", "₂": "_2", "₃": "_3", "₄": "_4", "₅": "_5", "₆": "_6", "₇": "_7", "₈": "_8", "₉": "_9",
-        "′": "'", "∖": r"\setminus ", "∘": r"\circ ", "⟨": r"\langle ", "⟩": r"\rangle ", "€": "", "£": "",
+        "∖": r"\setminus ", "∘": r"\circ ", "⟨": r"\langle ", "⟩": r"\rangle ", "€": "", "£": "",
     }
 )  # fmt: skip
 _FRACTION_CHARACTER = re.compile("(?<=[0-9])?[¼½¾⅐-⅞]")
@@ -221,7 +222,8 @@ _POWER_OF_TEN = r"(?:[eE]([+-]?\d{1,5})|\s*(?:\\times|\\cdot|\*|x)\s*10\s*\^\s*(
 _PLAIN = re.compile(rf"([+-]?)\s*(\d+\.?\d*|\.\d+){_POWER_OF_TEN}(?:\s*/\s*(\d+))?", re.ASCII)
 _MIXED = re.compile(r"([+-]?)\s*(\d+)?\s*\\frac\{\s*([0-9]+)\s*\}\{\s*([0-9]+)\s*\}", re.ASCII)
 _MIXED_SLASH = re.compile(r"([+-]?)\s*(\d+)\s+(\d+)/(\d+)", re.ASCII)
-_BASES = {"two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9", "ten": "10"} | {
+_BASES = {
+    "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9", "ten": "10",
     "eleven": "11", "twelve": "12", "sixteen": "16", "hex": "16",
 }  # fmt: skip
 _BASED = re.compile(

@@ -164,8 +164,8 @@ _JOINTS = re.compile(r"(?:\\text\{\s*,?\s*(?=(?:and|or)\s*,?\s*\}))?(?<![A-Za-z\
 _LIST = re.compile(r"\\(?:and|or|lor|land|vee|wedge)(?![A-Za-z])|[,;]")
 _COMMAS = re.compile("[,;]")
 _SIGN_NAMES = {
-    "\\le": "<=", "\\ge": ">=", "\\lt": "<", "\\gt": ">", "\\ne": "!=", "\\approx": "=", "\\equiv": "=", "\\simeq": "=", "\\doteq": "=",
-    "\\in": "in", "\\to": "=", "\\rightarrow": "=", "\\sim": "=", "\\iff": "=", "==": "=",
+    "\\le": "<=", "\\ge": ">=", "\\lt": "<", "\\gt": ">", "\\ne": "!=", "\\approx": "=", "\\equiv": "=", "\\simeq": "=",
+    "\\doteq": "=", "\\in": "in", "\\to": "=", "\\rightarrow": "=", "\\sim": "=", "\\iff": "=", "==": "=",
 }  # fmt: skip
 _ABOUT = ("\\approx", "\\simeq", "\\doteq", "\\sim")
 _SIGNS = re.compile(r"\\(?:le|ge|lt|gt|ne|approx|equiv|simeq|doteq|in|sim)(?![A-Za-z])|<=|>=|(?<![\w)}])!=|==|[=<>]")

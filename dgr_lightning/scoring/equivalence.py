@@ -361,8 +361,7 @@ def _same_ratio(answer: str, gold: str) -> bool | None:
 def same_number(answer: str, gold: str) -> bool | None:
     """Returns whether two numbers are the same; None where one of them is none, or has to be computed.
 
-    25 % is 0.25, and also 25 where the other does not say of what. A decimal is compared by its own places: a gold answer with four or
-    more digits may be a rounding of the answer.
+    25 % is 0.25, and also 25 where the other does not say of what. A gold decimal may be a rounding of the answer.
     """
     left, right = normalise(answer), normalise(gold)
     value, target = parse_number(left), parse_number(right)

@@ -1,8 +1,8 @@
 r"""Reads a LaTeX expression and computes its value at given values of its variables.
 
-This is the cheap comparison before a symbolic one: expressions that differ at a random point are different, and those that agree
-at several points to nine digits are the same. Rational values are exact up to a limit on their size, all others are complex
-floats; so every operation costs a bounded time, towers of powers included. No text is evaluated as code.
+This is the cheap comparison before a symbolic one: expressions that differ at a random point are different, and those that
+agree at several points to nine digits are the same. Rational values are exact up to a limit on their size, all others are
+complex floats; so every operation costs a bounded time, towers of powers included. No text is evaluated as code.
 """
 
 from __future__ import annotations
@@ -61,7 +61,10 @@ def read(text: str, common_log: bool = False, tight: bool = False) -> Expression
     return expression
 
 
-_FUNCTIONS = ["arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "sin", "cos", "tan", "cot", "sec", "csc", "log", "lg", "ln", "exp", "sqrt"]
+_FUNCTIONS = (
+    "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "sin", "cos", "tan", "cot", "sec", "csc", "log", "lg", "ln", "exp",
+    "sqrt",
+)  # fmt: skip
 _TOKEN = re.compile(
     r"(?P<repeating>\d*\.\d*\\overline\{\d+\})"
     r"|(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4}(?![\d.]))?)"
@@ -94,8 +97,12 @@ _WRAPPERS = (
 )
 _GREEK = {
     f"\\{name}"
-    for name in ["alpha", "beta", "gamma", "delta", "epsilon", "varepsilon", "zeta", "eta", "theta", "vartheta", "kappa", "lambda", "mu", "nu", "xi", "rho", "sigma", "tau", "phi", "varphi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi", "Sigma", "Phi", "Psi", "Omega", "ell", "hbar"]
-}
+    for name in (
+        "alpha", "beta", "gamma", "delta", "epsilon", "varepsilon", "zeta", "eta", "theta", "vartheta", "kappa", "lambda", "mu",
+        "nu", "xi", "rho", "sigma", "tau", "phi", "varphi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi", "Sigma",
+        "Phi", "Psi", "Omega", "ell", "hbar",
+    )
+}  # fmt: skip
 _CONSTANTS: dict[str, complex] = {"e": complex(math.e), "i": 1j, r"\pi": complex(math.pi), "pi": complex(math.pi)}
 
 
@@ -516,6 +523,7 @@ FUNCTIONS: dict[str, Callable[[Value], Value]] = {
     for name, function in {
         "sin": cmath.sin, "cos": cmath.cos, "tan": cmath.tan, "sinh": cmath.sinh, "cosh": cmath.cosh, "tanh": cmath.tanh,
         "arcsin": cmath.asin, "arccos": cmath.acos, "arctan": cmath.atan, "exp": cmath.exp, "ln": cmath.log, "log": cmath.log,
-        "lg": cmath.log10, "cot": lambda x: 1 / cmath.tan(x), "sec": lambda x: 1 / cmath.cos(x), "csc": lambda x: 1 / cmath.sin(x),
+        "lg": cmath.log10, "cot": lambda x: 1 / cmath.tan(x),
+        "sec": lambda x: 1 / cmath.cos(x), "csc": lambda x: 1 / cmath.sin(x),
     }.items()
 }  # fmt: skip

@@ -121,7 +121,8 @@ _ANCHOR = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _LEAD = re.compile(
-    r"[\s*:：_]*(?:(?:therefore|thus|simply|just|then|now|indeed|exactly|approximately|about|equal to|given by|the)\b[\s*,:]*)*",
+    r"[\s*:：_]*(?:(?:therefore|thus|simply|just|then|now|indeed|exactly|approximately|about|equal to|given by|the)"
+    r"\b[\s*,:]*)*",
     re.IGNORECASE,
 )
 # A formula between dollars, as pandoc reads them: no blank inside the marks and no digit after them, so that prices are none.
@@ -239,7 +240,7 @@ def _masked(text: str) -> str:
 
 
 def _last_in(sentence: str) -> str | None:
-    """Returns the last bold text that holds an answer, or else what follows the last "is", the last formula, the last number."""
+    """Returns the last bold text that holds an answer, or what follows the last "is", the last formula, the last number."""
     for bold in reversed(list(_BOLD.finditer(sentence))):
         inside = _inside(bold)
         if formulas := list(_FORMULA.finditer(inside)):
@@ -281,7 +282,7 @@ _ASIDE = re.compile(
 
 
 def _after_verb(sentence: str) -> str | None:
-    """Returns the last formula that follows an "is" or "so", if all later ones are asides; or the only number after the last "is"."""
+    """Returns the last formula after an "is" or "so", if all later ones are asides; or the only number after the last "is"."""
     masked = _masked(sentence)
     verbs = {verb.end() for verb in _VERB.finditer(masked)}
     led = {(lead.end() if (lead := _LEAD.match(sentence, place)) else place) for place in verbs}

@@ -1,8 +1,8 @@
 """The process in which answers are computed: is asked about pairs of LaTeX, and answers whether they are equal.
 
-`graders/maths` starts it (`limited_process`), so that model text runs into limits on time and memory, and so that a computation in C
-that never ends can be ended at all. The clock runs here and counts the time of this process alone, not that of others on a busy
-machine. math-verify is imported when a first pair needs it.
+`graders/maths` starts it (`limited_process`), so that model text runs into limits on time and memory, and so that a
+computation in C that never ends can be ended at all. The clock runs here and counts the time of this process alone, not
+that of others on a busy machine. math-verify is imported when a first pair needs it.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ def _load() -> Symbolic:
     from latex2sympy2_extended import NormalizationConfig
     from math_verify import LatexExtractionConfig, parse, verify
 
-    # LaTeX alone: math-verify's other reader passes text to Python's eval. It takes no letters for units, that is done before. Its time
-    # limits are alarm signals, which a long computation in C never sees, so they are off.
+    # LaTeX alone: math-verify's other reader passes text to Python's eval. It takes no letters for units, that is done before.
+    # Its time limits are alarm signals, which a long computation in C never sees, so they are off.
     form = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="all", equations=False)
     latex = (LatexExtractionConfig(boxed_match_priority=0, normalization_config=form),)
 

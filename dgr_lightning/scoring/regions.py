@@ -37,7 +37,7 @@ def region_of(part: Part) -> Region | None:
 
 
 def is_explicit(part: Part) -> bool:
-    """Whether a part can be nothing but a set of numbers, as an inequality or a union of intervals is; `(1, 2)` may be a point."""
+    """Whether a part can only be a set of numbers, as an inequality or a union of intervals is; `(1, 2)` may be a point."""
     if isinstance(part, Relation):
         return any(sign not in ("=", "in") for sign in part.signs) or part.signs == ("in",)
     if isinstance(part, Listed):

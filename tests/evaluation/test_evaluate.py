@@ -14,8 +14,8 @@ from dgr_lightning.evaluation.outputs import in_stream
 from dgr_lightning.files import read_jsonl
 from dgr_lightning.micro.tokenizer import build_tokenizer
 from dgr_lightning.models.chat import Chat
-from dgr_lightning.scoring.judge import Exchange, Verdict
 from dgr_lightning.scoring.grader import RIGHT, Grade, ignore
+from dgr_lightning.scoring.judge import Exchange, Verdict
 from dgr_lightning.scoring.judges.keywords import KeywordJudge
 from dgr_lightning.tasks.metrics import Estimates, headline
 from tests.helpers.evaluations import BOXED, NUMBERS, TASKS, WORDS, ScriptedEngine, good, never, run_evaluation

@@ -1,4 +1,4 @@
-"""Answers and whether they are right, by class: what graders are held to. The (gold answer, answer) pairs are compared in a box."""
+"""Answers and whether they are right, by class: what graders are held to. Pairs are (gold answer, answer in a box)."""
 
 EQUIVALENT = {
     "numbers": [

@@ -1,8 +1,8 @@
 r"""Grades multiple choice: compares the letter that an answer names with the gold letter.
 
-A letter counts where something anchors it: a box, "Answer: C" (simple-evals' form among others), "the answer is (C)", "option C is
-correct", a letter in bold, or an answer that is nothing but the letter. The last of them counts. The article "a" and letters in running
-text do not.
+A letter counts where something anchors it: a box, "Answer: C" (simple-evals' form among others), "the answer is (C)",
+"option C is correct", a letter in bold, or an answer that is nothing but the letter. The last of them counts. The article
+"a" and letters in running text do not.
 """
 
 from __future__ import annotations
@@ -54,10 +54,12 @@ _ANCHORS = (
 )
 _OTHERS = (
     re.compile(
-        rf"(?i:\b(?:option|choice|answer)\b)\s?{_OPEN}{_UPPER}[\s)}}\]$*.:]{{0,8}}(?i:is|are|must be)\s+(?:the\s+)?(?i:correct|right|best|true)"
+        rf"(?i:\b(?:option|choice|answer)\b)\s?{_OPEN}{_UPPER}[\s)}}\]$*.:]{{0,8}}"
+        r"(?i:is|are|must be)\s+(?:the\s+)?(?i:correct|right|best|true)"
     ),
     re.compile(
-        rf"(?<![A-Za-z0-9])\(?(?P<letter>[A-J])\)?[\s*]{1, 4}(?i:is (?:the )?(?:correct|right|best)(?: answer| option| choice)?)(?! in| to)"
+        r"(?<![A-Za-z0-9])\(?(?P<letter>[A-J])\)?[\s*]{1,4}"
+        r"(?i:is (?:the )?(?:correct|right|best)(?: answer| option| choice)?)(?! in| to)"
     ),
     re.compile(r"\*\*\s?\(?(?P<letter>[A-J])\)?(?:[.:)]\s?[^*\n]{0,200}|\s?)\*\*"),
 )
@@ -66,7 +68,7 @@ _ANY_ANCHOR = re.compile(rf"(?i:{_SUBJECT}[\s*]{{0,6}}[:：]|{_SUBJECT} is\b|\\b
 
 
 class ChoiceGrader:
-    """Grades the letters of multiple choice; `Grade.boxed` says whether a letter was anchored, or was all that the answer said."""
+    """Grades the letters of multiple choice; `Grade.boxed` is True: a letter that nothing anchors does not count."""
 
     version: ClassVar[int] = 1
 

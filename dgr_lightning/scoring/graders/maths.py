@@ -1,8 +1,8 @@
 """Grades maths: compares the final answer of a text with the gold answer.
 
-Each step is cheaper and more certain than the next: the same normal form, the same words, the same number; then, in a process of its
-own, the same parts with the same values (`equivalence`), and math-verify's symbolic comparison for what is left. A pair that could not
-be compared in time counts as wrong, and as a timeout.
+Each step is cheaper and more certain than the next: the same normal form, the same words, the same number; then, in a
+process of its own, the same parts with the same values (`equivalence`), and math-verify's symbolic comparison for what is
+left. A pair that could not be compared in time counts as wrong, and as a timeout.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ Pair = tuple[str, str]
 class MathsGrader:
     """Grades the answers to maths problems; a context manager, because it may hold processes.
 
-    A process starts when pairs first need it, lives as long as the grader, and is replaced after it was killed. Verdicts on pairs are
+    A process starts when pairs first need it, lives as long as the grader, and is replaced after it was killed. Verdicts are
     remembered, so that an answer that many samples give is compared once. Not thread-safe.
 
     """

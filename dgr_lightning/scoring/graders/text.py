@@ -1,7 +1,8 @@
 """Grades short answers in words by a normalised exact match: case, articles, punctuation and Unicode forms do not count.
 
-The normal form is SQuAD's (Rajpurkar et al. 2016, `evaluate-v1.1.py`), after Unicode's NFKC. The final answer is found as for maths: in
-a box, or after "the answer is"; a text of few words is an answer as a whole. A gold answer may name alternatives, one a line.
+The normal form is SQuAD's (Rajpurkar et al. 2016, `evaluate-v1.1.py`), after Unicode's NFKC. The final answer is found as
+for maths: in a box, or after "the answer is"; a text of few words is an answer as a whole. A gold answer may name
+alternatives, one a line.
 """
 
 from __future__ import annotations
