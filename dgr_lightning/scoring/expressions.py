@@ -99,8 +99,8 @@ _GREEK = {
     f"\\{name}"
     for name in (
         "alpha", "beta", "gamma", "delta", "epsilon", "varepsilon", "zeta", "eta", "theta", "vartheta", "kappa", "lambda", "mu",
-        "nu", "xi", "rho", "sigma", "tau", "phi", "varphi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi", "Sigma",
-        "Phi", "Psi", "Omega", "ell", "hbar",
+        "nu", "xi", "rho", "sigma", "tau", "phi", "varphi", "chi", "psi", "omega", "Gamma", "Delta", "Theta",
+        "Lambda", "Xi", "Sigma", "Phi", "Psi", "Omega", "ell", "hbar",
     )
 }  # fmt: skip
 _CONSTANTS: dict[str, complex] = {"e": complex(math.e), "i": 1j, r"\pi": complex(math.pi), "pi": complex(math.pi)}

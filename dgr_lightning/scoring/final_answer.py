@@ -251,8 +251,8 @@ def _last_in(sentence: str) -> str | None:
         return said
     if formulas := [formula for formula in _FORMULA.finditer(sentence) if _inside(formula)]:
         telling = [formula for formula in formulas if not _BARE_NAME.fullmatch(_inside(formula))]
-        numbers = _NUMBER.findall(sentence[formulas[-1].end() :])
-        return _inside(telling[-1]) if telling else numbers[-1] if numbers else _inside(formulas[-1])
+        later = [number[0] for number in _NUMBER.finditer(sentence, formulas[-1].end())]
+        return _inside(telling[-1]) if telling else later[-1] if later else _inside(formulas[-1])
     if "\\" in sentence:
         runs = [run[0] for run in _BARE_LATEX.finditer(sentence) if re.search(r"\\[A-Za-z]", run[0])]
         if runs:
