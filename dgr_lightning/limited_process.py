@@ -173,9 +173,15 @@ class _Child:
         except Empty:
             raise OutOfTime from None
         if not line.endswith(b"\n"):  # the end of the stream, perhaps in the middle of an answer
-            raise Died
+            raise OutOfTime if self._ended_by_its_clock() else Died
         answer: Answer = json.loads(line)
         return answer
+
+    def _ended_by_its_clock(self) -> bool:
+        """Whether the system ended the process because of a limit on the time that it computes, which its module had set."""
+        with suppress(subprocess.TimeoutExpired):
+            return hasattr(signal, "SIGXCPU") and self.process.wait(_GRACE_SECONDS) == -signal.SIGXCPU
+        return False
 
 
 def _read(stream: IO[bytes], lines: SimpleQueue[bytes]) -> None:

@@ -22,8 +22,8 @@ class Grade:
 
     Attributes:
         outcome: one of `OUTCOMES`.
-        boxed: whether the final answer stood where the prompt asked for it (in a box, after "Answer:"); None where the text
-            held no final answer.
+        boxed: whether the final answer stood in a box, or, of a choice, at a place that fixes it; None where the text held no
+            final answer.
         final: the final answer as it was found, of limited length; None where there is none.
     """
 

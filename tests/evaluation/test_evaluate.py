@@ -14,6 +14,7 @@ from dgr_lightning.evaluation.outputs import in_stream
 from dgr_lightning.files import read_jsonl
 from dgr_lightning.micro.tokenizer import build_tokenizer
 from dgr_lightning.models.chat import Chat
+from dgr_lightning.scoring.grader import RIGHT, Grade, ignore
 from dgr_lightning.scoring.judge import REFUSED, Exchange, Verdict
 from dgr_lightning.scoring.judges.keywords import KeywordJudge
 from dgr_lightning.scoring.panel import Panel
@@ -46,7 +47,7 @@ def test_lines_of_the_output_files(chat, cfg, tmp_path):
     output = ["output", "num_tokens", "finish_reason"]
     graded = ["correct", "outcome", "boxed", "final", "grader"]
     assert list(first) == ["id", "sample", "kind", "prompt", "gold", *output, *graded]
-    assert (first["outcome"], first["boxed"], first["final"], first["grader"]) == ("right", True, "0", "maths@1")
+    assert (first["outcome"], first["boxed"], first["final"], first["grader"]) == ("right", True, "0", "maths@2")
     assert first["kind"] == "reasoning" and first["gold"] == "0" and first["output"].endswith(BOXED.format(0))
     assert len(others) == 19 and first["num_tokens"] == 4
     (row, *_) = read_jsonl(tmp_path / "out" / "strongreject.jsonl")
@@ -201,6 +202,22 @@ def test_a_task_from_outside_the_package_is_measured_by_the_grader_that_it_names
     assert [row["id"] for row in rows] == [f"last-word-{i}" for i in range(4)]
     assert [row["correct"] for row in rows] == [False, True, False, True]
     assert {row["grader"] for row in rows} == {"last_word_task:Last@3"}
+
+
+def test_another_version_of_a_grader_grades_stored_outputs_anew_and_generates_nothing(chat, cfg, tmp_path, monkeypatch):
+    (tmp_path / "last_word_task.py").write_text(OUTSIDE.replace("last-word", "again").replace("Last", "Again"))
+    (tmp_path / "last_word_task.py").rename(tmp_path / "again_task.py")
+    monkeypatch.syspath_prepend(tmp_path)
+    source = (tmp_path / "again_task.py").read_text().replace("last_word_task", "again_task")
+    (tmp_path / "again_task.py").write_text(source)
+    cfg.evaluation.tasks = ["again_task:TASK"]
+    run_evaluation(lambda prompt, sample: ("so </think> so it", "stop"), chat, cfg, tmp_path)
+    grader = __import__("again_task").Again
+    monkeypatch.setattr(grader, "version", 4)
+    monkeypatch.setattr(grader, "grades", lambda self, pairs, advance=ignore: [Grade(RIGHT) for _ in pairs])
+    measures, _ = run_evaluation(never, chat, cfg, tmp_path)
+    assert measures["again"]["accuracy"].value == 1
+    assert {row["grader"] for row in read_jsonl(tmp_path / "out" / "again.jsonl")} == {"again_task:Again@4"}
 
 
 # --- What is stored -------------------------------------------------------------------------------------------------------
