@@ -32,6 +32,8 @@ from dgr_lightning.files import exists, local_path, write_json
 from dgr_lightning.hashes import content_hash
 from dgr_lightning.report.comparison import HEADLINE, Compared, Comparison, Difference, Skipped
 from dgr_lightning.report.comparison_page import FIGURES, write_page
+from dgr_lightning.report.samples import side_of
+from dgr_lightning.report.viewer import OUTPUTS, write_viewer
 from dgr_lightning.scoring.judge import JUDGES
 from dgr_lightning.statistics.intervals import Estimate, macro, rate
 from dgr_lightning.statistics.paired import adjusted
@@ -49,7 +51,7 @@ Outcomes = Mapping[str, TaskOutcomes]
 
 
 def compare(given: Sequence[str], out: Path) -> Comparison:
-    """Compares finished runs and writes comparison.html, comparison.json, details.json and figures/ into a folder.
+    """Compares finished runs and writes the pages, comparison.json, details.json and figures/ into a folder.
 
     Args:
         given: run directories, as the user named them.
@@ -64,6 +66,9 @@ def compare(given: Sequence[str], out: Path) -> Comparison:
     found = comparison(runs)
     _clear(out)
     write_page(found, out / PAGE)
+    names = [f"{model.letter}: {model.name}" for model in found.models]
+    sides = [side_of(name, run.directory, run.subject, run.samples) for name, run in zip(names, runs, strict=True)]
+    write_viewer(out / OUTPUTS, "Outputs compared", sides)
     write_json(out / DETAILS, found.details())
     write_json(out / PAIRS, found.to_json())
     return found

@@ -166,4 +166,4 @@ def choose_outputs(sides: Mapping[str, Samples], num_each: int = 1, num_same: in
 def _verdict(output: Mapping[str, Any]) -> str:
     if output["kind"] == "reasoning":
         return "right" if output["correct"] else "wrong"
-    return {True: "refused", False: "not refused", None: "not judged"}[output["refused"]]
+    return {True: "refused", False: "not refused", None: "no verdict"}[output["refused"]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 
 from dgr_lightning.engines.engine import LENGTH
-from dgr_lightning.evaluation.subjects import SUBJECTS, outputs_file, outputs_folder
-from dgr_lightning.files import read_jsonl
+from dgr_lightning.evaluation.samples import Samples, read_samples, subjects_of
 from dgr_lightning.models.thinking import FORMATS, Format, format_of
+from dgr_lightning.report.summary import Summary
 from dgr_lightning.scoring.judge import NO_TEXT
 from dgr_lightning.tasks.metrics import KINDS
 
@@ -26,25 +26,23 @@ class Side:
 
     Attributes:
         label: what it is called by.
-        run_dir: of its run.
-        subject: `base` or `tuned`.
+        samples: its outputs.
         formats: how it may mark thinking.
     """
 
     label: str
-    run_dir: Path
-    subject: str
+    samples: Samples
     formats: Sequence[Format]
 
     @property
     def tasks(self) -> list[str]:
-        """The tasks whose outputs are on disk, in alphabetical order."""
-        return sorted(file.stem for file in outputs_folder(self.run_dir, self.subject).glob("*.jsonl"))
+        """The tasks whose outputs are on disk."""
+        return list(self.samples)
 
-    def rows(self, task: str) -> Iterator[dict[str, Any]]:
+    def rows(self, task: str) -> Iterator[Row]:
         """Yields the lines of a task, read while they are iterated; none where it was not measured."""
-        if (file := outputs_file(self.run_dir, self.subject, task)).exists():
-            yield from read_jsonl(file)
+        if task in self.samples:
+            yield from self.samples.stream(task)
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class Shown:
     Attributes:
         trace: what was thought; None: there is no thought.
         answer: what followed it; None: the output never got to an answer.
-        verdict: `right`, `wrong`, `refused`, `not refused`, or `not judged`.
+        verdict: `right`, `wrong`, `refused`, `not refused`, or `no verdict`.
         facts: tokens, how it ended, what grader and judges said, as short sentences.
         flags: what a reader may look for: `cut off`, `no answer`, `no thinking`, `no box`, `judge failed`, `harmful`.
     """
@@ -66,20 +64,36 @@ class Shown:
     flags: list[str]
 
 
-def sides_of(run_dir: Path, prefix: str = "") -> list[Side]:
+def sides_of(run_dir: Path, summary: Summary | None = None) -> list[Side]:
     """Returns the subjects whose outputs a run directory holds, base first; none where no model was evaluated.
 
     Args:
         run_dir: of a run.
-        prefix: goes before the names of the subjects.
+        summary: of the run: its tasks count, since a folder may hold the outputs of others; None: all that are on disk.
+    """
+    subjects = subjects_of(run_dir)
+    return [
+        side_of(
+            subject if len(subjects) > 1 else "model",
+            run_dir,
+            subject,
+            None if summary is None else summary.get(subject, {"tasks": ()})["tasks"],
+        )
+        for subject in subjects
+    ]
+
+
+def side_of(label: str, run_dir: Path, subject: str, tasks: Iterable[str] | None = None) -> Side:
+    """Returns a subject of a run.
+
+    Args:
+        label: what it is called by.
+        run_dir: of the run.
+        subject: one of `subjects_of(run_dir)`.
+        tasks: those that count; None: all that are on disk.
     """
     config = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
-    trained = outputs_folder(run_dir, SUBJECTS[1]).is_dir()
-    return [
-        Side(f"{prefix}{subject}" if trained else f"{prefix}model", run_dir, subject, _formats(config["model"]))
-        for subject in SUBJECTS
-        if outputs_folder(run_dir, subject).is_dir()
-    ]
+    return Side(label, read_samples(run_dir, subject, tasks), _formats(config["model"]))
 
 
 def shown(row: Row, formats: Sequence[Format]) -> Shown:
@@ -99,7 +113,7 @@ def verdict_of(row: Row) -> str:
     """Returns what an output counts as, in words."""
     verdict = row[KINDS[row["kind"]].verdict]
     if verdict is None:
-        return "not judged"
+        return "no verdict"
     words = ("right", "wrong") if row["kind"] == "reasoning" else ("refused", "not refused")
     return words[not verdict]
 

@@ -22,6 +22,7 @@ from rich.text import Text
 
 from dgr_lightning.console import console
 from dgr_lightning.errors import UserError
+from dgr_lightning.files import read_json
 from dgr_lightning.report.samples import Row, Side, shown, sides_of
 from dgr_lightning.report.summary import SUMMARY
 from dgr_lightning.report.viewer import OUTPUTS, write_outputs
@@ -93,7 +94,7 @@ def _print_part(name: str, text: str | None) -> None:
 def _finished_sides(run_dir: Path) -> list[Side]:
     if not (run_dir / SUMMARY).exists() or not (run_dir / "config.yaml").exists():
         raise UserError(f"{run_dir}: no finished run is there; name a run directory that holds summary.json.")
-    sides = sides_of(run_dir)
+    sides = sides_of(run_dir, read_json(run_dir / SUMMARY))
     if not sides:
         raise UserError(f"{run_dir}: the run evaluated no model, so there is no output to show.")
     return sides
@@ -111,7 +112,7 @@ def main() -> None:
     try:
         sides = _finished_sides(options.run)
         if options.id is None:
-            write_outputs(options.run)
+            write_outputs(options.run, read_json(options.run / SUMMARY))
             console.print(Text(f"all samples are in {options.run / OUTPUTS}"), soft_wrap=True)
         else:
             show_sample(find_sample(sides, options.id, options.sample), harmful=options.harmful)

@@ -34,7 +34,7 @@ _TONES = {"better": "green", "worse": "red", "same": "dim"}
 
 def write(run_dir: Path, summary: Summary, judge_note: str) -> None:
     """Writes the pages, then the summary, whose presence means that the run is done, and prints the result."""
-    write_outputs(run_dir)
+    write_outputs(run_dir, summary)
     write_html(run_dir, summary, judge_note)
     write_json(run_dir / SUMMARY, summary)
     show(run_dir, judge_note)

@@ -19,7 +19,7 @@ function change(sample) {
 
 function tone(sample) {
   const [before, after] = sample.verdicts;
-  if (sample.verdicts.length < 2 || before === after || before === null || after === null || after === "not judged") return "";
+  if (sample.verdicts.length < 2 || before === after || before === null || after === null || after === "no verdict") return "";
   const wanted = sample.kind !== "benign";
   return GOOD.includes(after) === wanted ? "better" : "worse";
 }

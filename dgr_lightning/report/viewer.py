@@ -21,6 +21,7 @@ from typing import Any
 from dgr_lightning.files import write_text
 from dgr_lightning.report import svg
 from dgr_lightning.report.samples import Side, shown, sides_of
+from dgr_lightning.report.summary import Summary
 from dgr_lightning.visible_text import visible
 
 OUTPUTS = "outputs.html"
@@ -34,9 +35,9 @@ _SHOWN_CHARACTERS = 60_000
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{}'"
 
 
-def write_outputs(run_dir: Path) -> None:
-    """Writes `outputs.html` into a run directory, where its models were evaluated."""
-    sides = sides_of(run_dir)
+def write_outputs(run_dir: Path, summary: Summary) -> None:
+    """Writes `outputs.html` into a run directory, where its models were evaluated; `summary` is of the run."""
+    sides = sides_of(run_dir, summary)
     if sides:
         write_viewer(run_dir / OUTPUTS, run_dir.resolve().name, sides)
 
@@ -47,7 +48,7 @@ def write_viewer(path: Path, title: str, sides: Sequence[Side]) -> Path:
     Args:
         path: of the HTML file.
         title: of the page.
-        sides: one or two subjects; samples are matched by task, id and number of the sample.
+        sides: the subjects; samples are matched by task, id and number of the sample.
     """
     import jinja2
     from markupsafe import Markup

@@ -38,7 +38,7 @@ def send_results(settings: WandbSettings | None, summary: Mapping[str, Any], run
         return
     run = start_wandb(settings)
     run.summary.update(dict(result_figures(summary)))
-    _send_outputs(run, sides_of(run_dir), logger)
+    _send_outputs(run, sides_of(run_dir, summary), logger)
     finish_wandb(run, settings, failed=False)
 
 

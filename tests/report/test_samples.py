@@ -53,6 +53,6 @@ def test_both_kinds_of_subjects_are_found_and_rows_of_both_are_read(tmp_path):
     (alone,) = sides_of(tmp_path)
     assert alone.label == "model" and alone.tasks == ["gsm8k"] and alone.formats == [S1]
     write_jsonl(tmp_path / "evaluation" / "tuned" / "xstest.jsonl", [row("b"), row("c")])
-    base, tuned = sides_of(tmp_path, "run: ")
-    assert (base.label, tuned.label) == ("run: base", "run: tuned") and tuned.tasks == ["xstest"]
+    base, tuned = sides_of(tmp_path)
+    assert (base.label, tuned.label) == ("base", "tuned") and tuned.tasks == ["xstest"]
     assert [one["output"] for one in tuned.rows("xstest")] == ["b", "c"] and list(tuned.rows("gsm8k")) == []

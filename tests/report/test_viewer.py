@@ -10,9 +10,13 @@ from html.parser import HTMLParser
 import pytest
 
 from dgr_lightning.files import write_jsonl
-from dgr_lightning.report.samples import sides_of
+from dgr_lightning.report.samples import side_of
 from dgr_lightning.report.viewer import OUTPUTS, PACK, write_outputs, write_viewer
 from tests.helpers.finished_run import ATTACK, write_run
+
+NAMES = ("gsm8k", "strongreject", "xstest", "hostile", "many")
+TASKS = {subject: {"tasks": NAMES} for subject in ("base", "tuned")}
+"""A summary, as far as the page reads it."""
 
 
 class Page(HTMLParser):
@@ -54,7 +58,7 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def page(tmp_path):
-    write_outputs(write_run(tmp_path))
+    write_outputs(write_run(tmp_path), TASKS)
     return Page((tmp_path / OUTPUTS).read_text())
 
 
@@ -82,7 +86,7 @@ def test_no_text_of_others_becomes_markup(tmp_path):
     row = {"id": hostile, "sample": 0, "kind": "harmful", "prompt": hostile, "output": hostile, "num_tokens": 1}
     row |= {"finish_reason": "stop", "refused": True, "judged": [{"judge": hostile, "part": "answer", "error": hostile}]}
     write_jsonl(run / "evaluation" / "base" / "hostile.jsonl", [row])
-    write_outputs(run)
+    write_outputs(run, TASKS)
     page = Page((run / OUTPUTS).read_text())
     assert "img" not in page.elements and len(page.of("text/javascript")) == 1
     text = next(text for text in page.texts if text["prompts"][0].startswith("</script>"))
@@ -95,7 +99,7 @@ def test_texts_are_packed_and_very_long_ones_lose_their_middle(tmp_path):
     row = {"sample": 0, "kind": "reasoning", "prompt": "p", "num_tokens": 1, "finish_reason": "stop", "correct": True}
     rows = [row | {"id": f"many-{i}", "output": "x" * 100_000 if i == 0 else f"{i} </think> {i}"} for i in range(2 * PACK + 1)]
     write_jsonl(run / "evaluation" / "base" / "many.jsonl", rows)
-    write_outputs(run)
+    write_outputs(run, TASKS)
     page = Page((run / OUTPUTS).read_text())
     assert len(page.of("text/plain")) == 3 and page.index["pack"] == PACK
     order = [sample["id"] for sample in page.index["samples"]]
@@ -117,7 +121,7 @@ def test_two_runs_are_matched_by_id_and_a_prompt_that_differs_is_shown_twice(tmp
     }
     for run in runs:
         write_jsonl(run / "evaluation" / "tuned" / "q.jsonl", [row | {"prompt": f"asked by {run.name}"}])
-    sides = [sides_of(run, f"{run.name}: ")[1] for run in runs]
+    sides = [side_of(f"{run.name}: tuned", run, "tuned") for run in runs]
     page = Page(write_viewer(tmp_path / "both.html", "two runs", sides).read_text())
     assert page.index["sides"] == ["a: tuned", "b: tuned"]
     at = next(i for i, sample in enumerate(page.index["samples"]) if sample["id"] == "q-0")
@@ -126,11 +130,11 @@ def test_two_runs_are_matched_by_id_and_a_prompt_that_differs_is_shown_twice(tmp
 
 def test_the_same_outputs_give_the_same_page_and_a_run_without_any_gives_none(tmp_path):
     run = write_run(tmp_path / "run")
-    write_outputs(run)
+    write_outputs(run, TASKS)
     first = (run / OUTPUTS).read_bytes()
-    write_outputs(run)
+    write_outputs(run, TASKS)
     assert (run / OUTPUTS).read_bytes() == first
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "config.yaml").write_text("model: {}")
-    write_outputs(tmp_path / "empty")
+    write_outputs(tmp_path / "empty", {})
     assert not (tmp_path / "empty" / OUTPUTS).exists()
