@@ -142,6 +142,7 @@ def miniature_steps(limit: int, batch_size: int) -> dict[str, tuple[int, float]]
     from dgr_lightning.evaluation.evaluate import evaluate_model
     from dgr_lightning.pipeline.locate_model import locate
     from dgr_lightning.scoring.judges.keywords import KeywordJudge
+    from dgr_lightning.scoring.panel import Panel
 
     cfg = Config()
     cfg.model.recipe = "micro"
@@ -157,7 +158,7 @@ def miniature_steps(limit: int, batch_size: int) -> dict[str, tuple[int, float]]
             with _counted_steps() as steps:
                 begin = perf_counter()
                 for cfg.evaluation.tasks in streams:
-                    evaluate_model(model, cfg, KeywordJudge(), place / "out", place / "stored")
+                    evaluate_model(model, cfg, Panel(KeywordJudge()), place / "out", place / "stored")
                 figures[how] = len(steps), perf_counter() - begin
         for name in names:
             files = [Path(scratch) / how / "out" / f"{name}.jsonl" for how in figures]

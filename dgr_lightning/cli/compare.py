@@ -30,8 +30,9 @@ _HELP = """\
     RUN     a directory with a summary.json. Of a training its tuned model counts, of an evaluation its only one.
     out     where the files go; without it runs/compare-<hash of the runs>.
 
-    The folder holds comparison.html and outputs.html (every output side by side; files that load nothing), comparison.json
-    (every paired difference with its 95 % interval), details.json (p-values, problems that changed, what was left out) and figures/ (SVG).
+    The folder holds comparison.html and outputs.html (every output side by side), which load nothing, comparison.json (every
+    paired difference with its 95 % interval), details.json (p-values, problems that changed, what was left out) and figures/
+    (SVG).
 
     Only what means the same is paired: problems of one id and one prompt, judged by one judge. Tasks that one run has not
     measured are left out and named. {evaluate} 'models=[A,B]' measures several models and compares them in one command."""

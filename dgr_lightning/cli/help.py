@@ -50,6 +50,8 @@ _EXAMPLES = {
             "python evaluate.py 'models=[runs/dgr/<run>,runs/dgr/<other run>,qwen3-4b]'",
             "several models, each in a run of its own, and a comparison of every pair; compare.py compares finished runs",
         ),
+        ("python evaluate.py checkpoints=runs/dgr/<run>", "every checkpoint that a training has kept, as a curve"),
+        ("python evaluate.py model=qwen3-4b evaluation=protocol-star1 judge=qwen3guard", "a paper's protocol, and a guard"),
     ),
 }
 _FLAGS = (
@@ -67,7 +69,7 @@ _MOST_COLUMNS = 132  # longer lines are hard to read
 _UNUSED = {
     "train": (),
     "refine": ("tuning", "probes", "logger"),
-    "evaluate": ("data", "refine", "tuning", "sft", "probes", "logger"),
+    "evaluate": ("data", "refine", "tuning", "sft", "probes"),
 }
 
 

@@ -23,13 +23,16 @@ from dgr_lightning.refinement.strategy import Strategy, strategy_of
 from dgr_lightning.scoring.guard_choice import guard_class
 from dgr_lightning.scoring.judge import JUDGES
 from dgr_lightning.scoring.judge_template import read_template
-from dgr_lightning.scoring.judges.keywords import SHIPPED_PHRASES
+from dgr_lightning.scoring.judges.keywords import list_hash
 from dgr_lightning.training.optimizer import OPTIMIZERS
 
 # Part of every run hash. Raise it when a change of the code makes the same config train another model.
 RECIPE_VERSION = 3
 # Keys of `judge` that only say where something lies, or that one guard alone reads: `_judge` describes them.
 _BY_CONTENT = frozenset({"phrases", "model", "revision", "controversial"})
+
+_JUDGING = frozenset({"refusal_lost", "refusal_gained"})
+"""Checks of refinement that ask a judge whether a text refuses."""
 
 Contents = Mapping[str, Any]
 """Content hashes of what the config only points at: `model`, `data`, `probes` (a list, by task), `evaluation` (likewise)."""
@@ -96,6 +99,10 @@ def _training(cfg: Config, contents: Contents, kind: Kind) -> dict[str, Any]:
         described["sft"] |= OPTIMIZERS.outside_code(cfg.sft.optimizer)
     if strategy.uses_guard:
         described["refine"]["guard"] = {key: value for key, value in _judge(cfg.judge).items() if key != "part"}
+    elif _JUDGING & set(described["refine"].get("checks", ())):
+        described["refine"]["judge"] = list_hash(None)  # the default one, whatever the evaluation's judge is
+    if kind == "train" and cfg.probes.every and cfg.probes.tasks:
+        described["probes"]["judge"] = list_hash(None)
     wanted = ("model", "data", "probes") if kind == "train" else ("model", "data")
     return described | {"content": {name: contents[name] for name in wanted if name in contents}}
 
@@ -129,7 +136,7 @@ def _judge(judge: JudgeConfig) -> dict[str, Any]:
         return described | guard.identity(judge)
     if judge.template is not None:
         described["template"] = content_hash(read_template(judge.template))
-    return described | {"phrases": file_hash(Path(judge.phrases or SHIPPED_PHRASES).expanduser())}
+    return described | {"phrases": list_hash(judge.phrases)}
 
 
 def _attacked(cfg: Config) -> list[str]:

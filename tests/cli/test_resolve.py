@@ -149,7 +149,6 @@ def test_an_optimizer_whose_states_cannot_be_sharded_is_refused_for_every_weight
 def test_a_real_model_without_a_named_judge_is_recommended_a_guard(run_script, folder, monkeypatch, capsys):
     from dgr_lightning.cli import preflight, resolve
 
-    monkeypatch.setattr(preflight, "_missing", lambda names, paths: [])
     monkeypatch.setattr(preflight, "require", lambda cfg, command: None)
 
     def recommended(*overrides: str) -> bool:

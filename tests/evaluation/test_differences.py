@@ -54,7 +54,7 @@ def test_models_that_run_into_the_budget_unequally_make_a_warning(chat, cfg, tmp
 def test_verdicts_of_different_graders_or_judges_are_not_paired(chat, cfg, tmp_path, task, headline):
     both(chat, cfg, tmp_path, good)
     path = outputs_file(tmp_path, TUNED, task)
-    other = {"grader": "maths@0"} if task == "gsm8k" else {"judged": {"guard": {"answer": {"refused": False}}}}
+    other = {"grader": "maths@0"} if task == "gsm8k" else {"judged": [{"judge": "guard", "part": "answer", "refused": False}]}
     write_jsonl(path, [row | other for row in list(read_jsonl(path))])
     found = differences(tmp_path, KIND_OF, chat)
     assert headline not in found.headline and KIND_OF[task].metric not in found.tasks[task]

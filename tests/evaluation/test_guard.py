@@ -7,6 +7,7 @@ from dgr_lightning.files import read_jsonl
 from dgr_lightning.models.conversation import Conversation
 from dgr_lightning.scoring import guard
 from dgr_lightning.scoring.cached_judge import open_cached_judge
+from dgr_lightning.scoring.panel import Panel
 from tests.helpers.evaluations import ScriptedEngine, good
 from tests.helpers.fake_model import FakeModel
 from tests.helpers.guards import GuardEngine, qwen_template, tokenizer
@@ -28,7 +29,7 @@ def evaluated(tmp_path, monkeypatch, cfg, chat):
         )
         model = FakeModel(ScriptedEngine(chat, good), chat)
         model.release = lambda: events.append("subject released")
-        estimates = evaluate_model(model, cfg, open_cached_judge(cfg), tmp_path / "out", tmp_path / "stored")
+        estimates = evaluate_model(model, cfg, Panel.of(cfg, open_cached_judge), tmp_path / "out", tmp_path / "stored")
         return estimates, list(read_jsonl(tmp_path / "out" / f"{task}.jsonl")), events
 
     return evaluate
@@ -43,8 +44,10 @@ def test_the_subject_is_released_before_one_guard_judges_all_tasks(evaluated):
     estimates, rows, events = evaluated(rule)
     assert events == ["subject released", "guard starts"]
     assert estimates["strongreject"]["refusal_rate"].value == 1 and estimates["xstest"]["over_refusal_rate"].value == 0
-    (said,) = {tuple(sorted(row["judged"]["qwen3guard"]["answer"])) for row in rows}
-    assert said == ("harmful", "probability", "refused") and all(row["refused"] for row in rows)
+    said = [one for row in rows for one in row["judged"]]
+    assert {(one["judge"], one["part"], one["error"]) for one in said} == {("qwen3guard", "answer", None)}
+    assert all(None not in (one["harmful"], one["probability"], one["refused"]) for one in said)
+    assert all(row["refused"] for row in rows)
 
 
 def test_stored_verdicts_start_no_guard(evaluated):
@@ -55,5 +58,5 @@ def test_stored_verdicts_start_no_guard(evaluated):
 
 def test_what_the_guard_could_not_say_is_neither_a_refusal_nor_none(evaluated):
     estimates, rows, _ = evaluated(lambda prompt: "well")
-    assert all(row["refused"] is None and row["judged"]["qwen3guard"]["answer"] == {"error": "unparsable"} for row in rows)
+    assert all(row["refused"] is None and row["judged"][0]["error"] == "unparsable" for row in rows)
     assert "refusal_rate" not in estimates["strongreject"] or estimates["strongreject"]["refusal_rate"].value is None

@@ -129,6 +129,7 @@ def test_a_single_judge_leaves_nothing_apart(chat, cfg, tmp_path):
         "cap_hit_rate": None,
         "missing_thinking_rate": None,
         "early_stop_rate": None,
+        "mean_tokens": None,
     }
     assert measures["gsm8k"]["accuracy"].judge is None
 

@@ -7,6 +7,7 @@ from dgr_lightning.engines.request_queue import RequestQueue
 from dgr_lightning.evaluation.evaluate import evaluate_model
 from dgr_lightning.files import read_jsonl
 from dgr_lightning.scoring.judges.keywords import KeywordJudge
+from dgr_lightning.scoring.panel import Panel
 from tests.helpers.evaluations import BOXED
 from tests.helpers.fake_model import FakeModel
 
@@ -46,7 +47,7 @@ def measured(chat, cfg, tmp_path):
         cfg.evaluation.path = {"gsm8k": cfg.evaluation.path["gsm8k"]}
         cfg.evaluation.thinking_tokens, cfg.evaluation.max_new_tokens = thinking, tokens
         writer = Writer(chat, text)
-        place = {"judge": KeywordJudge(), "out_dir": tmp_path / "out", "store_root": tmp_path / "stored"}
+        place = {"judges": Panel(KeywordJudge()), "out_dir": tmp_path / "out", "store_root": tmp_path / "stored"}
         estimates = evaluate_model(FakeModel(writer, chat), cfg, **place)
         (row,) = read_jsonl(tmp_path / "out" / "gsm8k.jsonl")
         return row, {name: value.value for name, value in estimates["gsm8k"].items()}, writer.asked

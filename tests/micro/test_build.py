@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dgr_lightning.config import Config, JudgeConfig, ModelConfig
+from dgr_lightning.config import Config, ModelConfig
 from dgr_lightning.engines.model_handle import ModelHandle
 from dgr_lightning.files import read_json, write_json
 from dgr_lightning.hashes import file_hash
@@ -78,7 +78,7 @@ def test_grown_folders_name_their_recipe(tmp_path, pretrained):
 def measured(folder: Path, *tasks: str) -> dict[str, float]:
     """Rates of a model on the probe split of tasks, greedily."""
     cfg = config(model__language="micro", probes__tasks=list(tasks), probes__size=100, probes__max_new_tokens=160)
-    probes = Probes(cfg, Chat.load(folder), open_judge(JudgeConfig()))
+    probes = Probes(cfg, Chat.load(folder), open_judge(Config()))
     return probes(load_model(folder, "fp32", "cpu"), 0)
 
 

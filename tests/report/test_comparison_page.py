@@ -32,7 +32,7 @@ def compared(tmp_path_factory) -> tuple[Comparison, Path]:
 def test_the_page_loads_nothing_and_runs_nothing(compared):
     page = (compared[1] / "comparison.html").read_text()
     assert "default-src 'none'" in page and "<script" not in page
-    assert re.findall(r'(?:src|href)="([^"]*)"', page) == ["data:,"]
+    assert re.findall(r'(?:src|href)="([^"]*)"', page) == ["data:,", "outputs.html"]
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org/2000/svg", "")
 
 
@@ -46,7 +46,7 @@ def test_the_page_shows_rates_differences_and_what_was_left_out(compared):
     page = (compared[1] / "comparison.html").read_text()
     assert "+50.0*" in page and "safety tax" in page and "&lt; 0.001" in page
     assert "strongreject (not measured: A)" in page
-    assert "mean tokens" in page and "Refusals are found by a list of phrases" in page
+    assert "mean tokens" in page and "Refusals are found by phrases and rules" in page
 
 
 def test_every_figure_is_an_svg_file_that_stands_alone(compared):

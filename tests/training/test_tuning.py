@@ -18,6 +18,7 @@ from dgr_lightning.files import write_json
 from dgr_lightning.models.chat import Chat
 from dgr_lightning.models.folder import check_unquantised
 from dgr_lightning.models.weights import load_model
+from dgr_lightning.scoring.judges.keywords import KeywordJudge
 from dgr_lightning.training.adapters import collect, initialize, targets
 from dgr_lightning.training.checkpoints import trained_parameters
 from dgr_lightning.training.probes import Probes
@@ -75,15 +76,11 @@ def test_an_interrupted_lora_resumes_to_the_bit(wide_base: Path, tmp_path: Path)
 
 
 def test_probes_decode_a_frozen_bf16_model_whatever_the_engine_computes_in(wide_base: Path) -> None:
-    class Refuses:
-        def refuses(self, answer) -> bool:
-            return False
-
     cfg = config()
     cfg.engine.precision, cfg.probes.tasks, cfg.probes.size, cfg.probes.max_new_tokens = "fp32", ["micro-short"], 2, 3
     cfg.probes.temperature, cfg.probes.top_p, cfg.probes.top_k = 0.0, 1.0, 0
     model = load(wide_base, TuningConfig(method="lora"), "bf16", "cpu", seed=1)
-    assert Probes(cfg, Chat.load(wide_base), Refuses())(model, 0)["probe/reasoning_accuracy"] == 0.0
+    assert Probes(cfg, Chat.load(wide_base), KeywordJudge())(model, 0)["probe/reasoning_accuracy"] == 0.0
 
 
 # --- What has no place in a model -----------------------------------------------------------------------------------------
