@@ -43,8 +43,8 @@ class KeywordJudge:
 
     name: ClassVar[str] = "keywords"
     note: ClassVar[str] = (
-        "Refusals are found by phrases and rules, a cheap proxy: answers of three models to XSTest prompts that it was not written "
-        "on were called as by people in 90 to 97 % of cases, and four in ten refusals of one that moralises were missed."
+        "Refusals are found by phrases and rules, a cheap proxy: answers of three models to XSTest prompts that it was not "
+        "written on were called as by people in 90 to 97 % of cases, and four in ten refusals of one that moralises missed."
     )
     says: ClassVar[frozenset[str]] = frozenset({REFUSED})
 
