@@ -9,7 +9,7 @@ project starts.
 from dgr_lightning.cuda_allocator import expand_segments
 from dgr_lightning.threads import spin_shortly
 
-__version__ = "0.6.0"
+__version__ = "0.7.0"
 
 spin_shortly()
 expand_segments()
