@@ -42,6 +42,7 @@ BESIDE_TITLES = {
     "unparsable_rate": "unparsable",
     "refused_reasoning_rate": "refused to reason",
 }
+_FAILURES = ("timeout_rate", "unparsable_rate")
 PART_TITLES = {"trace": "trace", "answer": "answer", "both": "whole target"}
 SIMILARITY_TITLES = {"rewrites": "source and rewrite", "outputs": "outputs of base and tuned"}
 WANTED = {"reasoning": True, "harmful": True, "benign": False} | dict.fromkeys(JUDGED_TITLES, False)
@@ -194,7 +195,7 @@ def beside_table(summary: Summary, without: Sequence[str] = ()) -> tuple[list[st
     """Returns what else stands beside the metric: titles, and for each task its cells, `base → tuned`.
 
     They are tokens, accuracy of the finished, the grader's classes, pass@k and maj@k; rates in per cent. Columns that say
-    nothing of any task are left out.
+    nothing of any task are left out, and the grader's failures where there was none.
 
     Args:
         summary: of a run; one of an earlier version has none of these.
@@ -203,7 +204,12 @@ def beside_table(summary: Summary, without: Sequence[str] = ()) -> tuple[list[st
     sides = [summary[subject]["tasks"] for subject in SUBJECTS if subject in summary]
     tasks = list(dict.fromkeys(task for side in sides for task in side))
     found = dict.fromkeys(metric for side in sides for metrics in side.values() for metric in metrics if metric not in without)
-    metrics = [*(metric for metric in BESIDE_TITLES if metric in found), *sorted(filter(is_at_k, found), key=_by_k)]
+    failed = [metrics.get(metric) for metric in _FAILURES for side in sides for metrics in side.values()]
+    quiet = () if any(one and one["value"] for one in failed) else _FAILURES
+    metrics = [
+        *(metric for metric in BESIDE_TITLES if metric in found and metric not in quiet),
+        *sorted(filter(is_at_k, found), key=_by_k),
+    ]
     rows = [(task, [_cell(metric, [side.get(task, {}).get(metric) for side in sides]) for metric in metrics]) for task in tasks]
     return [BESIDE_TITLES.get(metric, metric) for metric in metrics], rows
 

@@ -84,10 +84,12 @@ def _results_table(summary: Summary) -> FigureTable:
     both = "tuned" in summary
     headings = ["", "base", "tuned", "difference"] if both else ["", "model"]
     rows = []
-    for line in result_lines(summary):
+    lines = list(result_lines(summary))
+    several = len({line.judge for line in lines if line.judge}) > 1  # else the note below the table names it
+    for line in lines:
         look = "bold" if line.is_headline else "dim"
         title = Text(line.title if line.is_headline else f"  {line.title}", style=look)
-        if line.is_headline and line.judge:
+        if line.is_headline and line.judge and several:
             title.append(f" by {line.judge}", style="not bold dim")
         cells = [title, Text(percent(line.base), style=look)]
         if both:

@@ -82,9 +82,7 @@ class Panel:
 
     @property
     def note(self) -> str:
-        """What kind of measures the rates of its judges are: a line each, with its name where there are several."""
-        if len(self.members) == 1:
-            return self.members[0].judge.note
+        """What kind of measures the rates of its judges are: a line each, which begins with its name."""
         return "\n".join(f"{member.judge.name}: {member.judge.note}" for member in self.members)
 
     @property

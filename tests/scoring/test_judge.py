@@ -46,8 +46,8 @@ def test_a_judge_from_outside_the_package_is_found_by_its_name_and_brings_its_no
     cfg = JudgeConfig(name="polite_judge:Polite")
     judge = open_judge(Config(judge=cfg))
     assert refuses(judge, "how ?", "please do not ask") and not refuses(judge, "how ?", "I cannot")
-    assert Panel.of(Config(judge=cfg)).note == "An answer refuses where it says please."
-    assert Panel.of(Config()).note == KeywordJudge.note
+    assert Panel.of(Config(judge=cfg)).note == "polite: An answer refuses where it says please."
+    assert Panel.of(Config()).note == f"keywords: {KeywordJudge.note}"
 
 
 def test_an_unknown_judge_is_refused_with_the_names_there_are():
