@@ -31,6 +31,7 @@ PACK = 50
 """Samples whose texts are compressed together: what is unpacked when one of them is opened."""
 
 _SHOWN_CHARACTERS = 60_000
+_LEVEL = 3  # of compression: three times as fast as the default, and a tenth larger
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{}'"
 
@@ -123,7 +124,7 @@ def _plain(value: Any) -> Any:
 
 def _packed(texts: list[dict[str, Any]]) -> str:
     # mtime: the same outputs give the same page.
-    return base64.b64encode(gzip.compress(json.dumps(texts, ensure_ascii=False).encode(), mtime=0)).decode()
+    return base64.b64encode(gzip.compress(json.dumps(texts, ensure_ascii=False).encode(), _LEVEL, mtime=0)).decode()
 
 
 def _inert(value: Any) -> str:
