@@ -184,7 +184,7 @@ def _after_anchor(rest: str) -> str | None:
 
 def _whole_text(text: str) -> str | None:
     """Returns a text that is nothing but maths: `\\frac{10}{9}`, `x = 5`, `1 000`."""
-    if len(text) > 200 or "\n" in text or "$" in text or "&" in text or not re.search(r"\d|\\", text):
+    if len(text) > 200 or "\n" in text or "$" in text or "&" in text or "##" in text or not re.search(r"\d|\\", text):
         return None
     return _trimmed(text) if re.search(r"[A-Za-z]{3}|[A-Za-z]{2}\d|[!?]|[⺀-鿿]", _COMMAND.sub(" ", text)) is None else None
 

@@ -297,6 +297,8 @@ DIFFERENT = {
 }
 
 OUTPUTS = [  # (output, gold answer, right): written before the grader that they are to judge
+    ("#### 18", "18", True),
+    ("#### 1,200", "1200", True),
     ("She sells 16 - 3 - 4 = 9 eggs a day.\nShe makes 9 * 2 = $18 every day.\n\n#### 18", "18", True),
     ("Janet makes $18 every day at the farmers' market.", "18", True),
     ("Janet makes $9 * 2 = $18 per day. So the answer is $18.", "18", True),
