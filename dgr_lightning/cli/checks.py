@@ -10,14 +10,15 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
-from dgr_lightning.cli.hints import refuse_run
+from dgr_lightning.cli.evaluation_checks import check_checkpoints, check_evaluation, check_judge
 from dgr_lightning.cli.mixture import check_mixture
 from dgr_lightning.cli.names import check_names
-from dgr_lightning.config import LAYER_RANGE, Config, FieldsConfig, JudgeConfig, ModelConfig, TrainerConfig
+from dgr_lightning.cli.path_checks import check_file, check_folder_path
+from dgr_lightning.config import LAYER_RANGE, Config, FieldsConfig, ModelConfig, TrainerConfig
 from dgr_lightning.distributed import device_table, torchrun
 from dgr_lightning.errors import UserError
 from dgr_lightning.example import LABELS
-from dgr_lightning.files import check_plain, exists, local_path
+from dgr_lightning.files import exists, local_path
 from dgr_lightning.installation import script_name
 from dgr_lightning.models.adapter_folder import base_of, check_adapter, is_adapter
 from dgr_lightning.models.folder import ADAPTER_CONFIG
@@ -67,7 +68,7 @@ def check(cfg: Config, command: str) -> None:
     if cfg.plan and command == "evaluate":
         reading = f"{script_name('train')} or {script_name('refine')}"
         raise UserError(f"plan=true: {script_name('evaluate')} reads no source set; give it to {reading}.")
-    _check_checkpoints(cfg, command)
+    check_checkpoints(cfg, command)
     _check_model(cfg, command)
     _check_device_name(cfg.trainer.device_name)
     check_devices(cfg.trainer, planned=cfg.plan)
@@ -80,40 +81,10 @@ def check(cfg: Config, command: str) -> None:
         _check_data(cfg, command)
         _check_refine(cfg)
     if command != "refine":
-        _check_evaluation(cfg)
+        check_evaluation(cfg)
     if command == "train" and cfg.sft.select is not None:
         _check_selection(cfg)
-    _check_judge(cfg)
-
-
-def _check_judge(cfg: Config) -> None:
-    from dgr_lightning.cli.judges import check_judges
-    from dgr_lightning.scoring.guard import local_folder
-    from dgr_lightning.scoring.guard_choice import guards_of
-    from dgr_lightning.scoring.judge import JUDGES
-    from dgr_lightning.scoring.panel import Panel
-
-    for key, judge in [("judge", cfg.judge), *((f"judge.also[{i}]", one) for i, one in enumerate(cfg.judge.also))]:
-        JUDGES.get(judge.name)
-        _check_file(f"{key}.phrases", judge.phrases)
-        if judge.name == "keywords" and judge.model is not None:
-            raise UserError(f"{key}.model={judge.model}: keywords runs no model; write judge=qwen3guard, or leave it out.")
-    for one, _ in guards_of(cfg):
-        if local_folder(one) is not None and one.model is not None:
-            _check_folder("judge.model", one.model, weights=not cfg.plan)
-    if cfg.judge.also or cfg.judge.part != "answer" or cfg.judge.name != JudgeConfig.name:
-        check_judges(cfg.judge, Panel.of(cfg))
-
-
-def _check_checkpoints(cfg: Config, command: str) -> None:
-    if cfg.checkpoints is None:
-        return
-    if command != "evaluate":
-        raise UserError(f"checkpoints={cfg.checkpoints}: they are evaluated by {script_name('evaluate')} alone; leave it out.")
-    if not (local_path(cfg.checkpoints) / "model").is_dir():
-        raise UserError(
-            f"checkpoints={cfg.checkpoints}: no finished training is there; name the run directory of one, with its model/."
-        )
+    check_judge(cfg)
 
 
 def _check_study(cfg: Config, command: str) -> None:
@@ -157,35 +128,6 @@ def _check_shift(cfg: Config, command: str) -> None:
         )
 
 
-def _check_evaluation(cfg: Config) -> None:
-    from dgr_lightning.evaluation.asking import check_asking
-    from dgr_lightning.tasks.checks import check_tasks
-    from dgr_lightning.tasks.registry import TASKS
-    from dgr_lightning.tasks.settings import check_settings
-
-    evaluation = cfg.evaluation
-    if evaluation.skipped:
-        raise UserError(
-            f"evaluation.skipped=[{','.join(evaluation.skipped)}]: written by the project. To leave tasks out, name the others "
-            "with evaluation.tasks=[…]; evaluation.missing=skip leaves out those whose data cannot be read."
-        )
-    if not evaluation.tasks:
-        raise UserError("evaluation.tasks=[]: nothing to measure; name tasks, or take evaluation=quick or evaluation=micro.")
-    if len(set(evaluation.tasks)) < len(evaluation.tasks):
-        raise UserError(f"evaluation.tasks=[{','.join(evaluation.tasks)}]: a task is named twice.")
-    languages = {TASKS[name].language for name in evaluation.tasks if name in TASKS}
-    if languages and cfg.model.language not in languages:
-        other = "evaluation=micro" if cfg.model.language == "micro" else "evaluation=quick"
-        raise UserError(
-            f"evaluation={evaluation.name} with model={cfg.model.name}: the tasks are in the {', '.join(sorted(languages))} "
-            f"language, the model speaks the {cfg.model.language} one. Take {other}, or another model."
-        )
-    check_tasks(evaluation, cfg.probes, cfg.model.language)
-    check_settings(evaluation)
-    _check_file("evaluation.attack_path", evaluation.attack_path)
-    check_asking(evaluation, cfg.model.chat_style)
-
-
 def _check_selection(cfg: Config) -> None:
     from dgr_lightning.tasks.metrics import KINDS
     from dgr_lightning.tasks.registry import TASKS
@@ -217,7 +159,7 @@ def _check_model(cfg: Config, command: str) -> None:
         if command == "evaluate" and is_adapter(path):
             return _check_adapter(path, model)
         served = command == "evaluate" and is_served(cfg)
-        _check_folder("model.path", model.path, weights=not (cfg.plan or served))
+        check_folder_path("model.path", model.path, weights=not (cfg.plan or served))
     elif model.recipe is None and model.hub_id is None:
         raise UserError("model=local: name the model with model.path=<Hugging Face folder> or model.hub_id=<owner/name>.")
 
@@ -350,10 +292,10 @@ def _check_data(cfg: Config, command: str) -> None:
         if data.name == "mix":
             raise UserError("data=mix: name its parts with data.mix=[{data: star1, share: 0.8}, …].")
         raise UserError("data=local: name the rows with data.path=<jsonl, json, csv or parquet> or data.hub_id=<owner/name>.")
-    _check_file("data.path", data.path, folder=True)
-    _check_file("data.benign.path", data.benign.path, folder=True)
+    check_file("data.path", data.path, folder=True)
+    check_file("data.benign.path", data.benign.path, folder=True)
     for key, part in data.parts:
-        _check_file(f"{key}.path", part.path, folder=True)
+        check_file(f"{key}.path", part.path, folder=True)
         _check_columns(f"{key}.fields", part.fields)
     if data.language is not None and data.language != model.language:
         remedy = (
@@ -387,11 +329,11 @@ def _check_refine(cfg: Config) -> None:
     refine, strategy = cfg.refine, strategy_of(cfg.refine)
     _check_sampling("refine", strategy.refine.tries, "tries", strategy.refine.temperature)
     for key in ("trace_template", "answer_template", "response_template", "meta_thinking"):
-        _check_file(f"refine.{key}", getattr(refine, key))
+        check_file(f"refine.{key}", getattr(refine, key))
     shift = cfg.shift
     for key, path in (("embedding", shift.embedding), ("tuned", shift.tuned)):
         if path is not None and (key, path) != ("embedding", "target"):
-            _check_folder(f"shift.{key}", path)
+            check_folder_path(f"shift.{key}", path)
     strategy.check()
 
 
@@ -401,21 +343,3 @@ def _check_sampling(section: str, count: int, key: str, temperature: float) -> N
             f"{section}.{key}={count} with {section}.temperature=0: greedy decoding gives the same text {count} times. "
             f"Give {section}.{key}=1, or a temperature above 0."
         )
-
-
-def _check_folder(key: str, path: str, *, weights: bool = True) -> None:
-    from dgr_lightning.models.folder import check_folder
-
-    refuse_run(local_path(path), key)
-    check_folder(local_path(path), f"{key}={path}", weights=weights)
-
-
-def _check_file(key: str, path: str | None, *, folder: bool = False) -> None:
-    if path is None:
-        return
-    there = local_path(path)
-    if not exists(there):
-        raise UserError(f"{key}={path}: there is no such file (looked in {Path.cwd()}).")
-    check_plain(there, f"{key}={path}")
-    if there.is_dir() and not folder:
-        raise UserError(f"{key}={path}: a folder, where a text file is expected.")
