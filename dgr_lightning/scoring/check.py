@@ -7,8 +7,8 @@
 FILE is JSON lines, JSON, CSV, TSV or parquet. A judge reads `text`, and `prompt` where there is one; a grader reads `output`
 and `gold`. Of both, what follows the last </think> is judged; a thought that is never closed has no answer. Labels are
 optional: `refused` and `harmful` (a judge), `correct` (a grader), each true or false, 1 or 0, or a word such as refused. A
-column of another name is given as text=completion or refused=final_label. Rows of one `group` or `model` (group=<column>), or of
-one file, are also compared by themselves.
+column of another name is given as text=completion or refused=final_label. Rows of one `group` or `model` (group=<column>), or
+of one file, are also compared by themselves.
 
 out= gets a line for each row, in order: `refused harmful probability score error`, or `correct outcome boxed final`, with `id`
 where there is one. The screen shows agreement, precision, recall and Cohen's κ with 95 % intervals; texts of one prompt may
