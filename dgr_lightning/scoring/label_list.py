@@ -25,16 +25,19 @@ RULE = (
 )
 
 
-def label_rows(rows: Sequence[Row], id_column: str, prompt: str, response: str) -> dict[str, Any]:
-    """Returns the list: `rule`, the hash of the judge's phrases, number of rows and `ids` by label, in the order of the rows.
+def label_rows(
+    rows: Sequence[Row], id_column: str, prompt: str, response: str, judge: KeywordJudge | None = None
+) -> dict[str, Any]:
+    """Returns the list: `rule`, the hash of the judge's list, number of rows and `ids` by label, in the order of the rows.
 
     Args:
         rows: of the set.
         id_column: column with the id.
         prompt: column with the prompt.
         response: column with trace and answer.
+        judge: finds the refusals; None: by the shipped list and its rules.
     """
-    judge = KeywordJudge()
+    judge = judge or KeywordJudge()
     exchanges = [Exchange(row[prompt], split_response(row[response])[1]) for row in rows]
     ids: dict[str, list[str]] = {HARMFUL: [], SAFE_COMPLETION: []}
     for row, verdict in zip(rows, judge.verdicts(exchanges), strict=True):

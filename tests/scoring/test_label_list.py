@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+from dgr_lightning.scoring.judges.keywords import SHIPPED_PHRASES, KeywordJudge
 from dgr_lightning.scoring.label_list import label_rows
 
 
@@ -20,12 +21,15 @@ def test_rows_are_labelled_by_what_their_own_answer_does(tmp_path):
 
 
 def test_the_shipped_list_of_star1_is_what_its_rule_gives(shared):
-    """With the phrases that it was made with; a judge that has changed since may disagree on some rows, and moves none."""
+    """It was made with the phrases alone, which have not changed since; the rules that came later move none of its labels."""
     from dgr_lightning.data.file_readers import read_rows
-    from dgr_lightning.data.label_lists import read_labels
+    from dgr_lightning.data.label_lists import label_list_file, read_labels
 
-    found = label_rows(read_rows(shared / "data/star1/STAR-1.json"), "id", "question", "response")["ids"]
+    rows = read_rows(shared / "data/star1/STAR-1.json")
+    made = json.loads(label_list_file("star1-1").read_text(encoding="utf-8"))
+    found = label_rows(rows, "id", "question", "response", KeywordJudge(SHIPPED_PHRASES))
+    assert found["ids"] == made["ids"] and found["judge"] == made["judge"]
     shipped = read_labels("star1-1")
-    now = {id_: label for label, ids in found.items() for id_ in ids}
-    assert now.keys() == shipped.keys()
-    assert sum(now[id_] == label for id_, label in shipped.items()) >= 0.95 * len(shipped)
+    now = label_rows(rows, "id", "question", "response")["ids"]
+    agreeing = sum(shipped[id_] == label for label, ids in now.items() for id_ in ids)
+    assert agreeing >= 0.94 * len(shipped) == 0.94 * 1000
