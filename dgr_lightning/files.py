@@ -23,8 +23,13 @@ PARTIAL = ".partial"
 
 def write_text(path: Path, text: str) -> None:
     """Writes a file atomically: readers see either the old content or the new."""
+    write_pieces(path, [text])
+
+
+def write_pieces(path: Path, pieces: Iterable[str]) -> None:
+    """Writes a text that is made piece by piece, atomically, with one piece in memory at a time."""
     with _whole(path) as file:
-        file.write(text)
+        file.writelines(pieces)
 
 
 @contextmanager
