@@ -6,6 +6,7 @@ import os
 import statistics
 
 import pytest
+import yaml
 
 from dgr_lightning.errors import UserError
 from dgr_lightning.files import write_json, write_jsonl
@@ -211,6 +212,23 @@ def test_two_exports_of_a_run_are_the_same(run, tmp_path, format_):
     first, second = (export.export_run(run, format_, tmp_path / name) for name in ("first", "second"))
     assert [file.name for file in first] == [file.name for file in second]
     assert [file.read_bytes() for file in first] == [file.read_bytes() for file in second]
+
+
+def test_how_a_task_was_asked_is_said_of_that_task(run, tmp_path):
+    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    config["evaluation"]["by_kind"] = {"harmful": {"temperature": 0.0, "max_new_tokens": 64}}
+    config["evaluation"]["by_task"] = {"gsm8k": {"samples": 2}}
+    config["model"]["system_prompt"] = "Be brief."
+    (run / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    found, _ = logs(run, tmp_path / "logs")
+    configs = {task: found["micro-base", task]["plan"]["config"] for task in ("gsm8k", "strongreject")}
+    assert (configs["strongreject"]["max_tokens"], configs["gsm8k"]["max_tokens"]) == (64, 32768)
+    assert [found["micro-base", task]["eval"]["config"]["epochs"] for task in configs] == [2, 1]
+    system, user, _ = found["micro-base", "gsm8k"]["samples"][0]["messages"]
+    assert (system["role"], system["content"], user["role"]) == ("system", "Be brief.", "user")
+    file = export.export_run(run, "lm-eval", tmp_path / "lm")[1]
+    asked = json.loads(file.read_text(encoding="utf-8").splitlines()[0])["arguments"]["gen_args_0"]["arg_1"]
+    assert asked["max_gen_toks"] == 64 and asked["do_sample"] is False
 
 
 def test_what_no_judge_could_say_has_no_score(run, tmp_path):
