@@ -13,7 +13,7 @@ from dgr_lightning.cli.registries import members
 from dgr_lightning.config import schema
 from dgr_lightning.config.keys import keys
 from dgr_lightning.console import SafeConsole
-from dgr_lightning.installation import CONF, command_line
+from dgr_lightning.installation import CONF, command_line, script_name
 
 _SUMMARY = {
     "train": "Refines a safety set with the target model (DGR, arXiv 2602.02136), trains on it, and measures the safety tax.",
@@ -48,7 +48,7 @@ _EXAMPLES = {
         ),
         (
             "python evaluate.py 'models=[runs/dgr/<run>,runs/dgr/<other run>,qwen3-4b]'",
-            "several models, each in a run of its own, and a comparison of every pair; compare.py compares finished runs",
+            "several models, each in a run of its own, and a comparison of every pair; {compare} compares finished runs",
         ),
         ("python evaluate.py checkpoints=runs/dgr/<run>", "every checkpoint that a training has kept, as a curve"),
         ("python evaluate.py model=qwen3-4b evaluation=protocol-star1 judge=qwen3guard", "a paper's protocol, and a guard"),
@@ -81,6 +81,7 @@ def show_help(command: str, console: Console | None = None) -> None:
     console.print("[bold]Examples[/]")
     for example, meaning in _EXAMPLES[command]:
         example = example.replace(f"python {command}.py", started)
+        meaning = meaning.replace("{compare}", script_name("compare"))
         below = fill(meaning, width, initial_indent=_INDENT, subsequent_indent=_INDENT)
         console.print(Text(f"  {example}", style="cyan"), Text(below), sep="\n", soft_wrap=True)
     console.print()

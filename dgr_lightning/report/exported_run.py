@@ -15,10 +15,10 @@ from typing import Any
 import yaml
 
 from dgr_lightning.errors import UserError
-from dgr_lightning.evaluation.samples import Sample, Samples, read_samples, subjects_of
+from dgr_lightning.evaluation.samples import Sample, subjects_of
 from dgr_lightning.evaluation.subjects import SUBJECTS
 from dgr_lightning.files import read_json
-from dgr_lightning.report.samples import Side, sides_of
+from dgr_lightning.report.samples import Side, side_of
 from dgr_lightning.report.summary import SUMMARY
 from dgr_lightning.tasks.metrics import KINDS, Kind
 
@@ -31,21 +31,19 @@ class Measured:
 
     Attributes:
         task: its name.
-        side: the model, with how it may mark thinking.
+        side: the model with its outputs, and how it may mark thinking.
         estimates: metric → estimate, as in summary.json.
         settings: how outputs were generated: keys of `evaluation`, of the task itself. Runs of an earlier version lack some.
-        samples: the outputs of the model.
     """
 
     task: str
     side: Side
     estimates: Mapping[str, Mapping[str, Any]]
     settings: Mapping[str, Any]
-    samples: Samples
 
     def rows(self) -> Iterator[Sample]:
         """Yields the outputs one by one."""
-        return self.samples.stream(self.task)
+        yield from self.side.rows(self.task)
 
     def problems(self) -> Iterator[list[Sample]]:
         """Yields the outputs to one problem after the other."""
@@ -134,13 +132,12 @@ class ExportedRun:
     def measured(self, subject: str) -> list[Measured]:
         """Returns a model on every task of the summary whose outputs are on disk, in the order of the summary."""
         tasks = self.summary[subject]["tasks"]
-        samples = read_samples(self.folder, subject, tasks)
-        side = next(side for side in sides_of(self.folder) if side.subject == subject)
+        side = side_of(subject, self.folder, subject, tasks)
         found = []
-        for task in samples:
-            first = next(samples.stream(task), None)
+        for task in side.tasks:
+            first = next(side.rows(task), None)
             if first is not None:
-                found.append(Measured(task, side, tasks[task], self._settings(task, first["kind"]), samples))
+                found.append(Measured(task, side, tasks[task], self._settings(task, first["kind"])))
         return found
 
     def _settings(self, task: str, kind: str) -> dict[str, Any]:
