@@ -85,7 +85,8 @@ def _results_table(summary: Summary) -> FigureTable:
     headings = ["", "base", "tuned", "difference"] if both else ["", "model"]
     rows = []
     lines = list(result_lines(summary))
-    several = len({line.judge for line in lines if line.judge}) > 1  # else the note below the table names it
+    # A single judge is named by the note below the table.
+    several = len({line.judge for line in lines if line.judge}) > 1 or any(judge_lines(summary))
     for line in lines:
         look = "bold" if line.is_headline else "dim"
         title = Text(line.title if line.is_headline else f"  {line.title}", style=look)
