@@ -6,8 +6,8 @@ import math
 import re
 from typing import NamedTuple
 
-from dgr_lightning.scoring import expressions
-from dgr_lightning.scoring.answer_parts import Leaf, Listed, Part, Relation
+from dgr_lightning.scoring.maths import expressions
+from dgr_lightning.scoring.maths.answer_parts import Leaf, Listed, Part, Relation
 
 
 class Interval(NamedTuple):

@@ -6,8 +6,8 @@ from fractions import Fraction
 
 import pytest
 
-from dgr_lightning.scoring.answer_form import plain_latex
-from dgr_lightning.scoring.expressions import Unreadable, read
+from dgr_lightning.scoring.maths.answer_form import plain_latex
+from dgr_lightning.scoring.maths.expressions import Unreadable, read
 
 
 def value(text, **values):
