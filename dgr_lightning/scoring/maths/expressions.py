@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from fractions import Fraction
 
 from dgr_lightning.scoring.maths.arithmetic import (
@@ -31,7 +30,7 @@ from dgr_lightning.scoring.maths.arithmetic import (
     subtract,
     whole,
 )
-from dgr_lightning.scoring.maths.nodes import Node, binary, constant, is_minus_one, unary
+from dgr_lightning.scoring.maths.nodes import Expression, Node, binary, constant, is_minus_one, unary
 from dgr_lightning.scoring.maths.tokens import (
     CONSTANTS,
     FUNCTION_NAMES,
@@ -40,31 +39,15 @@ from dgr_lightning.scoring.maths.tokens import (
     OVER,
     TIMES,
     WRAPPERS,
+    Cursor,
+    Unreadable,
+    begins_factor,
     number_of,
     tokens_of,
 )
 
 MAX_DEPTH = 40
 """How deep groups may be nested."""
-
-
-class Unreadable(Exception):
-    """A text that is no expression of this grammar."""
-
-
-@dataclass
-class Expression:
-    """An expression that was read.
-
-    Attributes:
-        node: computes its value; raises ArithmeticError or ValueError where it has none.
-        symbols: its variables.
-        marks: what else it holds: `log`, a logarithm without a base; `slash`, a product after a slash (1/2x); `abs`.
-    """
-
-    node: Node
-    symbols: set[str] = field(default_factory=set)
-    marks: set[str] = field(default_factory=set)
 
 
 def read(text: str, common_log: bool = False, tight: bool = False) -> Expression:
@@ -85,25 +68,16 @@ def read(text: str, common_log: bool = False, tight: bool = False) -> Expression
     return expression
 
 
-class _Reader:
+class _Reader(Cursor):
     """A recursive descent over tokens; each method reads what it is named after and returns what computes it."""
 
     def __init__(self, tokens: list[str], common_log: bool, tight: bool) -> None:
-        self.tokens, self.position, self.depth = tokens, 0, 0
+        super().__init__(tokens)
+        self.depth = 0
         self.common_log, self.tight = common_log, tight
         self.symbols: set[str] = set()
         self.marks: set[str] = set()
         self.bars = 0
-
-    def peek(self) -> str:
-        return self.tokens[self.position] if self.position < len(self.tokens) else ""
-
-    def take(self) -> str:
-        token = self.peek()
-        if not token:
-            raise Unreadable("the text ends too early")
-        self.position += 1
-        return token
 
     def sum(self) -> Node:
         self.depth += 1
@@ -149,16 +123,7 @@ class _Reader:
         token = self.peek()
         if token in ("|", r"\vert"):
             return self.bars == 0
-        return bool(token) and (
-            token[0].isalnum()
-            or token[0] == "."
-            or token in OPEN
-            or token in GREEK
-            or token in WRAPPERS
-            or token in CONSTANTS
-            or token in (r"\frac", r"\sqrt", r"\binom", r"\max", r"\min", r"\gcd")
-            or token[1:] in FUNCTION_NAMES
-        )
+        return begins_factor(token)
 
     def factor(self) -> Node:
         first = self.peek()

@@ -10,7 +10,8 @@ from dgr_lightning.scoring.maths import expressions
 from dgr_lightning.scoring.maths.answer_form import normalise
 from dgr_lightning.scoring.maths.answer_parts import Leaf, Part, Relation
 from dgr_lightning.scoring.maths.arithmetic import Value
-from dgr_lightning.scoring.maths.expressions import Expression, Unreadable
+from dgr_lightning.scoring.maths.nodes import Expression
+from dgr_lightning.scoring.maths.tokens import Unreadable
 from dgr_lightning.scoring.maths.written_numbers import rounded
 
 

@@ -6,6 +6,11 @@ import math
 import re
 from fractions import Fraction
 
+
+class Unreadable(Exception):
+    """A text that is no expression of this grammar."""
+
+
 FUNCTION_NAMES = (
     "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "sin", "cos", "tan", "cot", "sec", "csc", "log", "lg", "ln", "exp",
     "sqrt",
@@ -61,3 +66,41 @@ def number_of(token: str) -> Fraction:
     whole, _, places = digits.partition(".")
     start = Fraction(f"{whole or '0'}.{places or '0'}")
     return start + Fraction(int(repeated), (10 ** len(repeated) - 1) * 10 ** len(places))
+
+
+def begins_factor(token: str) -> bool:
+    """Returns whether a factor begins with a token, which is no bar; False for the empty token at the end."""
+    return bool(token) and (
+        token[0].isalnum()
+        or token[0] == "."
+        or token in OPEN
+        or token in GREEK
+        or token in WRAPPERS
+        or token in CONSTANTS
+        or token in (r"\frac", r"\sqrt", r"\binom", r"\max", r"\min", r"\gcd")
+        or token[1:] in FUNCTION_NAMES
+    )
+
+
+class Cursor:
+    """A place in a list of tokens, from which they are taken one after the other."""
+
+    def __init__(self, tokens: list[str]) -> None:
+        """Stands before the first token."""
+        self.tokens, self.position = tokens, 0
+
+    def peek(self) -> str:
+        """Returns the next token without taking it; an empty text at the end."""
+        return self.tokens[self.position] if self.position < len(self.tokens) else ""
+
+    def take(self) -> str:
+        """Returns the next token, and goes past it.
+
+        Raises:
+            Unreadable: there is none.
+        """
+        token = self.peek()
+        if not token:
+            raise Unreadable("the text ends too early")
+        self.position += 1
+        return token
