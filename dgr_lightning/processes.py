@@ -24,7 +24,7 @@ def python_module(name: str, *arguments: str) -> tuple[list[str], dict[str, str]
     directory; `-P` keeps files that lie in that directory from being imported instead of modules.
 
     Args:
-        name: such as dgr_lightning.scoring.maths_worker.
+        name: such as dgr_lightning.scoring.maths.worker.
         arguments: of the module.
     """
     command, project = [sys.executable, "-P", "-m", name, *arguments], Path(__file__).resolve().parents[1]

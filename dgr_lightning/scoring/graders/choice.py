@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import ClassVar, Self
 
-from dgr_lightning.scoring.final_answer import MAX_UNBOXED
 from dgr_lightning.scoring.grader import NO_ANSWER, RIGHT, UNPARSABLE, WRONG, Grade, ignore
+from dgr_lightning.scoring.maths.final_answer import MAX_UNBOXED
 
 LETTERS = "ABCDEFGHIJ"
 

@@ -18,7 +18,8 @@ from typing import ClassVar, Literal, Self
 
 from dgr_lightning.errors import UserError
 from dgr_lightning.limited_process import CannotStart, LimitedProcess, NoAnswer
-from dgr_lightning.scoring.answer_form import (
+from dgr_lightning.scoring.grader import NO_ANSWER, RIGHT, TIMEOUT, UNPARSABLE, WRONG, Grade, ignore
+from dgr_lightning.scoring.maths.answer_form import (
     has_letters,
     is_product,
     is_words,
@@ -29,11 +30,10 @@ from dgr_lightning.scoring.answer_form import (
     without_letter_unit,
     without_units,
 )
-from dgr_lightning.scoring.equivalence import same_number
-from dgr_lightning.scoring.final_answer import Final, find_final
-from dgr_lightning.scoring.grader import NO_ANSWER, RIGHT, TIMEOUT, UNPARSABLE, WRONG, Grade, ignore
-from dgr_lightning.scoring.maths_worker import HAS_CLOCK
-from dgr_lightning.scoring.words import same_words
+from dgr_lightning.scoring.maths.final_answer import Final, find_final
+from dgr_lightning.scoring.maths.words import same_words
+from dgr_lightning.scoring.maths.worker import HAS_CLOCK
+from dgr_lightning.scoring.maths.written_numbers import same_number
 from dgr_lightning.threads import usable_cores
 
 MAX_CHARACTERS = 2_000
@@ -71,7 +71,7 @@ class MathsGrader:
         """
         self._seconds = seconds
         self._known: dict[Pair, Equal] = {}
-        self._workers = [LimitedProcess("dgr_lightning.scoring.maths_worker")]
+        self._workers = [LimitedProcess("dgr_lightning.scoring.maths.worker")]
 
     def __enter__(self) -> Self:
         """Returns itself."""
@@ -144,7 +144,7 @@ class MathsGrader:
                 done(pair)
         num_workers = max(1, min(usable_cores(), MAX_WORKERS, len(unknown) // PAIRS_A_WORKER))
         while len(self._workers) < num_workers:
-            self._workers.append(LimitedProcess("dgr_lightning.scoring.maths_worker"))
+            self._workers.append(LimitedProcess("dgr_lightning.scoring.maths.worker"))
         lock = threading.Lock()
 
         def work(worker: LimitedProcess) -> None:

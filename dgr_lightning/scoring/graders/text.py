@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import ClassVar, Self
 
-from dgr_lightning.scoring.final_answer import MAX_UNBOXED, MAX_WORDS, Final, find_final, stated_answer
 from dgr_lightning.scoring.grader import NO_ANSWER, RIGHT, WRONG, Grade, ignore
+from dgr_lightning.scoring.maths.final_answer import MAX_UNBOXED, Final, find_final
+from dgr_lightning.scoring.maths.stated_answer import MAX_WORDS, stated_answer
 
 MAX_SHOWN = 400
 """Characters of a final answer that a grade holds."""

@@ -169,7 +169,7 @@ def test_the_process_dies_with_a_killed_parent(tmp_path):
 
 def test_the_process_imports_math_verify_and_nothing_heavy():
     script = (
-        "import sys, dgr_lightning.scoring.maths_worker, math_verify;"
+        "import sys, dgr_lightning.scoring.maths.worker, math_verify;"
         "print([m for m in ('torch', 'transformers', 'lightning', 'datasets', 'hydra') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any
 
 from dgr_lightning.limited_process import serve
-from dgr_lightning.scoring.equivalence import Symbolic, equivalent
+from dgr_lightning.scoring.maths.equivalence import Symbolic, equivalent
 
 MEMORY_BYTES = 2 * 2**30
 """Of one worker: math-verify takes a tenth of it."""

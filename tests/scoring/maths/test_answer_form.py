@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from dgr_lightning.scoring.answer_form import has_letters, normalise, numeral, parse_number, unit_of
+from dgr_lightning.scoring.maths.answer_form import has_letters, normalise, numeral, parse_number, unit_of
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from dgr_lightning.scoring.answer_form import without_braces
+from dgr_lightning.scoring.maths.answer_form import without_braces
 
 
 @dataclass(frozen=True)
@@ -235,3 +235,31 @@ def _first_opening(text: str) -> tuple[int, str, int, str] | None:
 def _unwrapped(text: str) -> str:
     """Returns a text without blanks, full stops and braces around it."""
     return without_braces(text.strip().rstrip(".").strip())
+
+
+def vector(matrix: Matrix) -> list[Part]:
+    """Returns the entries of a matrix of one column or one row; none of another."""
+    lengths = shape(matrix)
+    return [entry for row in matrix.rows for entry in row] if len(lengths) == 1 or set(lengths) == {1} else []
+
+
+def shape(matrix: Matrix) -> list[int]:
+    """Returns how many entries each row of a matrix has."""
+    return [len(row) for row in matrix.rows]
+
+
+def multiplied(part: Part) -> Part:
+    """Returns a tuple or matrix with the factor before it in each entry."""
+    if not isinstance(part, Scaled):
+        return part
+    inner = multiplied(part.part)
+
+    def times(entry: Part) -> Part:
+        factor = part.factor if part.factor not in ("-", "+") else f"{part.factor}1"
+        return Leaf(f"({factor})({entry.text})") if isinstance(entry, Leaf) else Scaled(part.factor, entry)
+
+    if isinstance(inner, Listed):
+        return Listed(tuple(times(entry) for entry in inner.parts), inner.brackets, inner.joint)
+    if isinstance(inner, Matrix):
+        return Matrix(tuple(tuple(times(entry) for entry in row) for row in inner.rows))
+    return part

@@ -6,8 +6,9 @@ import math
 import re
 from typing import NamedTuple
 
-from dgr_lightning.scoring import expressions
-from dgr_lightning.scoring.answer_parts import Leaf, Listed, Part, Relation
+from dgr_lightning.scoring.maths import expressions
+from dgr_lightning.scoring.maths.answer_parts import Leaf, Listed, Part, Relation
+from dgr_lightning.scoring.maths.tokens import Unreadable
 
 
 class Interval(NamedTuple):
@@ -74,7 +75,7 @@ def end_value(part: Part) -> float | None:
         return -math.inf if infinite[1] == "-" else math.inf
     try:
         value = complex(expressions.read(part.text).node({}))
-    except (expressions.Unreadable, ArithmeticError, ValueError, KeyError):
+    except (Unreadable, ArithmeticError, ValueError, KeyError):
         return None
     return value.real if abs(value.imag) < 1e-9 else None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from dgr_lightning.scoring.answer_form import is_product, is_words
+from dgr_lightning.scoring.maths.answer_form import is_product, is_words
 
 _SAME = (
     (

@@ -1,115 +1,13 @@
-r"""The final answer in a text: what stands in the box, or else what the text says its answer is.
+"""The answer that a text without a box states, in words or in a formula.
 
-Prompts for maths ask for a box. An output without one is read by these rules, the first that finds something: the last
-"the answer is …" or "Answer: …"; then, in the last sentence that has one, bold text, a formula between dollars, a number.
-Nothing here is evaluated, and finding the answer is linear in the text.
+It is read by these rules, the first that finds something: a text that is nothing but maths; the last "the answer is …" or
+"Answer: …"; then, in the last sentence that has one, bold text, a formula between dollars, a number. Nothing here is
+evaluated, and the time is linear in the text.
 """
 
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
-
-
-class Final(NamedTuple):
-    """A final answer.
-
-    Attributes:
-        text: as it was written, still LaTeX.
-        boxed: whether it stood in a box.
-    """
-
-    text: str
-    boxed: bool
-
-
-def find_final(text: str) -> Final | None:
-    """Returns the final answer of a text; None for a text without one.
-
-    A last box that is never closed is no answer: the text ended inside it. Boxes that the text joins are one answer
-    (`$\\boxed{5}$ and $\\boxed{7}$`), and an empty box does not count where another one does.
-    """
-    text = text[-MAX_TEXT:]
-    boxes = list(_boxes(text))
-    if not boxes:
-        stated = stated_answer(_DRAWING.sub(" ", text[-MAX_UNBOXED:]))
-        return None if stated is None else Final(stated, boxed=False)
-    if boxes[-1].content is None:
-        return None
-    filled = [box for box in boxes if box.content and box.content.strip(" ~\\,;!$")]
-    return Final(_joined(text, filled) if filled else "", boxed=True)
-
-
-def final_answer(text: str) -> str | None:
-    """Returns the text of `find_final`."""
-    final = find_final(text)
-    return None if final is None else final.text
-
-
-_DRAWING = re.compile(r"\[asy\](?:(?!\[asy\]).){0,8000}?\[/asy\]|```(?:asy|python)\n(?:(?!```).){0,8000}```", re.DOTALL)
-
-
-class _Box(NamedTuple):
-    """`\\boxed{…}`: where it begins and ends, and what is in it; None where it is never closed."""
-
-    start: int
-    end: int
-    content: str | None
-
-
-MAX_TEXT = 200_000
-"""Characters from the end of a text in which boxes are looked for."""
-
-MAX_UNBOXED = 20_000
-"""Characters from the end of a text without a box that are looked at."""
-
-_BOX = re.compile(r"\\(?:boxed|fbox|framebox)(?![A-Za-z])\s*")
-_BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
-_BARE = re.compile(r"[^\s$]+")  # \boxed 5
-
-
-def _boxes(text: str) -> list[_Box]:
-    """Returns the outermost boxes of a text, in order; after one that is never closed there is none."""
-    found: list[_Box] = []
-    position = 0
-    while opening := _BOX.search(text, position):
-        start, inside = opening.span()
-        if not text.startswith("{", inside):
-            bare = _BARE.match(text, inside)
-            end = bare.end() if bare else inside
-            found.append(_Box(start, end, text[inside:end].rstrip(".,;") if bare else None))
-            position = max(end, inside)
-            continue
-        depth, end = 0, -1
-        for mark in _BRACES.finditer(text, inside):
-            depth += {"{": 1, "}": -1}.get(mark[0], 0)  # \{ and \} group nothing
-            if depth == 0 and mark[0] == "}":
-                end = mark.end()
-                break
-        if end < 0:
-            return [*found, _Box(start, len(text), None)]
-        found.append(_Box(start, end, text[inside + 1 : end - 1].strip()))
-        position = end
-    return found
-
-
-_JOINT = re.compile(
-    r"(?:[ \t$,;&~]|\\[,;:! ()]|\\q?quad\b|\\text\s*\{\s*(?:,|and|or|,\s*and|,\s*or)?\s*\}|\b(?:and|or)\b|\([a-e]\)"
-    r"|[A-Za-z](?:_\{?\w\}?)?\s*=|和|或|、)*"
-)
-
-
-def _joined(text: str, boxes: list[_Box]) -> str:
-    """Returns the last box, and with it those before that nothing but a joint (and, or, a comma) parts from it."""
-    contents = [boxes[-1].content or ""]
-    for earlier, later in zip(boxes[-2::-1], boxes[:0:-1], strict=True):
-        between = text[earlier.end : later.start]
-        if len(between) > 60 or not _JOINT.fullmatch(between):
-            break
-        if earlier.content not in contents:
-            contents.insert(0, earlier.content or "")
-    return ", ".join(contents)
-
 
 _ANCHOR = re.compile(
     r"(?:(?:final|correct|right)[ \t]+)?\banswer\b\**[ \t]*(?:\([^()\n]{0,40}\)[ \t]*)?"

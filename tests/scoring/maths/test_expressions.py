@@ -6,8 +6,9 @@ from fractions import Fraction
 
 import pytest
 
-from dgr_lightning.scoring.answer_form import plain_latex
-from dgr_lightning.scoring.expressions import Unreadable, read
+from dgr_lightning.scoring.maths.answer_form import plain_latex
+from dgr_lightning.scoring.maths.expressions import read
+from dgr_lightning.scoring.maths.tokens import Unreadable
 
 
 def value(text, **values):

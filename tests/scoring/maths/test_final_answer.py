@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from dgr_lightning.scoring.final_answer import final_answer, find_final
+from dgr_lightning.scoring.maths.final_answer import final_answer, find_final
 
 
 @pytest.mark.parametrize(
