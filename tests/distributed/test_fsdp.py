@@ -68,6 +68,7 @@ def gathers(ranks: Ranks, *, resharded: bool) -> tuple[int, float, list[float]]:
     return count, loss.item(), norms
 
 
+@pytest.mark.slow
 def test_layers_that_stay_gathered_are_gathered_once_and_learn_the_same() -> None:
     twice, once = (on_two_ranks(partial(gathers, resharded=resharded)) for resharded in (True, False))
     # Three layers and the root; backward, the layers again.

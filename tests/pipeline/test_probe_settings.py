@@ -44,7 +44,7 @@ def test_who_writes_the_numbers_that_auto_gives_has_the_same_run(authors):
 
 def test_a_model_that_is_greedy_keeps_the_runs_it_had(micro_folder):
     auto = {f"probes__{name}": "auto" for name in ("temperature", "top_p", "top_k")}
-    assert run_hash(config(**auto), micro_folder) == "143a456fca4c", "as tests/pipeline/test_identity.py pins it"
+    assert run_hash(config(**auto), micro_folder) == "7c600d3604df", "as tests/pipeline/test_identity.py pins it"
     cfg = config(**auto | {"probes__temperature": 0.7})
     settle_sampling(cfg, micro_folder)
     assert (cfg.probes.temperature, cfg.probes.top_p, cfg.probes.top_k) == (0.7, 1.0, 0)

@@ -175,6 +175,7 @@ def test_memory_stays_flat_over_a_long_set(chat, tmp_path, monkeypatch):
     assert (large - small) / 900 < 500
 
 
+@pytest.mark.slow
 def test_generation_and_scoring_need_neither_hydra_nor_datasets():
     code = (
         "import sys, dgr_lightning.models.chat, dgr_lightning.generation.completions, dgr_lightning.shift.nll\n"

@@ -99,6 +99,7 @@ def test_a_model_that_is_quantised_already_is_refused(wide_base: Path, tmp_path:
             refuse()
 
 
+@pytest.mark.slow
 def test_tuning_every_weight_imports_no_package_of_adapters(wide_base: Path) -> None:
     code = (
         "import sys\nfrom pathlib import Path\nfrom dgr_lightning import config\n"

@@ -53,7 +53,7 @@ def in_blocks(monkeypatch):
     ],
     ids=["greedy", "nucleus", "wide", "whole", "top_k", "penalty", "wide with penalty"],
 )
-@pytest.mark.parametrize("batch_size", [1, 7, 128])
+@pytest.mark.parametrize("batch_size", [pytest.param(1, marks=pytest.mark.slow), 7, 128])
 def test_blocks_change_nothing_that_is_generated(model, requests, sampling, batch_size, in_blocks, monkeypatch):
     sampling = replace(sampling, max_new_tokens=90)
     found = generate(model, requests, sampling, batch_size)
