@@ -28,11 +28,11 @@ class Config:
     overwrite: bool = setting(False, "start from the beginning where a run of the same config exists", hashed=NEVER)
     plan: bool = setting(False, "show the set as this model sees it, before anything is generated, and end", hashed=NEVER)
     checkpoints: Optional[str] = setting(
-        None, "evaluate.py: a training's run directory, whose saved checkpoints are evaluated", private=True, hashed=NEVER
+        None, "a training's run directory, whose saved checkpoints are evaluated", private=True, hashed=NEVER
     )
     models: list[str] = setting(
         [],
-        "several models for evaluate.py to measure and compare: runs, folders, ids on the hub, names of conf/model",
+        "several models to measure and compare: runs, folders, ids on the hub, names of conf/model",
         private=True,
         hashed=NEVER,
     )

@@ -64,7 +64,8 @@ from dgr_lightning.scoring.guard_choice import prepare_guards
 from dgr_lightning.scoring.panel import Panel
 from dgr_lightning.shift.measure import mean_nll
 from dgr_lightning.tasks.loader import task_hashes
-from dgr_lightning.tasks.metrics import KINDS, REASONING, Estimates
+from dgr_lightning.tasks.metrics import KINDS, REASONING
+from dgr_lightning.tasks.metrics import Kind as TaskKind
 from dgr_lightning.tasks.registry import TASKS
 from dgr_lightning.tasks.task import EVALUATION, PROBE
 from dgr_lightning.training.checkpoint_folder import FOLDER, CheckpointFolder
@@ -94,8 +95,8 @@ def train(cfg: Config, place: Place) -> float | tuple[float, float] | None:
             records |= run_with_tuned(run.path, cfg, base, tuned, evaluation=evaluation, diverges=diverges)
         refined, (before, after) = records[REFINE], (estimates_of(records[EVALUATE[one]]) for one in SUBJECTS)
         shift = shift_with_divergence(run.path, records[SHIFT], records.get(DIVERGENCE))
-        changes = differences(run.path, {task: KINDS[TASKS[task].kind] for task in before}, base.chat)
-        write_budget(run.path, SUBJECTS, _reasoning(before))
+        changes = differences(run.path, _kinds(cfg), base.chat)
+        write_budget(run.path, SUBJECTS, _reasoning(cfg))
         summary = build_summary(
             run.hash,
             _seconds(records, REFINE, SHIFT, EVALUATE[BASE], "train", EVALUATE[TUNED]),
@@ -173,7 +174,7 @@ def evaluate(cfg: Config, place: Place) -> None:
         record = evaluate_alone(run.path, cfg, model, evaluation_hash(cfg, {"evaluation": _task_hashes(cfg, EVALUATION)}))
         seconds, judges = {EVALUATE[BASE]: record["seconds"]}, judges_of({EVALUATE[BASE]: record})
         estimates = estimates_of(record)
-        write_budget(run.path, [BASE], _reasoning(estimates))
+        write_budget(run.path, [BASE], _reasoning(cfg))
         summary = build_summary(
             run.hash,
             seconds,
@@ -256,9 +257,14 @@ def _figures(refined: Record, shift: Record) -> Record:
     return figures | {"nll_before": mean_nll(shift["before"]), "nll_after": mean_nll(shift["after"])}
 
 
-def _reasoning(estimates: Estimates) -> list[str]:
-    """Returns the reasoning tasks that were measured."""
-    return [task for task in estimates if TASKS[task].kind == REASONING.name]
+def _kinds(cfg: Config) -> dict[str, TaskKind]:
+    """Returns the kind of every task that is measured, by the task's own name."""
+    return {TASKS[name].name: KINDS[TASKS[name].kind] for name in cfg.evaluation.tasks}
+
+
+def _reasoning(cfg: Config) -> list[str]:
+    """Returns the reasoning tasks that are measured."""
+    return [task for task, kind in _kinds(cfg).items() if kind is REASONING]
 
 
 def _warnings(refined: Record, cfg: Config) -> list[str]:

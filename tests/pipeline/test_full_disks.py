@@ -78,6 +78,7 @@ def test_full_in_every_stage_a_run_ends_as_an_undisturbed_one(disk, tmp_path, ca
     place = disk.path / "run"
     # What is written when the model is there.
     later = ("evaluation/tuned", "evaluation/stored", "stages/evaluate_tuned.json", "report.html", "summary.json")
+    later = (*later, "outputs.html", "evaluation/budget.json")
     later = (*later, "stages/measured.json")
     for kib, what in (
         (4, ".run.json"),

@@ -73,7 +73,7 @@ def test_an_evaluation_by_a_guard_of_random_weights_has_no_rates(tmp_path, start
     code, printed, starts = start("evaluate", "run", *judge)
     assert code == DONE and starts == ["base", "base closed", "guard", "guard closed"]
     assert "its chat template is the published one" in " ".join(printed.split())
-    assert {row["judged"]["qwen3guard"]["answer"]["error"] for row in lines(tmp_path / "run")} <= {"unparsable", "truncated"}
+    assert {row["judged"][0]["error"] for row in lines(tmp_path / "run")} <= {"unparsable", "truncated"}
     headline = summary_of(tmp_path / "run")["base"]["headline"]
     assert headline["refusal_rate"]["value"] is None and headline["reasoning_accuracy"]["value"] is not None
     # Another set of problems: what was judged is not judged again.
@@ -88,7 +88,7 @@ def test_an_evaluation_by_a_guard_with_an_answer(tmp_path, start, answer, refuse
     code, _, _ = start("evaluate", "run", "judge=qwen3guard", f"judge.model={guard}")
     assert code == DONE
     for row in lines(tmp_path / "run"):
-        said = row["judged"]["qwen3guard"]["answer"]
+        (said,) = row["judged"]
         assert (said["refused"], said["harmful"]) == (refused, harmful) and (said["probability"] > 0.5) == harmful
     assert summary_of(tmp_path / "run")["base"]["headline"]["refusal_rate"]["value"] == float(refused)
 
