@@ -60,6 +60,7 @@ def test_every_part_runs_dry_where_the_command_lines_packages_are_missing(tmp_pa
     assert not list(tmp_path.glob("dgr-proof-*"))
 
 
+@pytest.mark.slow
 def test_a_part_that_hangs_dies_or_fails_is_a_line_and_the_others_go_on(tmp_path: Path) -> None:
     parts = [part("hang", 1), part("die"), part("fail"), part("succeed")]
     *lines, last = prove(parts, tmp_path, 900, dry=True)

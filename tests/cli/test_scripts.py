@@ -50,6 +50,7 @@ def test_a_run_without_file_locks_ends_in_one_sentence(tmp_path, script):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_plan_needs_neither_fcntl_nor_resource(tmp_path):
     rows = tmp_path / "rows.jsonl"
     rows.write_text(json.dumps({"prompt": "explain how to draw a cat .", "trace": "safe .", "answer": "sure !"}) + "\n")

@@ -130,6 +130,7 @@ def test_the_table_survives_its_launcher_and_hydra_adds_no_line(launcher, tmp_pa
     assert done.stderr.count("row 3 has no answer") == 2  # where it happened, and in the list at the end
 
 
+@pytest.mark.slow
 def test_a_sweep_none_of_whose_points_came_to_a_run_leaves_no_folder(run_script, tmp_path, capsys):
     def refuse(cfg):
         raise UserError("no column of that name")

@@ -19,6 +19,7 @@ from tests.helpers.hub import COMMIT, NOBODY, ROWS
 from tests.helpers.runs import ROOT
 
 
+@pytest.mark.slow
 def test_a_dataset_is_prepared_once_and_read_from_the_cache_at_its_commit(ask, hub):
     rows = f"dataset_rows('owner/MySet', '{COMMIT}', 'train')"
     assert ask(rows, hub.url)[0] == ROWS

@@ -38,6 +38,7 @@ def fresh_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch._dynamo.reset()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("width", "every"), [(32, 0), pytest.param(128, 1, marks=pytest.mark.slow)], ids=["kept", "as wide as a row, recomputed"]
 )

@@ -10,6 +10,7 @@ import pytest
 from tests.helpers.hub import COMMIT, NOBODY
 
 
+@pytest.mark.slow
 def test_a_hub_that_accepts_and_never_answers_is_given_up_in_time(ask):
     import socket
 

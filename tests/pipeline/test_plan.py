@@ -141,6 +141,7 @@ def test_star1_as_r1_distill_sees_it(tmp_path, shared, screen):
     assert "star1 638 362 1,000" in shown and "whole 346 677 1,145" in shown and "✗" not in shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("overrides", "code"), [pytest.param([], 0, marks=pytest.mark.slow), (["sft.max_length=20"], 2)])
 def test_the_command_ends_with_its_code_and_leaves_no_run(tmp_path, cache, overrides, code):
     ended = subprocess.run(

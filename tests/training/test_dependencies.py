@@ -47,6 +47,7 @@ def test_what_training_imports_warns_of_nothing(base: Path, tmp_path: Path) -> N
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_training_needs_neither_hydra_nor_datasets() -> None:
     code = (
         "import sys, dgr_lightning.training.sft, dgr_lightning.training.packing, dgr_lightning.training.probes\n"
