@@ -23,6 +23,7 @@ from dgr_lightning.evaluation.evaluate import evaluate_model
 from dgr_lightning.files import read_jsonl
 from dgr_lightning.models.chat import Chat
 from dgr_lightning.scoring.judges.keywords import KeywordJudge
+from dgr_lightning.scoring.panel import Panel
 from tests.helpers.fake_model import FakeModel
 from tests.helpers.runs import ROOT
 from tests.helpers.stand_in_pool import CONFIG
@@ -251,7 +252,7 @@ class TestVllm:
             cfg.engine.name, cfg.engine.precision = name, "fp32"
             tasks = ["micro-short", "micro-long", "micro-harmful"]
             cfg.evaluation = EvaluationConfig(tasks=tasks, limit=100, temperature=0.0, max_new_tokens=160, **settings)
-            place = {"judge": KeywordJudge(), "out_dir": tmp_path / name, "store_root": tmp_path / f"{name}-stored"}
+            place = {"judges": Panel(KeywordJudge()), "out_dir": tmp_path / name, "store_root": tmp_path / f"{name}-stored"}
             estimates[name] = evaluate_model(FakeModel(one, chat), cfg, **place)
             lines[name] = [[*read_jsonl(tmp_path / name / f"{task}.jsonl")] for task in tasks]
         assert estimates["vllm"] == estimates["transformers"] and lines["vllm"] == lines["transformers"]
