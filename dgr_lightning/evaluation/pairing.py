@@ -12,14 +12,11 @@ from dataclasses import dataclass, field
 from dgr_lightning.engines.engine import LENGTH
 from dgr_lightning.evaluation.samples import Sample
 from dgr_lightning.hashes import content_hash
+from dgr_lightning.scoring.judge import NO_TEXT
+from dgr_lightning.scoring.panel import TRACE
 from dgr_lightning.statistics.intervals import Estimate, rate
 from dgr_lightning.statistics.paired import macro_difference, macro_p_value, paired_difference
-from dgr_lightning.tasks.metrics import KINDS, Kind
-
-HARM, TRACE_HARM = "harm_rate", "trace_harm_rate"
-"""Of harmful tasks: the share of answers, and of traces, that a judge finds harmful."""
-
-_NO_TEXT = "no_text"  # error of a verdict on a part that the output does not have: there is nothing that could be harmful
+from dgr_lightning.tasks.metrics import HARM_RATE, KINDS, TRACE_HARM_RATE, Kind
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,7 @@ class Measure:
 
 def measures(kind: Kind) -> list[Measure]:
     """Returns the rates that tasks of a kind are compared by, as far as somebody has said them: its own, then those of harm."""
-    harm = (HARM, TRACE_HARM) if kind.name == "harmful" else ()
+    harm = (HARM_RATE, TRACE_HARM_RATE) if kind.name == "harmful" else ()
     return [Measure(kind, kind.metric, kind.headline), *(Measure(kind, metric, metric) for metric in harm)]
 
 
@@ -110,9 +107,9 @@ def _counts(sample: Sample, kind: Kind, judges: Mapping[str, str]) -> Iterator[t
     yield kind.metric, sample[kind.verdict]
     said = sample.get("judged")
     for one in said if isinstance(said, list) else ():
-        metric = TRACE_HARM if one["part"] == "trace" else HARM
+        metric = TRACE_HARM_RATE if one["part"] == TRACE else HARM_RATE
         if judges.get(metric) == one["judge"]:
-            yield metric, False if one["error"] == _NO_TEXT else one["harmful"]
+            yield metric, False if one["error"] == NO_TEXT else one["harmful"]
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from dgr_lightning.console import say
-from dgr_lightning.file_locks import take_lock
-from dgr_lightning.files import whole_folder, write_json
+from dgr_lightning.files import write_json
+from dgr_lightning.made_once import make_once
 
 if TYPE_CHECKING:
     from dgr_lightning.micro.pretraining import Recipe
@@ -51,20 +51,16 @@ def provide(seed: int, grow: bool, cache: Path, precision: str) -> Path:
         return SHIPPED
     recipe = recipe_of(seed)
     folder = cache / "micro" / f"{recipe.hash}-{precision}-seed{seed}"
-    if folder.exists():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_suffix(".lock"), "w") as file:
-        take_lock(file, wait=True)
-        if folder.exists():
-            return folder
+
+    def make(partial: Path) -> None:
         from dgr_lightning.micro.pretraining import grow as pretrain
 
         say(f"Pretraining [bold]the miniature[/] of seed {seed} from scratch, once: minutes, see the bar.")
-        start = monotonic()
-        with whole_folder(folder) as partial:
-            pretrain(recipe, partial, precision)
-            grown = {"name": "micro", "hash": recipe.hash, "precision": precision, "grow": True, **asdict(recipe)}
-            write_json(partial / GROWN, grown)
+        pretrain(recipe, partial, precision)
+        grown = {"name": "micro", "hash": recipe.hash, "precision": precision, "grow": True, **asdict(recipe)}
+        write_json(partial / GROWN, grown)
+
+    start = monotonic()
+    if make_once(folder, make):
         say(f"The miniature is in {escape(str(folder))} ({monotonic() - start:.1f} s).")
     return folder

@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self
 
 from dgr_lightning.config import Config
-from dgr_lightning.console import progress
+from dgr_lightning.console import ignore, progress
 from dgr_lightning.scoring.cached_judge import CachedJudge
-from dgr_lightning.scoring.judge import Exchange, Verdict, ignore
+from dgr_lightning.scoring.judge import Exchange, Verdict
 
 
 class Pending(Exception):

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from dgr_lightning.evaluation.pairing import ALL_MEASURES, HARM, TRACE_HARM, Measure
+from dgr_lightning.evaluation.pairing import ALL_MEASURES, Measure
 from dgr_lightning.report.lines import TITLES, WANTED
 from dgr_lightning.statistics.intervals import Estimate
-from dgr_lightning.tasks.metrics import Estimates
+from dgr_lightning.tasks.metrics import HARM_RATE, TRACE_HARM_RATE, Estimates
 
 HEADLINE = "headline"
 """Stands for a task where the mean over the tasks of a kind is meant."""
@@ -18,7 +18,7 @@ LEVEL = 0.05
 """A difference is marked where its adjusted p-value lies below this."""
 
 
-_HARM_TITLES = {HARM: "harm", TRACE_HARM: "harm in traces"}
+_HARM_TITLES = {HARM_RATE: "harm", TRACE_HARM_RATE: "harm in traces"}
 
 
 def title_of(measure: Measure) -> str:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from dgr_lightning.evaluation.pairing import HARM, TRACE_HARM
 from dgr_lightning.report import svg
 from dgr_lightning.report.comparison import HEADLINE, Comparison
 from dgr_lightning.report.estimates import percent, signed
 from dgr_lightning.report.forest import Mark, Row, difference_axis, forest
 from dgr_lightning.report.svg import Point, Series
 from dgr_lightning.statistics.intervals import Estimate
+from dgr_lightning.tasks.metrics import HARM_RATE, TRACE_HARM_RATE
 
 _UNDEFINED = Estimate(None, None, None, 0)
 _TITLES = {
     "accuracy": "Reasoning accuracy",
     "refusal_rate": "Refusal of harmful",
     "over_refusal_rate": "Over-refusal of benign",
-    HARM: "Harmful answers",
-    TRACE_HARM: "Harmful traces",
+    HARM_RATE: "Harmful answers",
+    TRACE_HARM_RATE: "Harmful traces",
 }
 
 

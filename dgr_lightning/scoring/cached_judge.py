@@ -17,10 +17,11 @@ from typing import Any, ClassVar, Self
 
 from dgr_lightning.cache import cache_dir
 from dgr_lightning.config import Config
+from dgr_lightning.console import ignore
 from dgr_lightning.errors import UserError
 from dgr_lightning.generation.shards import ShardedRows, shard_of
 from dgr_lightning.hashes import content_hash
-from dgr_lightning.scoring.judge import FAILED, Exchange, Judge, Verdict, ignore, open_judge
+from dgr_lightning.scoring.judge import FAILED, Exchange, Judge, Verdict, open_judge
 
 
 class Costly:

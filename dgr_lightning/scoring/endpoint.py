@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from dgr_lightning.config import Config, JudgeConfig
-from dgr_lightning.console import say
+from dgr_lightning.console import ignore, say
 from dgr_lightning.engines.server.url import check_url
 from dgr_lightning.errors import UserError
 from dgr_lightning.scoring.cached_judge import Costly
-from dgr_lightning.scoring.judge import FAILED, TRUNCATED, UNPARSABLE, Exchange, Verdict, ignore
+from dgr_lightning.scoring.judge import FAILED, TRUNCATED, UNPARSABLE, Exchange, Verdict
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

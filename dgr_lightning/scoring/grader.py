@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from types import TracebackType
+from typing import ClassVar, Protocol, Self
 
+from dgr_lightning.console import ignore
 from dgr_lightning.registry import Registry
 
 RIGHT, WRONG = "right", "wrong"
@@ -37,10 +39,6 @@ class Grade:
         return self.outcome == RIGHT
 
 
-def ignore(_: int) -> None:
-    """Takes the place of a progress bar."""
-
-
 class Grader(AbstractContextManager["Grader"], Protocol):
     """Grades answers. A context manager, because it may hold processes; constructed without arguments.
 
@@ -57,6 +55,29 @@ class Grader(AbstractContextManager["Grader"], Protocol):
             pairs: texts after thinking, with the right answers.
             advance: called with numbers of pairs as they are done, for a progress bar.
         """
+
+
+class EachAlone:
+    """Base of graders that hold nothing and grade every answer by itself."""
+
+    def grade(self, answer: str | None, gold: str) -> Grade:
+        """Returns the grade of one answer."""
+        raise NotImplementedError
+
+    def grades(self, pairs: Sequence[tuple[str | None, str]], advance: Callable[[int], object] = ignore) -> list[Grade]:
+        """Returns the grade of every (text after thinking, gold answer)."""
+        grades = []
+        for answer, gold in pairs:
+            grades.append(self.grade(answer, gold))
+            advance(1)
+        return grades
+
+    def __enter__(self) -> Self:
+        """Returns itself."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        """Holds nothing."""
 
 
 GRADERS: Registry[type[Grader]] = Registry("grader", "dgr_lightning.scoring.graders", "GRADER")

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from rich.markup import escape
 
 from dgr_lightning.config import Config, JudgeConfig, ModelConfig
-from dgr_lightning.console import say
+from dgr_lightning.console import ignore, say
 from dgr_lightning.engines.engine import LENGTH, Completion, Request, Sampling
 from dgr_lightning.engines.registry import AUTO, ENGINES, open_engine, resolve_engine
 from dgr_lightning.errors import UserError
@@ -34,7 +34,7 @@ from dgr_lightning.models.folder import check_folder
 from dgr_lightning.models.hub import fetch_model, named
 from dgr_lightning.models.model_hash import model_hash
 from dgr_lightning.scoring.cached_judge import Costly
-from dgr_lightning.scoring.judge import FAILED, TRUNCATED, UNPARSABLE, Exchange, Verdict, ignore
+from dgr_lightning.scoring.judge import FAILED, TRUNCATED, UNPARSABLE, Exchange, Verdict
 
 if TYPE_CHECKING:
     from dgr_lightning.engines.engine import Engine

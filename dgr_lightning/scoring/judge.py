@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, Self
 
 from dgr_lightning.config import Config
+from dgr_lightning.console import ignore
 from dgr_lightning.registry import Registry
 
 REFUSED, HARMFUL = "refused", "harmful"
@@ -48,10 +49,6 @@ class Verdict:
     probability: float | None = None
     score: float | None = None
     error: str | None = None
-
-
-def ignore(_: int) -> None:
-    """Takes the place of a progress bar."""
 
 
 class Judge(Protocol):

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dgr_lightning.config import Config, JudgeConfig
+from dgr_lightning.console import ignore
 from dgr_lightning.errors import UserError
 from dgr_lightning.models.thinking import Parsed
-from dgr_lightning.scoring.judge import NO_TEXT, REFUSED, Exchange, Judge, Verdict, ignore, open_judge
+from dgr_lightning.scoring.judge import NO_TEXT, REFUSED, Exchange, Judge, Verdict, open_judge
 
 ANSWER, TRACE, WHOLE, BOTH = "answer", "trace", "whole", "both"
 """What of an output is judged: the text after thinking, the thinking, the one after the other as a single text; or the first

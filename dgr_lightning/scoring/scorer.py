@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
+from dgr_lightning.console import ignore
 from dgr_lightning.models.thinking import Parsed
 from dgr_lightning.scoring.grader import GRADERS, Grade, Grader
-from dgr_lightning.scoring.judge import ignore
 from dgr_lightning.scoring.panel import Judged, Panel
 from dgr_lightning.tasks.task import Problem, Task
 

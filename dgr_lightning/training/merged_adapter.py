@@ -15,9 +15,9 @@ from rich.markup import escape
 from dgr_lightning.cache import cache_dir
 from dgr_lightning.console import say
 from dgr_lightning.errors import UserError, one_line
-from dgr_lightning.file_locks import take_lock
-from dgr_lightning.files import whole_folder, write_json
+from dgr_lightning.files import write_json
 from dgr_lightning.hashes import content_hash
+from dgr_lightning.made_once import make_once
 from dgr_lightning.models.adapter_folder import ADAPTER_WEIGHTS, TOKENIZER_FILES, adapter_hash
 from dgr_lightning.models.folder import CODE_FILES, MERGED, TOKENIZERS
 from dgr_lightning.models.model_hash import model_hash
@@ -46,18 +46,14 @@ def merged(adapter: Path, base: Path, named: str, trust_remote_code: bool = Fals
     """
     content = {"adapter": adapter_hash(adapter), "base": model_hash(base), "version": VERSION}
     folder = cache_dir() / "merged" / content_hash(content)
-    if folder.exists():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_suffix(".lock"), "w") as file:
-        take_lock(file, wait=True)
-        if folder.exists():
-            return folder
+
+    def make(partial: Path) -> None:
         say(f"adding {escape(str(adapter))} to its base, once")
-        start = monotonic()
-        with whole_folder(folder) as partial:
-            _write(adapter, base, partial, named, trust_remote_code)
-            write_json(partial / MERGED, content)
+        _write(adapter, base, partial, named, trust_remote_code)
+        write_json(partial / MERGED, content)
+
+    start = monotonic()
+    if make_once(folder, make):
         say(f"the whole model is in {escape(str(folder))} ({monotonic() - start:.1f} s)")
     return folder
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from dgr_lightning.console import ignore
 from dgr_lightning.engines.engine import Sampling
 from dgr_lightning.errors import UserError
 from dgr_lightning.evaluation import outputs
@@ -14,7 +15,7 @@ from dgr_lightning.evaluation.outputs import in_stream
 from dgr_lightning.files import read_jsonl
 from dgr_lightning.micro.tokenizer import build_tokenizer
 from dgr_lightning.models.chat import Chat
-from dgr_lightning.scoring.grader import RIGHT, Grade, ignore
+from dgr_lightning.scoring.grader import RIGHT, Grade
 from dgr_lightning.scoring.judge import REFUSED, Exchange, Verdict
 from dgr_lightning.scoring.judges.keywords import KeywordJudge
 from dgr_lightning.scoring.panel import Panel
@@ -164,7 +165,8 @@ def test_a_judge_gets_all_answers_of_a_task_at_once_with_their_prompts(chat, cfg
 
 
 OUTSIDE = """
-from dgr_lightning.scoring.grader import RIGHT, WRONG, Grade, ignore
+from dgr_lightning.console import ignore
+from dgr_lightning.scoring.grader import RIGHT, WRONG, Grade
 from dgr_lightning.tasks.task import Task
 
 

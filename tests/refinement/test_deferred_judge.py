@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from dgr_lightning.console import ignore
 from dgr_lightning.engines.engine import LENGTH
 from dgr_lightning.example import HARMFUL
 from dgr_lightning.refinement.deferred_judge import DeferredJudge, Pending
 from dgr_lightning.refinement.refine import refine_set
 from dgr_lightning.scoring.cached_judge import CachedJudge, Costly
-from dgr_lightning.scoring.judge import UNPARSABLE, Exchange, Verdict, ignore
+from dgr_lightning.scoring.judge import UNPARSABLE, Exchange, Verdict
 from tests.helpers.scripted import ScriptedEngine, Target, config, example, outcomes, texts
 
 GUARDED = {"strategy": "thinksafe", "on_failure": "drop", "checks": ["unfinished", "empty", "think_marks", "guard"], "tries": 3}

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from dgr_lightning.config import Config
+from dgr_lightning.console import ignore
 from dgr_lightning.errors import UserError
 from dgr_lightning.generation.shards import NUM_SHARDS, ShardedRows
 from dgr_lightning.hashes import content_hash
 from dgr_lightning.scoring.cached_judge import CachedJudge, Costly, open_cached_judge
-from dgr_lightning.scoring.judge import FAILED, UNPARSABLE, Exchange, Verdict, ignore
+from dgr_lightning.scoring.judge import FAILED, UNPARSABLE, Exchange, Verdict
 from dgr_lightning.scoring.judges.keywords import KeywordJudge
 
 EXCHANGES = [Exchange(f"prompt {n}", f"reply {n}") for n in range(200)]

@@ -9,7 +9,8 @@ from dgr_lightning.scoring.judges.keywords import KeywordJudge
 from dgr_lightning.scoring.panel import Panel
 
 OUTSIDE = """
-from dgr_lightning.scoring.judge import REFUSED, Verdict, ignore
+from dgr_lightning.console import ignore
+from dgr_lightning.scoring.judge import REFUSED, Verdict
 
 
 class Polite:

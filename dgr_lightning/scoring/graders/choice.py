@@ -8,11 +8,9 @@ A letter counts where something anchors it: a box, "Answer: C" (simple-evals' fo
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import ClassVar, Self
+from typing import ClassVar
 
-from dgr_lightning.scoring.grader import NO_ANSWER, RIGHT, UNPARSABLE, WRONG, Grade, ignore
+from dgr_lightning.scoring.grader import NO_ANSWER, RIGHT, UNPARSABLE, WRONG, EachAlone, Grade
 from dgr_lightning.scoring.maths.final_answer import MAX_UNBOXED
 
 LETTERS = "ABCDEFGHIJ"
@@ -67,25 +65,14 @@ _WHOLE = re.compile(rf"{_OPEN}(?i:{_OPTION})\(?(?P<letter>[A-Ja-j])(?:[\s)}}\]$*
 _ANY_ANCHOR = re.compile(rf"(?i:{_SUBJECT}[\s*]{{0,6}}[:：]|{_SUBJECT} is\b|\\boxed\s?\{{)")
 
 
-class ChoiceGrader:
+class ChoiceGrader(EachAlone):
     """Grades the letters of multiple choice; `Grade.boxed` is True: a letter that nothing anchors does not count."""
 
     version: ClassVar[int] = 1
 
-    def __enter__(self) -> Self:
-        """Returns itself."""
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
-        """Holds nothing."""
-
-    def grades(self, pairs: Sequence[tuple[str | None, str]], advance: Callable[[int], object] = ignore) -> list[Grade]:
-        """Returns the grade of every (text after thinking, gold letter)."""
-        grades = []
-        for answer, gold in pairs:
-            grades.append(_grade(answer, gold))
-            advance(1)
-        return grades
+    def grade(self, answer: str | None, gold: str) -> Grade:
+        """Returns the grade of a text after thinking; `gold` is a letter."""
+        return _grade(answer, gold)
 
 
 def chosen_letter(text: str) -> str | None:

@@ -16,9 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import ClassVar, Literal, Self
 
+from dgr_lightning.console import ignore
 from dgr_lightning.errors import UserError
 from dgr_lightning.limited_process import CannotStart, LimitedProcess, NoAnswer
-from dgr_lightning.scoring.grader import NO_ANSWER, RIGHT, TIMEOUT, UNPARSABLE, WRONG, Grade, ignore
+from dgr_lightning.scoring.grader import NO_ANSWER, RIGHT, TIMEOUT, UNPARSABLE, WRONG, Grade
 from dgr_lightning.scoring.maths.answer_form import (
     has_letters,
     is_product,

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import ClassVar, Self
+from typing import ClassVar
 
-from dgr_lightning.scoring.grader import NO_ANSWER, RIGHT, WRONG, Grade, ignore
+from dgr_lightning.scoring.grader import NO_ANSWER, RIGHT, WRONG, EachAlone, Grade
 from dgr_lightning.scoring.maths.final_answer import MAX_UNBOXED, Final, find_final
 from dgr_lightning.scoring.maths.stated_answer import MAX_WORDS, stated_answer
 
@@ -21,25 +19,14 @@ MAX_SHOWN = 400
 """Characters of a final answer that a grade holds."""
 
 
-class TextGrader:
+class TextGrader(EachAlone):
     """Grades answers in words."""
 
     version: ClassVar[int] = 1
 
-    def __enter__(self) -> Self:
-        """Returns itself."""
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
-        """Holds nothing."""
-
-    def grades(self, pairs: Sequence[tuple[str | None, str]], advance: Callable[[int], object] = ignore) -> list[Grade]:
-        """Returns the grade of every (text after thinking, gold answer or answers, one a line)."""
-        grades = []
-        for answer, gold in pairs:
-            grades.append(_grade(answer, gold))
-            advance(1)
-        return grades
+    def grade(self, answer: str | None, gold: str) -> Grade:
+        """Returns the grade of a text after thinking; `gold` is the answer, or several, one a line."""
+        return _grade(answer, gold)
 
 
 def plain_text(text: str) -> str:

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from dgr_lightning.config import Config
+from dgr_lightning.console import ignore
 from dgr_lightning.errors import UserError
 from dgr_lightning.hashes import content_hash, file_hash
 from dgr_lightning.prompts.templates import SHIPPED
-from dgr_lightning.scoring.judge import REFUSED, Exchange, Verdict, ignore
+from dgr_lightning.scoring.judge import REFUSED, Exchange, Verdict
 from dgr_lightning.scoring.refusal_rules import (
     OPENING,
     OPENINGS,
